@@ -1,0 +1,46 @@
+"""The paper as data: its published tables, and which run and strategy of the study measures each row."""
+import functools
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.study import Study, StudyError
+
+TABLES = Path(__file__).with_name("tables.yaml")
+TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a
+
+
+class Table(BaseModel):
+    """One table (or Figure 5) of the paper. `rows` keep the paper's order; their fields are the table's own columns."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str
+    section: str
+    setting: str
+    rows: tuple[dict, ...]
+    widths: tuple[int, ...] | None = None
+
+
+@functools.cache
+def tables() -> dict[str, Table]:
+    """table1 ... table7b and figure5, in the paper's order."""
+    return {name: Table.model_validate(table) for name, table in yaml.safe_load(TABLES.read_text()).items()}
+
+def check(study: Study) -> None:
+    """Raise StudyError listing every row whose run, strategy or backbone the study does not have or does not evaluate."""
+    problems = []
+    for name, table in tables().items():
+        for number, row in enumerate(table.rows):
+            where = f"{TABLES.name}: {name}.rows[{number}]"
+            if name == "table4":
+                if row["backbone"] not in study.backbones:
+                    problems.append(f"{where}.backbone: there is no backbone {row['backbone']!r} in params.yaml")
+            elif "run" in row:
+                if row["run"] not in study.runs:
+                    problems.append(f"{where}.run: there is no run {row['run']!r} in params.yaml")
+                elif row["strategy"] not in study.evaluate.get(row["run"], ()):
+                    problems.append(f"{where}.strategy: evaluate.{row['run']} in params.yaml lacks {row['strategy']!r}")
+            elif "status" not in row:
+                problems.append(f"{where}: names neither a run nor a status that says why there is none")
+    if problems:
+        raise StudyError("rows of the paper that the study does not cover:\n  " + "\n  ".join(problems))

@@ -1,0 +1,76 @@
+"""What a stage leaves besides its result: `record.json` (settings, provenance, final metrics) and `history.parquet` (curves).
+
+Plain files that DVC versions; MLflow is a view of them, made later. Stages that train never import it.
+"""
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+RECORD, HISTORY = "record.json", "history.parquet"
+
+
+@contextlib.contextmanager
+def atomic(path: Path):
+    """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(folder: Path, *, status: str, reason: str | None = None, params: dict | None = None,
+          metrics: dict[str, float] | None = None, provenance: dict | None = None) -> None:
+    """Write `folder/record.json`. `status` is "done" or "skipped"; a skipped stage gives its `reason`, one sentence."""
+    record = {"status": status, "reason": reason, "params": params or {}, "metrics": metrics or {}, "provenance": provenance or {}}
+    with atomic(Path(folder) / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def read(folder: Path) -> dict:
+    """The record in `folder`. FileNotFoundError where the stage has not run."""
+    return json.loads((Path(folder) / RECORD).read_text())
+
+
+def provenance(started: float, **more) -> dict:
+    """Commit, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+        "python": platform.python_version(), "torch": version("torch"), "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "started": started, "seconds": time.time() - started, **more,
+    }
+
+
+class History:
+    """Curves of one training, tidy: (step, metric, value, timestamp in milliseconds since the epoch)."""
+
+    def __init__(self):
+        self.rows: list[tuple[int, str, float, int]] = []
+
+    def log(self, step: int, **metrics: float) -> None:
+        now = int(time.time() * 1000)
+        self.rows += [(step, name, float(value), now) for name, value in metrics.items()]
+
+    def save(self, folder: Path) -> None:
+        """Write `folder/history.parquet`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        names = ("step", "metric", "value", "timestamp")
+        types = (pa.int64(), pa.string(), pa.float64(), pa.int64())
+        columns = zip(*self.rows) if self.rows else ([],) * 4
+        table = pa.table([pa.array(column, kind) for column, kind in zip(columns, types)], names=names)
+        with atomic(Path(folder) / HISTORY) as partial:
+            pq.write_table(table, partial)
