@@ -147,7 +147,7 @@ class Study(Strict):
     def _names_exist(self):
         def check(key, name, known, what):
             if name not in known:
-                raise ValueError(f"{key}: there is no {what} {name!r}{_suggest(name, known)}")
+                raise ValueError(f"{key}: there is no {what} {name!r}{suggest(name, known)}")
         check("scale", self.scale, self.scales, "scale")
         for key, run in self.runs.items():
             check(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
@@ -190,7 +190,8 @@ class Study(Strict):
         return self.skipped(start) if kind == "runs" else None
 
 
-def _suggest(name: str, known) -> str:
+def suggest(name: str, known) -> str:
+    """The end of a message about an unknown name: the closest known one, or all of them."""
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(known)}"
 

@@ -1,10 +1,12 @@
 """What every stage's command line shares: errors in one line, a Ctrl-C that is safe, help with examples."""
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import typer
 
-from pipeline.study import StudyError
+from pipeline import records
+from pipeline.study import StudyError, suggest
 
 
 def run(command: Callable) -> None:
@@ -26,3 +28,24 @@ def run(command: Callable) -> None:
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)
             sys.exit(2)
         raise
+
+
+def pick(what: str, name: str, known: Mapping):
+    """`known[name]`, or a StudyError that says which names there are."""
+    if name not in known:
+        raise StudyError(f"params.yaml has no {what} {name!r}{suggest(name, known)}")
+    return known[name]
+
+
+def skip(out: Path, reason: str, params: dict | None = None) -> None:
+    """Leave only a record that says why the stage had nothing to do."""
+    print(f"skipped: {reason}")
+    records.write(out, status="skipped", reason=reason, params=params)
+
+
+def skipped(*inputs: Path) -> str | None:
+    """Why the first of `inputs` that an earlier stage skipped was skipped, or None."""
+    for folder in inputs:
+        if (folder / records.RECORD).exists() and (record := records.read(folder))["status"] == "skipped":
+            return record["reason"]
+    return None

@@ -1,0 +1,163 @@
+"""Every score as a pure function of the confusion facts: mIOU, IoU per class, the trimap curve, bootstrap intervals, ranked images.
+
+A fact is one row of `facts.parquet`: (strategy, image, band, target, prediction, pixels). Void pixels (label 255) are not in it. Band k holds
+the pixels whose distance d to the nearest void pixel is WIDTHS[k-1] < d <= WIDTHS[k]; band 14 is everything farther away. Only integers are
+added up, so scores do not depend on how images were split over files or machines. No torch here.
+"""
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.study import StudyError
+
+WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # trimap widths in pixels: Figure 5a
+BANDS = len(WIDTHS) + 1
+SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of one run. `strategy` and `image` are codes (int32) into `strategies` and `images`; all columns have one entry a row."""
+    strategies: tuple[str, ...]
+    images: tuple[str, ...]
+    strategy: np.ndarray
+    image: np.ndarray
+    band: np.ndarray
+    target: np.ndarray
+    prediction: np.ndarray
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, table) -> "Facts":
+        """From a pyarrow table with the columns of `facts.parquet`, in any order of rows."""
+        codes = {}
+        for name in ("strategy", "image"):
+            column = table[name].combine_chunks()
+            column = column if hasattr(column, "dictionary") else column.dictionary_encode()
+            names = np.array(column.dictionary.to_pylist(), dtype=object)
+            order = np.argsort(names) if len(names) else np.zeros(0, int)
+            rank = np.empty(len(names), np.int32)
+            rank[order] = np.arange(len(names), dtype=np.int32)
+            codes[name] = tuple(names[order]), rank[column.indices.to_numpy(zero_copy_only=False)]
+        small = {name: table[name].to_numpy() for name in ("band", "target", "prediction", "pixels")}
+        return cls(codes["strategy"][0], codes["image"][0], codes["strategy"][1], codes["image"][1], **small)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Facts":
+        """Read `facts.parquet`. StudyError where the file is missing or is no table of facts."""
+        try:
+            return cls.of(pq.read_table(path, read_dictionary=["strategy", "image"]))
+        except (OSError, KeyError, ValueError) as error:
+            raise StudyError(f"{path} is not a table of confusion facts ({error}): run the evaluate stage again") from error
+
+    def rows(self, strategy: str, bands=None) -> np.ndarray:
+        """Boolean mask of the rows of one strategy, of all bands or those given."""
+        if strategy not in self.strategies:
+            raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(self.strategies)}: check evaluate in params.yaml")
+        chosen = self.strategy == self.strategies.index(strategy)
+        if bands is not None:
+            wanted = np.zeros(256, bool)
+            wanted[list(bands)] = True
+            chosen &= wanted[self.band]
+        return chosen
+
+
+def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
+    """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if None."""
+    chosen = facts.rows(strategy, bands)
+    return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
+
+
+def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
+    """As `confusion`, image by image in the order of `facts.images`: int64 (images, classes, classes)."""
+    chosen = facts.rows(strategy, bands)
+    keys = (facts.image[chosen], facts.target[chosen], facts.prediction[chosen])
+    return _add(keys, facts.pixels[chosen], (len(facts.images), classes, classes))
+
+
+def confusion_by_band(facts: Facts, strategy: str, classes: int) -> np.ndarray:
+    """As `confusion`, band by band: int64 (15, classes, classes)."""
+    chosen = facts.rows(strategy)
+    return _add((facts.band[chosen], facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (BANDS, classes, classes))
+
+
+def parts(confusions: np.ndarray) -> np.ndarray:
+    """True positives, false positives and false negatives of each class: (..., classes, classes) -> int64 (..., 3, classes)."""
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return np.stack([hits, confusions.sum(-2) - hits, confusions.sum(-1) - hits], axis=-2)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """TP / (TP + FP + FN) in percent from `parts`: (..., 3, classes) -> float64 (..., classes); nan where the union is empty."""
+    union = counts.sum(-2)
+    return 100.0 * counts[..., 0, :] / np.where(union > 0, union, np.nan)
+
+
+def per_class_iou(confusions: np.ndarray) -> np.ndarray:
+    """IoU of each class in percent: (..., classes, classes) -> float64 (..., classes); nan where a class is neither there nor predicted."""
+    return iou(parts(confusions))
+
+
+def mean_iou(counts: np.ndarray, only=None) -> np.ndarray:
+    """mIOU in percent from `parts` (..., 3, classes), over the classes `only` (indices; all if None) whose union is not empty; else nan."""
+    scores = iou(counts if only is None else counts[..., list(only)])
+    seen = ~np.isnan(scores)
+    return np.where(seen, scores, 0.0).sum(-1) / np.where(seen.any(-1), seen.sum(-1), np.nan)
+
+
+def miou(confusions: np.ndarray, only=None):
+    """mIOU in percent of confusion matrices (..., classes, classes); see `mean_iou`."""
+    return mean_iou(parts(confusions), only)
+
+
+def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.ndarray:
+    """mIOU in percent over the pixels within WIDTHS[k] pixels of void: float64 (14,). Figure 5a."""
+    return miou(confusion_by_band(facts, strategy, classes).cumsum(0)[:-1], only)
+
+
+def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+    """mIOU in percent of `samples` data sets drawn from these images with replacement: float64 (samples,).
+
+    `counts` is int64 (images, 3, classes), the `parts` of each image. With `other`, of the same images in the same order, both are scored on
+    the same draws and the result is mIOU(counts) - mIOU(other): a paired bootstrap, in which what makes an image hard cancels out.
+    """
+    if other is not None and len(other) != len(counts):
+        raise StudyError(f"a paired bootstrap needs the same images on both sides, got {len(counts)} and {len(other)}: evaluate both runs again")
+    sides = [side if only is None else side[..., list(only)] for side in (counts, other) if side is not None]
+    draws, results = _draws(len(counts), samples, seed), []
+    for start in range(0, samples, 1000):                       # float64 counts are exact below 2**53 pixels
+        weights = draws[start:start + 1000].astype(np.float64)
+        scores = [mean_iou((weights @ side.reshape(len(side), -1).astype(np.float64)).reshape(-1, *side.shape[1:])) for side in sides]
+        results.append(scores[0] if other is None else scores[0] - scores[1])
+    return np.concatenate(results)
+
+
+def interval(sample: np.ndarray, level: float = 95.0) -> tuple[float, float]:
+    """The central `level` percent of a bootstrap sample: (low, high)."""
+    low, high = np.nanpercentile(sample, [50 - level / 2, 50 + level / 2])
+    return float(low), float(high)
+
+
+def by_score(facts: Facts, strategy: str, classes: int, only=None) -> list[tuple[str, float]]:
+    """Images with the mIOU of each (over the classes in it or predicted), worst first; equal ones by name."""
+    scores = miou(confusion_by_image(facts, strategy, classes), only)
+    return sorted(((name, float(score)) for name, score in zip(facts.images, scores) if not np.isnan(score)), key=lambda pair: pair[::-1])
+
+
+def _add(keys, pixels, shape) -> np.ndarray:
+    """Sum `pixels` into an int64 array of `shape` at `keys`. bincount works in float64, exact below 2**53."""
+    for name, key, size in zip(("class", "class") if len(shape) == 2 else ("image or band", "class", "class"), keys, shape):
+        if len(key) and key.max() >= size:
+            raise StudyError(f"the facts hold {name} {key.max()}, but there are only {size}: run the evaluate stage again")
+    index = np.ravel_multi_index(tuple(key.astype(np.int64) for key in keys), shape)
+    return np.bincount(index, weights=pixels, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
+
+
+@lru_cache(maxsize=4)
+def _draws(images: int, samples: int, seed: int) -> np.ndarray:
+    """How often each image is drawn in each resampled data set: uint16 (samples, images)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), size=samples).astype(np.uint16)

@@ -1,0 +1,83 @@
+"""DeepLabv3+ (Figure 2): backbone, ASPP, decoder and logits, put together as a run of `params.yaml` says.
+
+Output stride changes strides and atrous rates only, so one state dict loads at 8, 16 and 32 alike.
+"""
+from torch import Tensor, nn
+
+from pipeline.models import resnet
+from pipeline.models.aspp import ASPP, rates_at
+from pipeline.models.decoder import Decoder
+from pipeline.models.layers import truncated_normal
+from pipeline.models.mobilenet import MobileNet
+from pipeline.models.xception import Xception
+from pipeline.study import BackboneSize, Network, Run, StudyError
+
+
+class DeepLab(nn.Module):
+    """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at stride 4 with a decoder, else at the output stride."""
+
+    def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int):
+        super().__init__()
+        self.backbone, self.aspp, self.decoder = backbone, aspp, decoder
+        self.logits = nn.Conv2d((decoder or aspp).outputs, classes, 1)
+        truncated_normal(self.logits.weight, 0.01)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.backbone(x)
+        x = self.aspp(features["out"])
+        if self.decoder is not None:
+            x = self.decoder(x, features)
+        return self.logits(x)
+
+
+class Classifier(nn.Module):
+    """ImageNet pretraining: the backbone at output stride 32, global average, one linear layer. forward -> logits (N, classes)."""
+
+    def __init__(self, backbone: nn.Module, classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.fc = nn.Linear(backbone.out_channels["out"], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.backbone(x)["out"].mean((2, 3)))
+
+
+def build(run: Run, family: str, network: Network, classes: int, output_stride: int | None = None,
+          multi_grid: tuple[int, ...] | None = None) -> DeepLab:
+    """The network of `run` at the size that `network` (a scale's) gives it.
+
+    `output_stride`: None is the run's own, in training. `multi_grid`: None is the authors' (1, 2, 4) for ResNet, no grid for Xception.
+    Raises StudyError where the scale has no such backbone, or its size lacks what the family needs.
+    """
+    if run.backbone not in network.backbones:
+        raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
+    output_stride = output_stride or run.output_stride
+    body = build_backbone(family, network.backbones[run.backbone], output_stride, multi_grid)
+    aspp = ASPP(body.out_channels["out"], rates_at(network.atrous_rates, output_stride), width=network.width,
+                separable=run.separable, image_level=run.image_level)
+    decoder = None
+    if run.decoder != "none":
+        low_level = {name: body.out_channels[name] for name in run.low_level}
+        decoder = Decoder(aspp.outputs, low_level, run.decoder, run.low_level_channels, width=network.width, separable=run.separable)
+    return DeepLab(body, aspp, decoder, classes)
+
+
+def build_classifier(family: str, size: BackboneSize, classes: int) -> Classifier:
+    """The network that ImageNet pretraining trains (Table 4); no multi-grid, which belongs to segmentation."""
+    return Classifier(build_backbone(family, size, 32, (1, 1, 1)), classes)
+
+
+def build_backbone(family: str, size: BackboneSize, output_stride: int, multi_grid: tuple[int, ...] | None = None) -> nn.Module:
+    """A backbone alone, one of params.yaml's families; `features(x)` gives conv2, conv3 and out. Raises StudyError as `build`."""
+    if family == "resnet":
+        if size.units is None:
+            raise StudyError("a resnet's size in network.backbones needs units: [3, 4, 23, 3] is ResNet-101")
+        return resnet.ResNet(size.units, size.width, output_stride, multi_grid or resnet.MULTI_GRID)
+    if family == "xception":
+        if size.middle is None:
+            raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")
+        return Xception(size.middle, size.entry, size.width, output_stride, multi_grid or (1, 1, 1))
+    if size.width != 1:
+        raise StudyError(f"mobilenet comes at width 1 only, got {size.width}: it is timm's mobilenetv2_100")
+    return MobileNet(output_stride)

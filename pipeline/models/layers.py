@@ -1,0 +1,97 @@
+"""What every box of the network is made of: convolution + batch norm, its separable form, resizing, input normalisation.
+
+Shapes are (N, C, H, W) float32 throughout. Padding is symmetric, `rate * (kernel // 2)`, so sizes of the form 16k+1 stay aligned.
+"""
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HEAD_EPSILON = 1e-5  # batch norm of ASPP and decoder, whatever the backbone's (released code, model.py)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corners aligned, as every resize of the authors' code. x: (N, C, h, w) float -> (N, C, *size)."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Grey levels 0..255, uint8 or float, (N, H, W, 3) or (N, 3, H, W) -> float32 (N, 3, H, W) in [-1, 1]: x / 127.5 - 1."""
+    if images.shape[1] != 3:
+        images = images.permute(0, 3, 1, 2)
+    return images.float() / 127.5 - 1
+
+
+def channels(count: int, width: float) -> int:
+    """`count` channels times `width`, to the nearest multiple of 4, at least 4; `count` itself at width 1."""
+    return count if width == 1 else max(4, 4 * round(count * width / 4))
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, batch norm, and (unless told otherwise) ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, rate: int = 1, groups: int = 1,
+                 relu: bool = True, epsilon: float = HEAD_EPSILON):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, rate * (kernel // 2), rate, groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=epsilon)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return F.relu_(x) if self.relu else x
+
+
+class SeparableConvBN(nn.Module):
+    """Atrous separable convolution of ASPP and decoder (Figure 3): depthwise 3x3, BN, ReLU, then pointwise 1x1, BN, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, rate: int = 1):
+        super().__init__()
+        self.depthwise = ConvBN(inputs, inputs, kernel, rate=rate, groups=inputs)
+        self.pointwise = ConvBN(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+def truncated_normal(weight: Tensor, deviation: float) -> None:
+    """TensorFlow's truncated_normal_initializer: values beyond two deviations are drawn again."""
+    nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation)
+
+
+def initialise_backbone(module: nn.Module, deviation: float | None = None) -> None:
+    """Convolutions from a truncated normal of this `deviation`, or slim's variance scaling (sqrt(2.6 / fan in)) without one."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            truncated_normal(layer.weight, deviation or math.sqrt(2.6 / layer.weight[0].numel()))
+
+
+def initialise_head(module: nn.Module) -> None:
+    """ASPP and decoder as in the authors' model.py: separable convolutions 0.33 and 0.06, others slim's default (Xavier uniform)."""
+    separable = set()
+    for layer in module.modules():
+        if isinstance(layer, SeparableConvBN):
+            truncated_normal(layer.depthwise.conv.weight, 0.33)
+            truncated_normal(layer.pointwise.conv.weight, 0.06)
+            separable |= {layer.depthwise.conv, layer.pointwise.conv}
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d) and layer not in separable:
+            nn.init.xavier_uniform_(layer.weight)
+
+
+def dilate(strides: list[int], stride: int, output_stride: int) -> list[tuple[int, int]]:
+    """(stride, atrous rate) of each unit, for a stack that begins at `stride` and must end at `output_stride`.
+
+    Once the output stride is reached a later stride becomes 1, and the rate is multiplied by it from the next unit on.
+    """
+    rate, result = 1, []
+    for step in strides:
+        if stride * step <= output_stride:
+            result.append((step, rate))
+            stride *= step
+        else:
+            result.append((1, rate))
+            rate *= step
+    return result

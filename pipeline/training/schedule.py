@@ -1,0 +1,48 @@
+"""Learning rate, parameter groups and batch norm decay: section 4 of the paper and the authors' train.py."""
+import torch
+from torch import nn
+
+MOMENTUM = 0.9
+BIAS_MULTIPLIER = 2.0  # authors' model.get_model_gradient_multipliers: biases learn twice as fast
+PUBLISHED_DECAY = {"resnet": 0.95, "xception": 0.9997, "mobilenet": 0.9997}
+HEAD_DECAY = 0.9997
+
+
+def poly(base: float, step: int, steps: int, power: float) -> float:
+    """The "poly" policy: base * (1 - step / steps) ** power."""
+    return base * (1 - step / steps) ** power
+
+
+def optimiser(model: nn.Module, weight_decay: float, learning_rate: float) -> torch.optim.SGD:
+    """SGD with momentum 0.9. Weight decay on convolution kernels only: not on batch norm, biases or depthwise kernels."""
+    decayed, plain, biases = [], [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            dense = isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
+            if name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear)):
+                biases.append(parameter)
+            elif dense:
+                decayed.append(parameter)
+            else:
+                plain.append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay, "multiplier": 1.0},
+              {"params": plain, "weight_decay": 0.0, "multiplier": 1.0},
+              {"params": biases, "weight_decay": 0.0, "multiplier": BIAS_MULTIPLIER}]
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
+
+
+def batch_norm_decay(published: float, steps: int) -> float:
+    """The published decay, or less in a short schedule: statistics average over at most a ninth of the training.
+
+    That is 0.9997 at the paper's 30K steps, its own value; at 300 steps 0.9997 would leave the statistics at their start.
+    """
+    return min(published, max(0.0, 1 - 9 / steps))
+
+
+def set_batch_norm(model: nn.Module, family: str, steps: int) -> None:
+    """Give every batch norm its decay: the family's in `model.backbone`, 0.9997 in ASPP and decoder, adapted to `steps`."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            published = PUBLISHED_DECAY[family] if name.startswith("backbone.") else HEAD_DECAY
+            module.momentum = 1 - batch_norm_decay(published, steps)
