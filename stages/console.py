@@ -7,6 +7,7 @@ import typer
 
 from pipeline import records
 from pipeline.study import StudyError, suggest
+from stages import guard
 
 
 def run(command: Callable) -> None:
@@ -14,7 +15,8 @@ def run(command: Callable) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     try:
-        app(standalone_mode=False)
+        with guard.unchanged():
+            app(standalone_mode=False)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except StudyError as error:

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.paper import TRIMAP_WIDTHS
+from pipeline.evaluation.metrics import BANDS, WIDTHS
 from pipeline.records import atomic
 
 VOID = 255
-BANDS = len(TRIMAP_WIDTHS) + 1  # the last: farther from void than the widest trimap
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),
                     ("prediction", pa.uint8()), ("pixels", pa.int64())])
-_BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(TRIMAP_WIDTHS))
+_BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(WIDTHS))
 
 
 def count(prediction: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, classes: int) -> np.ndarray:

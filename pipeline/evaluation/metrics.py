@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.paper import TRIMAP_WIDTHS as WIDTHS
 from pipeline.study import StudyError
 
-WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # trimap widths in pixels: Figure 5a
 BANDS = len(WIDTHS) + 1
 SAMPLES = 10_000
 

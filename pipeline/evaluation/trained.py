@@ -28,5 +28,5 @@ def evaluate(study: Study, run: Run, folder: Path, strategies: dict[str, Strateg
     settings, device = study.dataset(run.dataset).evaluate, devices.pick()
     shard = Shard(study.artifacts("shards", run.dataset) / f"{settings.split}.arrow")
     models = load(study, run, folder, len(shard.classes), {strategy.output_stride for strategy in strategies.values()}, device)
-    tables, labels = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palettes.of(run.dataset))
+    tables, labels = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palettes.of(run.dataset, len(shard.classes)))
     return tables, labels, devices.describe(device)

@@ -67,7 +67,7 @@ class Crops:
         return pixels.permute(0, 3, 1, 2), labels.long(), chosen
 
     def state(self) -> dict:
-        return {"order": self.order, "generator": self.generator.get_state()}
+        return {"order": list(self.order), "generator": self.generator.get_state()}
 
     def resume(self, state: dict) -> None:
         self.order = list(state["order"])

@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.datasets.shards import Shard
-from pipeline.evaluation.evaluate import quick_miou
+from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
-from pipeline.models.layers import normalise, resize
+from pipeline.models.layers import resize
 from pipeline.records import History, atomic
 from pipeline.study import Run, Study, StudyError
 from pipeline.training import schedule
@@ -64,8 +64,8 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     inputs = digest(run.model_dump(), dataset.train.model_dump(), study.settings.network.model_dump(), shards / "sheet.json", start)
 
     def validate() -> dict[str, float]:
-        return {"miou": quick_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate.batch,
-                                   VALIDATION_IMAGES, scored)}
+        return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate.batch,
+                                      VALIDATION_IMAGES, scored)}
 
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
     history, metrics = fit(model, optimiser, crops, loss_of, validate, dataset.train, checkpoint, name)

@@ -1,0 +1,30 @@
+"""The stages of dvc.yaml on Snakemake: parallel, on many GPUs, on Slurm (docs/scale.md). Nothing is defined here.
+
+Each job is `dvc repro --single-item STAGE`. DVC alone decides what is stale: such a stage's marker is gone before jobs are scheduled.
+"""
+import os
+import sys
+
+sys.path.insert(0, os.getcwd())
+from stages import dag
+
+if workflow.is_main_process:    # jobs on other nodes read this file too, while stages run
+    dag.start()
+STAGES = dag.stages()
+
+
+rule all:
+    default_target: True
+    input: [stage.marker for stage in STAGES]
+
+
+for stage in STAGES:
+    rule:
+        name: stage.rule
+        input: stage.upstream
+        output: stage.marker
+        params:                 # not written into `shell`, which binds late: every job would run the last stage
+            stage=stage.name, markers=os.path.dirname(stage.marker), count=len(STAGES)
+        priority: stage.priority
+        resources: **stage.resources
+        shell: dag.JOB

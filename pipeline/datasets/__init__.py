@@ -1,0 +1,1 @@
+"""Data sets: native layouts (voc, coco, cityscapes, imagenet), the generated miniature, archives, and Arrow shards."""

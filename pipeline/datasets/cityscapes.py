@@ -1,0 +1,65 @@
+"""Cityscapes: street scenes with fine labels of 19 classes, in its native layout (leftImg8bit, gtFine)."""
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.native import Item, read_labels
+from pipeline.study import StudyError
+
+COUNTS = {"train": 2975, "val": 500}
+VOID = 255
+
+
+@cache
+def _table():
+    """The 19 classes in the order of their train ids, by cityscapesscripts' table."""
+    from cityscapesscripts.helpers.labels import labels
+    return sorted((each for each in labels if 0 <= each.trainId < 255), key=lambda each: each.trainId)
+
+
+@cache
+def train_ids() -> np.ndarray:
+    """uint8 (256,): train id of every label id; 255 for those that are not evaluated and for those that do not exist."""
+    table = np.full(256, VOID, np.uint8)
+    for each in _table():
+        table[each.id] = each.trainId
+    return table
+
+
+@cache
+def _known() -> np.ndarray:
+    from cityscapesscripts.helpers.labels import labels
+    known = np.zeros(256, bool)
+    known[[each.id for each in labels if each.id >= 0]] = True
+    return known
+
+
+def classes(root: Path) -> list[str]:
+    return [each.name for each in _table()]
+
+
+def colours(count: int) -> np.ndarray:
+    return np.array([each.color for each in _table()], np.uint8)[:count]
+
+
+def splits(root: Path) -> dict[str, list[Item]]:
+    """train and val, as far as they are there, sorted by id (CITY_SEQUENCE_FRAME)."""
+    root, found = Path(root), {}
+    for split in ("train", "val"):
+        images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        if images:
+            found[split] = [Item(stem, path, root / "gtFine" / split / path.parent.name / f"{stem}_gtFine_labelIds.png")
+                            for path in images for stem in [path.name.removesuffix("_leftImg8bit.png")]]
+    if not found:
+        raise StudyError(f"{root} holds no Cityscapes: expected leftImg8bit/train/CITY/*_leftImg8bit.png and gtFine beside it")
+    return found
+
+
+def label(item: Item) -> np.ndarray:
+    """uint8 (H, W) train ids, 255 void. Raises OSError where the file has a label id that Cityscapes does not."""
+    ids = read_labels(item.label)
+    unknown = np.flatnonzero((np.bincount(ids.ravel(), minlength=256) > 0) & ~_known())
+    if len(unknown):
+        raise OSError(f"label ids {unknown.tolist()} do not exist in Cityscapes")
+    return train_ids()[ids]

@@ -1,0 +1,57 @@
+"""A contact sheet: some images of a shard in one small picture, each above itself with its labels laid over."""
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.datasets.shards import Shard
+from pipeline.records import atomic
+
+BYTES = 150_000  # the picture goes into a report that is one file
+GAP = 4
+
+
+def contact_sheet(shard: Shard, colours: np.ndarray, path: Path, columns: int = 8, tile: int = 112) -> None:
+    """Write a PNG of `columns` images of `shard`, spread over it, `tile` pixels high; fewer colours until it is under BYTES.
+    ImageNet shards: two rows of images, no labels."""
+    plain = shard[0].label is None
+    columns = min(columns, len(shard))
+    chosen = np.linspace(0, len(shard) - 1, min(2 * columns if plain else columns, len(shard))).astype(int)
+    tiles = []
+    for index in chosen:
+        example = shard[int(index)]
+        pair = [example.image] if plain else [example.image, overlay(example.image, example.label, colours)]
+        tiles.append([_fit(picture, tile) for picture in pair])
+    rows = [[pair[0] for pair in tiles[:columns]], [pair[0] for pair in tiles[columns:]]] if plain else list(zip(*tiles))
+    rows = [row for row in rows if row]
+    width = max(sum(picture.width + GAP for picture in row) for row in rows) + GAP
+    sheet = Image.new("RGB", (width, len(rows) * (tile + GAP) + GAP), "white")
+    for line, row in enumerate(rows):
+        left = GAP
+        for picture in row:
+            sheet.paste(picture, (left, GAP + line * (tile + GAP)))
+            left += picture.width + GAP
+    with atomic(path) as partial:
+        for count in (256, 128, 64, 32, 16, 8):
+            sheet.quantize(count, dither=Image.Dither.NONE).save(partial, "PNG", optimize=True)
+            if partial.stat().st_size < BYTES:
+                break
+
+
+def overlay(image: np.ndarray, label: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3): the classes' colours over a dimmed `image`; void white; black (VOC's background) only dims."""
+    table = np.full((256, 3), 255, float)
+    table[:len(colours)] = colours
+    strength = np.where((table[label].sum(2) > 0)[..., None], .8, 0)
+    strength[label == 255] = 1
+    return np.clip(image * .35 * (1 - strength) + table[label] * strength, 0, 255).astype(np.uint8)
+
+
+def _fit(picture: np.ndarray, height: int) -> Image.Image:
+    image = Image.fromarray(picture)
+    nearest = image.height <= height and image.height * 2 > height  # about the same size: leave the pixels alone
+    if nearest:
+        frame = Image.new("RGB", (max(image.width, height if image.width <= height else image.width), height), "white")
+        frame.paste(image, ((frame.width - image.width) // 2, (height - image.height) // 2))
+        return frame
+    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.BILINEAR)

@@ -1,0 +1,59 @@
+"""What every reader of a native layout gives: items (id, image file, label source), and how files become arrays.
+
+Each of the modules voc, coco, cityscapes, imagenet has `splits(root) -> {split: [Item]}`, `classes(root)`, `colours(n)` and
+`label(item) -> uint8 (H, W)` (imagenet: the class number instead).
+"""
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.study import StudyError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a split. `label`: the label file, or what else the data set's reader makes the label of."""
+    id: str
+    image: Path
+    label: Any
+
+
+def reader(dataset: str):
+    """The module that reads `dataset`."""
+    return importlib.import_module(f"pipeline.datasets.{dataset}")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3) RGB. Raises OSError where the file cannot be decoded to its end."""
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """uint8 (H, W): the indices of a palette or grey PNG, unchanged. Raises OSError as above or where the image has colours."""
+    with Image.open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise OSError(f"a label image has one channel of 8 bits, this one is {image.mode}")
+        return np.asarray(image)
+
+
+def read_list(path: Path) -> list[str]:
+    """The ids in a text file, one a line. Raises StudyError where it is missing or empty or names an id twice."""
+    if not path.is_file():
+        raise StudyError(f"{path} is missing: is {path.parent} the native layout of the data set?")
+    ids = path.read_text().split()
+    if not ids or len(set(ids)) < len(ids):
+        raise StudyError(f"{path} " + ("is empty" if not ids else "names an image twice"))
+    return ids
+
+
+def workers() -> int:
+    """Cores this process may use: its affinity, at most OMP_NUM_THREADS where that is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(limit))) if limit.isdigit() else cores

@@ -1,0 +1,168 @@
+"""From a native layout to shards: decode every image once, on all cores, with a data sheet and one list of all that is wrong.
+
+A split is cut into parts of some hundred images. A worker decodes a part, checks it and writes it to its own small shard; the
+parts are joined in order. Parts of an interrupted preparation are used by the next one.
+"""
+import hashlib
+import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from pipeline.datasets import native
+from pipeline.datasets.shards import Example, Writer, schema, void_distance
+from pipeline.records import atomic
+from pipeline.study import StudyError
+
+PART = 128           # images a part: about 100 MB of VOC
+SHOWN = 50           # problems printed; the rest is counted
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part: where it goes and what is in it. `distances`: also the void-distance maps. `size`: of ImageNet's images."""
+    path: Path
+    dataset: str
+    classes: tuple[str, ...]
+    items: tuple[native.Item, ...]
+    distances: bool
+    size: tuple[int, int] | None
+
+
+def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
+          size: tuple[int, int] | None = None, workers: int = 1) -> dict:
+    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work. Raises StudyError that
+    lists every file that is missing, unreadable, of the wrong size, or has labels that are no class."""
+    tasks = []
+    for start in range(0, len(items), PART):
+        task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size)
+        tasks.append(Task(parts / f"{path.stem}-{_digest(task)}.arrow", *list(vars(task).values())[1:]))
+    parts.mkdir(parents=True, exist_ok=True)
+    facts = []
+    with tqdm(total=len(items), desc=f"prepare {dataset} {path.stem}", unit="image", disable=None) as bar:
+        for task, fact in zip(tasks, _map(prepare_part, tasks, workers)):
+            facts.append(fact)
+            bar.update(len(task.items))
+    problems = [problem for fact in facts for problem in fact["problems"]]
+    if problems:
+        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise StudyError(f"{dataset} {path.stem}: {len(problems)} of {len(items)} images cannot be used:\n  " + "\n  ".join(problems[:SHOWN]) + more)
+    with atomic(path) as partial, pa.ipc.new_file(str(partial), schema(dataset, classes)) as writer:
+        for task in tasks:
+            with pa.memory_map(str(task.path)) as source:
+                reader = pa.ipc.open_file(source)
+                for number in range(reader.num_record_batches):
+                    writer.write_batch(reader.get_batch(number))
+    return _sheet(facts, classes)
+
+
+def _map(function, tasks, workers):
+    if workers == 1 or len(tasks) == 1:
+        return map(function, tasks)
+    return _pooled(function, tasks, workers)
+
+
+def _pooled(function, tasks, workers):
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("fork")) as pool:
+        yield from pool.map(function, tasks)
+
+
+def _digest(task: Task) -> str:
+    """Names a part by what it is made of, file sizes and times included: a changed file is decoded again."""
+    stamps = []
+    for item in task.items:
+        for path in (item.image, item.label):
+            if isinstance(path, Path) and path.exists():
+                stat = path.stat()
+                stamps.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return hashlib.sha256(pickle.dumps((task, stamps))).hexdigest()[:16]
+
+
+def prepare_part(task: Task) -> dict:
+    """Decode and check one part, write its shard, and return what the data sheet needs. An existing part is not made again."""
+    note = task.path.with_suffix(".json")
+    if note.is_file() and task.path.is_file():
+        return json.loads(note.read_text())
+    facts = {"problems": [], "sizes": [], "pixels": np.zeros(256, np.int64), "images_with": np.zeros(256, np.int64), "objects": []}
+    with Writer(task.path, task.dataset, list(task.classes)) as writer:
+        for item in task.items:
+            example, problem = load(task, item)
+            if problem:
+                facts["problems"].append(problem)
+                continue
+            writer.add(example)
+            facts["sizes"].append(example.image.shape[:2])
+            if example.label is not None:
+                counts = np.bincount(example.label.ravel(), minlength=256)
+                facts["pixels"] += counts
+                facts["images_with"] += counts > 0
+                if task.distances:
+                    facts["objects"].append(_objects(example.label, task.classes))
+            else:
+                facts["images_with"][example.target % 256] += 1
+    facts |= {key: facts[key].tolist() for key in ("pixels", "images_with")}
+    if facts["problems"]:
+        task.path.unlink()
+    else:
+        with atomic(note) as partial:
+            partial.write_text(json.dumps(facts))
+    return facts
+
+
+def load(task: Task, item: native.Item) -> tuple[Example | None, str | None]:
+    """The decoded example, or what is wrong with it, naming the file."""
+    reader = native.reader(task.dataset)
+    try:
+        if task.dataset == "imagenet":
+            return Example(item.id, reader.read(item, task.size), target=item.label), None
+        image = native.read_image(item.image)
+    except Exception as error:  # decoders raise SyntaxError, struct.error and more on broken bytes
+        return None, f"{item.image}: {_reason(error)}"
+    where = item.label if isinstance(item.label, Path) else item.image
+    try:
+        label = reader.label(item)
+    except Exception as error:
+        return None, f"{where}: {_reason(error)}"
+    if label.shape != image.shape[:2]:
+        return None, f"{where}: label of {label.shape[1]}x{label.shape[0]} pixels for an image of {image.shape[1]}x{image.shape[0]}"
+    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:VOID])
+    unknown = values[values >= len(task.classes)]
+    if len(unknown):
+        return None, f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)"
+    return Example(item.id, image, label, void_distance(label) if task.distances else None), None
+
+
+def _reason(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
+
+
+def _objects(label: np.ndarray, classes) -> int:
+    """Connected regions of one class, background and void aside."""
+    from scipy.ndimage import label as regions
+    present = [value for value in np.unique(label) if value != VOID and classes[value] != "background"]
+    return sum(regions(label == value)[1] for value in present)
+
+
+def _sheet(facts: list[dict], classes: list[str]) -> dict:
+    """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images)."""
+    sizes = np.array([size for fact in facts for size in fact["sizes"]]).reshape(-1, 2)
+    pixels, images_with = (np.sum([fact[key] for fact in facts], 0) for key in ("pixels", "images_with"))
+    objects = [number for fact in facts for number in fact["objects"]]
+    labelled = pixels[:len(classes)]
+    sheet = {"images": len(sizes), "height": [int(sizes[:, 0].min()), int(sizes[:, 0].max())],
+             "width": [int(sizes[:, 1].min()), int(sizes[:, 1].max())],
+             "images_with": {name: int(number) for name, number in zip(classes, images_with)}}
+    if pixels.sum():
+        sheet["pixels"] = {name: int(number) for name, number in zip(classes, labelled)}
+        sheet["frequency"] = {name: float(number / max(labelled.sum(), 1)) for name, number in zip(classes, labelled)}
+        sheet["void"] = float(pixels[VOID] / pixels.sum())
+    if objects:
+        sheet["mean_objects"] = float(np.mean(objects))
+    return sheet

@@ -1,0 +1,111 @@
+"""Unpack tar, tgz and zip archives that nobody has vouched for: files and folders only, nothing outside the target folder.
+
+All of an archive is unpacked beside the target and moved in at the end; a broken or hostile one leaves nothing behind.
+"""
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from pipeline.study import StudyError
+
+CHUNK = 1 << 20
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the archive is
+    damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _workplace(folder) as place:
+        try:
+            if zipfile.is_zipfile(path):
+                _unzip(path, place)
+            else:
+                _untar(path, place)
+        except StudyError:
+            raise
+        except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
+            raise StudyError(f"{path} cannot be unpacked ({type(error).__name__}: {error}): delete it and run the stage download again") from error
+        _merge(place, folder)
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def inside(place: Path, name: str, archive: Path) -> Path:
+    """The path of entry `name` under `place`. Raises StudyError where it would leave it."""
+    pure = PurePosixPath(name)
+    if not name or "\0" in name or "\\" in name or pure.is_absolute() or ".." in pure.parts or (pure.parts and ":" in pure.parts[0]):
+        raise StudyError(f"{archive} has the entry {name!r}, which leads out of the folder it is unpacked into: do not trust it")
+    return place.joinpath(*pure.parts)
+
+
+def _untar(path: Path, place: Path) -> None:
+    with tarfile.open(path, "r:*") as archive, _bar(path) as bar:
+        for member in archive:
+            target = inside(place, member.name, path)
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif member.isreg():
+                _write(archive.extractfile(member), target, member.size, path)
+            else:
+                raise StudyError(f"{path} has the entry {member.name!r}, which is a link or a device: do not trust it")
+            bar.update()
+        # tarfile takes a damaged header for the end: make sure that this is the end, and read on so that gzip checks its sum.
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("the archive is damaged or cut short")
+        while archive.fileobj.read(CHUNK):
+            pass
+
+
+def _unzip(path: Path, place: Path) -> None:
+    with zipfile.ZipFile(path) as archive, _bar(path, len(archive.infolist())) as bar:
+        for member in archive.infolist():
+            target = inside(place, member.orig_filename, path)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise StudyError(f"{path} has the entry {member.filename!r}, which is a link or a device: do not trust it")
+            if member.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                with archive.open(member) as source:
+                    _write(source, target, member.file_size, path)
+            bar.update()
+
+
+def _bar(path: Path, total: int | None = None) -> tqdm:
+    return tqdm(desc=f"unpack {path.name}", total=total, unit="file", disable=None)
+
+
+def _write(source, target: Path, size: int, archive: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file, CHUNK)
+        if file.tell() != size:
+            raise StudyError(f"{archive} is damaged: {target.name} has {file.tell()} bytes, not {size}")
+
+
+def _merge(place: Path, folder: Path) -> None:
+    """Move everything under `place` into `folder`; what has the same name is replaced."""
+    for here, folders, files in os.walk(place):
+        there = folder / os.path.relpath(here, place)
+        if there.is_symlink() or (there.exists() and not there.is_dir()):
+            raise StudyError(f"{there} is in the way of a folder: move it away")
+        there.mkdir(exist_ok=True)
+        for name in files:
+            os.replace(Path(here) / name, there / name)

@@ -1,0 +1,72 @@
+"""PASCAL VOC 2012 segmentation, with the extra masks of SBD (train_aug), in their native layouts."""
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.native import Item, read_labels, read_list
+from pipeline.study import StudyError
+
+CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+           "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+VOID = 255
+COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}  # of the full data set; section 4 of the paper
+
+
+def palette() -> np.ndarray:
+    """uint8 (256, 3): VOC's colours, whose bits are the bits of the label interleaved (VOCdevkit's VOClabelcolormap)."""
+    labels = np.arange(256)
+    return np.stack([sum(((labels >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)], 1).astype(np.uint8)
+
+
+def classes(root: Path) -> list[str]:
+    return list(CLASSES)
+
+
+def colours(count: int) -> np.ndarray:
+    return palette()[:count]
+
+
+def home(root: Path) -> Path:
+    """The folder that holds JPEGImages, given that or one of the folders above it."""
+    for folder in (root, root / "VOC2012", root / "VOCdevkit/VOC2012"):
+        if (folder / "JPEGImages").is_dir():
+            return folder
+    raise StudyError(f"{root} holds no VOC 2012: expected JPEGImages, SegmentationClass and ImageSets in it or in VOCdevkit/VOC2012 below it")
+
+
+def splits(root: Path) -> dict[str, list[Item]]:
+    """train, val and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at ROOT/benchmark_RELEASE
+    (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own mask is used where both exist."""
+    root = Path(root)
+    base = home(root)
+    lists = base / "ImageSets/Segmentation"
+    train, val = read_list(lists / "train.txt"), read_list(lists / "val.txt")
+    sbd = next((folder for folder in (root / "benchmark_RELEASE/dataset", root / "dataset") if (folder / "cls").is_dir()), None)
+    if sbd:
+        extra, source, suffix = read_list(sbd / "train.txt") + read_list(sbd / "val.txt"), sbd / "cls", ".mat"
+    elif (lists / "trainaug.txt").is_file():
+        extra, source, suffix = read_list(lists / "trainaug.txt"), base / "SegmentationClassAug", ".png"
+    else:
+        extra, source, suffix = [], None, None
+    official = set(train) | set(val)
+
+    def items(ids):
+        return [Item(each, base / f"JPEGImages/{each}.jpg",
+                     base / f"SegmentationClass/{each}.png" if each in official else source / f"{each}{suffix}") for each in ids]
+    found = {"train": items(train), "val": items(val)}
+    if extra:
+        found["train_aug"] = items(sorted((set(train) | set(extra)) - set(val)))
+    return found
+
+
+def label(item: Item) -> np.ndarray:
+    """uint8 (H, W), 0..20 and 255. SBD's .mat files have no void."""
+    if item.label.suffix != ".mat":
+        return read_labels(item.label)
+    from scipy.io import loadmat
+    try:
+        return np.asarray(loadmat(item.label, struct_as_record=True)["GTcls"]["Segmentation"][0, 0], np.uint8)
+    except OSError:
+        raise
+    except Exception as error:  # scipy raises whatever the broken bytes lead it to
+        raise OSError(f"not a mask of SBD: {type(error).__name__}: {error}") from error

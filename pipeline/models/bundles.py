@@ -1,0 +1,157 @@
+"""TensorFlow's checkpoints as arrays, without TensorFlow: the V2 format (PREFIX.index + PREFIX.data-*) and the V1 format (one table).
+
+Both are tables (sstables.py) whose values are protocol buffers; the few messages in them are parsed here. Layouts after TensorFlow's
+tensor_bundle.proto, saved_tensor_slice.proto and tensor.proto. Damaged files raise StudyError.
+"""
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.models.sstables import crc32c, entries, masked, varint
+from pipeline.study import StudyError
+
+# Numbers of tensorflow::DataType, and the field of a TensorProto that has the values. Weights are floats, counters integers; variables
+# of other types are passed over.
+DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
+VALUES = {"<f4": 5, "<f8": 6, "<i4": 7, "<i8": 10}
+Message = dict[int, list]
+
+
+def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """The variables of the checkpoint at `prefix` whose names are `wanted`."""
+    index, shards, variables = Path(f"{prefix}.index"), {}, {}
+    count = None
+    for key, value in entries(index):
+        entry = parse(value, index)
+        if key == b"":
+            count = _number(entry, 1)
+            if _number(entry, 2):
+                raise StudyError(f"{index}: written on a big-endian machine, which is not supported")
+            continue
+        name = key.decode(errors="replace")
+        dtype = DTYPES.get(_number(entry, 1))
+        if key[0] == 0 or dtype is None or not wanted(name):  # a key that begins with 0 is one slice of a variable
+            continue
+        if count is None:
+            raise StudyError(f"{index} is damaged: it has no header")
+        if 7 in entry:
+            raise StudyError(f"{index}: {name} was saved in slices (a partitioned variable); save it in one piece")
+        shard = _number(entry, 3)
+        if shard not in shards:
+            shards[shard] = _map(Path(f"{prefix}.data-{shard:05d}-of-{count:05d}"))
+        shape, offset, size = _shape(_message(entry, 2, index), index), _number(entry, 4), _number(entry, 5)
+        data = shards[shard][offset:offset + size]
+        crc = int.from_bytes(entry.get(6, [b"\0\0\0\0"])[0], "little")
+        if len(data) != size or masked(crc32c(data)) != crc:
+            raise StudyError(f"{prefix}: the values of {name} are damaged or cut short (checksum)")
+        variables[name] = _array(data, dtype, shape, name, prefix)
+    return variables
+
+
+def read_v1(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """The variables of the V1 checkpoint file `path` whose names are `wanted`. Variables saved in slices are put together."""
+    shapes, variables, filled = {}, {}, {}
+    for key, value in entries(path):
+        message = parse(value, path)
+        if key == b"":
+            for each in _messages(_message(message, 1, path), 1, path):
+                name, dtype = bytes(each[1][0]).decode(errors="replace"), DTYPES.get(_number(each, 3))
+                if wanted(name) and dtype is not None:
+                    shapes[name] = _shape(_message(each, 2, path), path), dtype
+            continue
+        saved = _message(message, 2, path)
+        name = bytes(saved[1][0]).decode(errors="replace")
+        if name not in shapes:
+            continue
+        shape, dtype = shapes[name]
+        if name not in variables:
+            # Every value is in the file, so a shape that is larger than the file is a lie; do not make room for it.
+            if np.prod(shape, dtype=float) > path.stat().st_size:
+                raise StudyError(f"{path}: {name} is said to have shape {list(shape)}, more than the file can hold")
+            variables[name], filled[name] = np.empty(shape, dtype), 0
+        extents = [_extent(each, side) for each, side in zip(_messages(_message(saved, 2, path), 1, path), shape)]
+        part = variables[name][tuple(extents)]
+        values = _tensor(_message(saved, 3, path), dtype)
+        if values.size != part.size:
+            raise StudyError(f"{path}: {name} has {values.size} values where its shape asks for {part.size}")
+        variables[name][tuple(extents)] = values.reshape(part.shape)
+        filled[name] += values.size
+    short = [name for name, (shape, _) in shapes.items() if name not in filled or filled[name] != variables[name].size]
+    if short:
+        raise StudyError(f"{path}: values are missing of {', '.join(short)}")
+    return variables
+
+
+def parse(data: memoryview, where: Path) -> Message:
+    """A protocol buffer message -> field number: its values, numbers as int, everything else as bytes."""
+    fields, at = {}, 0
+    try:
+        while at < len(data):
+            tag, at = varint(data, at)
+            kind = tag & 7
+            if kind == 0:
+                value, at = varint(data, at)
+            else:
+                size, at = varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+                value, at = data[at:at + size], at + size
+                if at > len(data):
+                    raise IndexError
+            fields.setdefault(tag >> 3, []).append(value)
+    except (IndexError, KeyError, ValueError) as error:
+        raise StudyError(f"{where} is damaged: an entry is no protocol buffer") from error
+    return fields
+
+
+def _number(message: Message, field: int) -> int:
+    value = message.get(field, [0])[-1]
+    if not isinstance(value, int):
+        raise StudyError(f"field {field} of a checkpoint's entry should be a number: the file is damaged")
+    return value
+
+
+def _messages(message: Message, field: int, where: Path) -> list[Message]:
+    return [parse(value, where) for value in message.get(field, []) if isinstance(value, memoryview)]
+
+
+def _message(message: Message, field: int, where: Path) -> Message:
+    return (_messages(message, field, where) or [{}])[-1]
+
+
+def _shape(message: Message, where: Path) -> tuple[int, ...]:
+    return tuple(_number(each, 1) for each in _messages(message, 2, where))
+
+
+def _extent(message: Message, side: int) -> slice:
+    """A slice along one axis; without a length it is the whole of it."""
+    start = _number(message, 1)
+    return slice(start, start + _number(message, 2)) if 2 in message else slice(0, side)
+
+
+def _tensor(message: Message, dtype: str) -> np.ndarray:
+    """The values of a TensorProto, flat. Numbers are packed (floats as they are, integers as varints) or raw bytes."""
+    if 4 in message:
+        return np.frombuffer(message[4][0], dtype)
+    packed = message.get(VALUES[dtype], [])
+    if dtype in ("<f4", "<f8"):
+        return np.concatenate([np.frombuffer(each, dtype) for each in packed] or [np.empty(0, dtype)])
+    values = []
+    for each in packed:
+        at = 0
+        while at < len(each):
+            value, at = varint(each, at)
+            values.append(value - (1 << 64) if value >> 63 else value)
+    return np.array(values, dtype)
+
+
+def _array(data: memoryview, dtype: str, shape: tuple[int, ...], name: str, where: Path) -> np.ndarray:
+    if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize != len(data):
+        raise StudyError(f"{where}: {name} has {len(data)} bytes, which do not fit shape {list(shape)}")
+    return np.frombuffer(data, dtype).reshape(shape).copy()
+
+
+def _map(path: Path) -> memoryview:
+    try:
+        return memoryview(np.memmap(path, np.uint8, "r"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {error}") from error

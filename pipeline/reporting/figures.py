@@ -1,0 +1,118 @@
+"""The report's charts from its tables: Figure 5a, mIOU against multiply-adds, learning curves, the ledger's intervals."""
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline import records
+from pipeline.reporting.chart import Chart, span, ticks
+from pipeline.study import Study
+
+CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
+          "ResNet-101 with decoder": ("blue", False, False), "ResNet-101 with BU": ("blue", True, True)}  # colour, dash, square
+SERIES = [("ResNet-101, BU", "blue", True, lambda row: row["label_table"] == "table3" and not row["dec"] and row["train_os"] == 16),
+          ("ResNet-101, decoder", "blue", False, lambda row: row["label_table"] == "table3" and row["dec"] and row["train_os"] == 16),
+          ("Xception, BU", "orange", True, lambda row: row["label_table"] == "table5" and not row["dec"]),
+          ("Xception, decoder", "orange", False, lambda row: row["label_table"] == "table5" and row["dec"] and not row["sc"]),
+          ("Xception, decoder, SC", "green", False, lambda row: row["label_table"] == "table5" and row["sc"] and not row["coco"]),
+          ("Xception, decoder, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"] and not row["jft"])]
+
+
+def trimap(rows: list[dict], ours: bool) -> Chart | None:
+    """One panel of Figure 5a from the lines of table figure5: ours solid with intervals, the paper's with hollow marks. None without points."""
+    key = "miou" if ours else "miou_paper"
+    points = {name: [row for row in rows if row["curve"] == name and row[key] is not None] for name in CURVES}
+    values = [row[key] for line in points.values() for row in line]
+    if not values:
+        return None
+    chart = Chart((0, 41), span(values)).axes("trimap width (pixels)", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    for name, (colour, dash, square) in CURVES.items():
+        line = points[name]
+        if not line:
+            continue
+        widths = [row["width"] for row in line]
+        if ours and all(row["miou_low"] is not None for row in line):
+            chart.band(widths, [row["miou_low"] for row in line], [row["miou_high"] for row in line], colour)
+        chart.line([(row["width"], row[key]) for row in line], colour, dash, opacity=1 if ours else 0.6)
+        chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, square=square, size=3,
+                    titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
+    entries = [(name, colour, dash, not ours, square) for name, (colour, dash, square) in CURVES.items() if points[name]]
+    return chart.legend(entries, chart.width - 200, chart.height - chart.bottom - 16 - 18 * len(entries))
+
+
+def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
+    """mIOU against multiply-adds of every row of Tables 3 and 5: the chart that the paper lacks. None without points."""
+    rows = [row | {"label_table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
+    score, price = ("miou", "madds_executed") if ours else ("miou_paper", "madds_paper")
+    rows = [row for row in rows if row[score] is not None and row[price] is not None]
+    if not rows:
+        return None
+    chart = Chart((40, 7000), span([row[score] for row in rows]), height=400, log=True, margins=(14, 14, 150, 46))
+    chart.axes("", "mIOU (%)", xticks=[])
+    for value in (50, 100, 200, 500, 1000, 2000, 5000):
+        x, y = chart.at(value, chart.y[0])
+        chart.text(x, y + 18, f"{value}", anchor="middle")
+    middle = (chart.left + chart.width - chart.right) / 2
+    chart.text(middle, chart.height - chart.bottom + 36, "multiply-adds (B, log scale)", anchor="middle")
+    entries = []
+    for name, colour, square, belongs in SERIES:
+        line = sorted((row for row in rows if belongs(row)), key=lambda row: row[price])
+        if not line:
+            continue
+        chart.line([(row[price], row[score]) for row in line], colour, dash=square, width=1.2, opacity=0.6)
+        chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, square=square,
+                    titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
+        entries.append((name, colour, square, not ours, square))
+    return chart.legend(entries, chart.left + 10, chart.height - 92)
+
+
+def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
+    """Curves of a trained run by metric: [(step, value)]. Empty where it was not trained."""
+    path = study.artifacts("runs", run) / records.HISTORY
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for point in pq.read_table(path).to_pylist() if Path(path).exists() else []:
+        curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
+    return curves
+
+
+def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, words: str) -> str:
+    """A curve the size of a word. `y`: the range that all sparks of a column share, so that they compare."""
+    if len(points) < 2:
+        return ""
+    chart = Chart((points[0][0], points[-1][0]), y, width=120, height=30, margins=(3, 5, 3, 3))
+    return chart.line(points, colour, width=1.5).marks(points[-1:], colour, size=2).svg(words, f"from {points[0][1]:.3g} to {points[-1][1]:.3g}")
+
+
+def effect(claim: dict, limit: float) -> str:
+    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow), ours with its interval (solid), on one axis.
+
+    The axis runs from -limit to limit; what lies beyond is drawn at its end, with an arrow head.
+    """
+    chart = Chart((-limit, limit), (-1, 1), width=260, height=34, margins=(2, 8, 2, 8))
+    def inside(value):
+        return max(-limit, min(limit, value))
+    low = -limit if claim["at_least"] is None else inside(claim["at_least"])
+    high = limit if claim["at_most"] is None else inside(claim["at_most"])
+    (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
+    chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" fill="var(--green)" opacity="0.10"/>')
+    chart.line([(0, -1), (0, 1)], "muted", width=1)
+    chart.marks([(inside(claim["predicts"]), 0.42)], "grey", hollow=True, size=4)
+    words = f"paper {claim['predicts']:+.2f} {claim['unit']}"
+    if claim["effect"] is not None:
+        colour = {"holds": "green", "fails": "red"}.get(claim["verdict"], "blue")
+        chart.line([(inside(claim["low"]), -0.42), (inside(claim["high"]), -0.42)], colour, width=2.2)
+        for value, tip in ((claim["low"], 5), (claim["high"], -5)):
+            if abs(value) > limit:
+                x, y = chart.at(inside(value), -0.42)
+                chart.parts.append(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
+        chart.marks([(inside(claim["effect"]), -0.42)], colour, size=4)
+        words += f"; ours {claim['effect']:+.2f}, interval {claim['low']:+.2f} to {claim['high']:+.2f}"
+    return chart.svg("Effect", words)
+
+
+def scale_of_effects(limit: float) -> str:
+    """The axis under the ledger's column of effects."""
+    chart = Chart((-limit, limit), (0, 1), width=260, height=18, margins=(0, 8, 16, 8))
+    for value in ticks(-limit, limit, 6):
+        x, _ = chart.at(value, 0)
+        chart.text(x, 12, f"{value:+g}" if value else "0", anchor="middle")
+    return chart.svg("Axis", f"from {-limit:g} to {limit:g}")

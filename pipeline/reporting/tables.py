@@ -1,0 +1,92 @@
+"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet` and `.csv`, one row per row of the paper, in its order.
+
+Measured numbers are read back through MLflow's search API, costs from the cost stage, the published ones from `pipeline/paper`.
+Same inputs, same bytes: no times, no ids that change from run to run.
+"""
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline import records
+from pipeline.evaluation.metrics import WIDTHS
+from pipeline.study import Study
+from pipeline.tracking.measure import costs, status
+from pipeline.tracking.rows import Row, rows
+
+FOLDER = Path("reports/tables")
+SCORES = ("miou", "miou_low", "miou_high")
+COSTS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here")
+
+
+def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.Table]:
+    """table1 ... figure5, and "own" where there are runs that the paper lacks. `measured`: what `tracking.mirror.read_back` returns."""
+    counted = costs(study)
+    return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted)])
+            for name, table in rows(study).items() if table}
+
+
+def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
+    """Write each table as parquet and CSV; tables of an earlier study that are not among them are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        with records.atomic(folder / f"{name}.parquet") as partial:
+            pq.write_table(table, partial)
+        with records.atomic(folder / f"{name}.csv") as partial:
+            pa.csv.write_csv(table, partial)
+    for path in folder.iterdir():
+        if path.suffix in (".parquet", ".csv") and path.stem not in tables:
+            path.unlink()
+
+
+def load(folder: Path = FOLDER) -> dict[str, list[dict]]:
+    """Every table as a list of rows. StudyError-free: a missing table is simply not there."""
+    return {path.stem: pq.read_table(path).to_pylist() for path in sorted(Path(folder).glob("*.parquet"))}
+
+
+def summary(tables: dict[str, pa.Table]) -> str:
+    """One line a table: how many of its rows are measured."""
+    lines = []
+    for name, table in tables.items():
+        states = table["status"].to_pylist()
+        lines.append(f"{name:8} {states.count('measured'):3} of {len(states):3} rows measured")
+    return "\n".join(lines)
+
+
+def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iterable[dict]:
+    """One row of the paper as one line, a curve of Figure 5 as one line per width."""
+    scores, published = (measured or {}).get("metrics", {}), row.published
+    state = "measured" if measured else status(study, row)
+    if state == "measured" and not measured:
+        state = "not run: MLflow has no such run; run python -m stages.compile again"
+    line = {"label": row.name, "run": row.run, "strategy": row.strategy}
+    if row.table == "table4":
+        line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
+        for name in ("top1_error", "top5_error"):
+            line |= {f"{name}_paper": published[name], name: scores.get(name)}
+        return [line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None, "scale": study.scale, "status": state}]
+    if row.table == "figure5":
+        curves = (measured or {}).get("curves", {})
+        return [{"curve": published["curve"], "width": width, "run": row.run, "strategy": row.strategy, "miou_paper": paper,
+                 "miou": curves.get("trimap_miou", {}).get(width), "miou_low": curves.get("trimap_low", {}).get(width),
+                 "miou_high": curves.get("trimap_high", {}).get(width), "scale": study.scale, "status": state}
+                for width, paper in zip(WIDTHS, published["miou"])]
+    own = {key: value for key, value in published.items() if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as")}
+    line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
+    cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
+    line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
+    return [line | {"scale": study.scale, "status": state, "note": published.get("note")}]
+
+
+def _typed(lines: list[dict]) -> pa.Table:
+    """Columns that are empty in every row still get their type: numbers are float64, text is string."""
+    numbers = {"miou", "miou_low", "miou_high", "miou_paper", "madds_paper", "top1_error", "top5_error", *COSTS}
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    columns = {name: [line.get(name) for line in lines] for name in names}
+    def kind(name):
+        if name in numbers:
+            return pa.float64()
+        return pa.string() if all(value is None or isinstance(value, str) for value in columns[name]) else None
+    return pa.table({name: pa.array(column, kind(name)) for name, column in columns.items()})

@@ -1,0 +1,27 @@
+"""Mirror what was measured into MLflow and build the paper's tables from it.
+
+Example:  python -m stages.compile
+"""
+from pipeline import paper, study as studies
+from pipeline.paper import claims
+from pipeline.reporting import ledger, tables
+from pipeline.tracking import mirror
+from stages import console
+
+
+def main():
+    """Mirror records and facts into MLflow, read them back, and write reports/tables. Takes no GPU and no torch.
+
+    Example:  python -m stages.compile
+    """
+    study = studies.load()
+    paper.check(study)
+    claims.check(study)
+    mirror.mirror(study)
+    built = tables.build(study, mirror.read_back(study))
+    tables.save(built | {"claims": ledger.build(study)})
+    print(tables.summary(built))
+
+
+if __name__ == "__main__":
+    console.run(main)

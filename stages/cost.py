@@ -1,0 +1,29 @@
+"""Multiply-adds, parameters and activation memory of every network of the study.
+
+Example:  python -m stages.cost
+"""
+from pipeline import records, study as studies
+from stages import console
+
+
+def main():
+    """Count what every (run, strategy) of params.yaml costs: artifacts/SCALE/costs/costs.parquet. No data, no training.
+
+    Example:  python -m stages.cost
+    """
+    study = studies.load()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from tqdm import tqdm
+
+    from pipeline.models import cost
+    count = sum(map(len, study.evaluate.values()))
+    rows = list(tqdm(cost.rows(study), "costs", count, unit="strategy"))
+    types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64()) | {"activation_bytes_here": pa.int64()}
+    table = pa.Table.from_pylist(rows, pa.schema(list(types.items())))
+    with records.atomic(study.artifacts("costs") / "costs.parquet") as partial:
+        pq.write_table(table, partial)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,137 @@
+"""The stages of dvc.yaml as a graph, for the Snakefile. DVC decides what is stale; Snakemake only schedules.
+
+The one module that looks inside DVC: `Repo().index` and `Repo().status()` are not documented interfaces.
+
+Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3: something)
+"""
+import contextlib
+import fcntl
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import paper, study as studies
+
+STALE = 3
+JOB = """
+export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} DVC_NO_ANALYTICS=1
+echo "start    {params.stage}"
+dvc --wait-for-lock repro --quiet --single-item {params.stage} || {{ echo "FAILED   {params.stage}"; exit 1; }}
+touch {output}
+echo "done     {params.stage}  ($SECONDS s; $(ls {params.markers} | wc -l) of {params.count} stages up to date)"
+"""
+
+
+@dataclass
+class Stage:
+    """One stage as Snakemake sees it. `marker`: an empty file that is there while the stage is up to date."""
+    name: str
+    marker: str
+    upstream: list[str] = field(default_factory=list)       # markers of the stages whose outputs it reads
+    resources: dict[str, int] = field(default_factory=dict)  # dvc.yaml's `meta`
+    priority: int = 0                                        # minutes of the longest way from here to the study's end
+
+    @property
+    def rule(self) -> str:
+        return "".join(letter if letter.isalnum() else "_" for letter in self.name)
+
+
+@contextlib.contextmanager
+def _repo():
+    """DVC's repository object, which here reads params.yaml once, not once a stage."""
+    from dvc.dependency import param
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    plain, seen = param.load_path, {}
+
+    def load_path(path, fs, **options):
+        if path not in seen:
+            seen[path] = plain(path, fs, **options)
+        return seen[path]
+
+    param.load_path = load_path
+    try:
+        with Repo(_wait_for_lock=True) as repo:
+            yield repo
+    except LockError as error:
+        raise studies.StudyError(f"DVC is at work in this folder: {error}") from None
+    finally:
+        param.load_path = plain
+
+
+def stages(repo=None) -> list[Stage]:
+    """All stages of dvc.yaml, upstream before downstream."""
+    import networkx
+    if repo is None:
+        with _repo() as opened:
+            return stages(opened)
+    graph, folder = repo.index.graph, studies.load().artifacts(".markers")
+    order = list(networkx.dfs_postorder_nodes(graph))        # DVC's edges point from a stage to the ones it needs
+    found = {node: Stage(node.addressing, str(folder / node.addressing)) for node in order}
+    for node in reversed(order):
+        stage = found[node]
+        stage.upstream = [found[needed].marker for needed in graph.successors(node)]
+        stage.resources = dict(node.meta or {})
+        later = (found[user].priority for user in graph.predecessors(node))
+        stage.priority = stage.resources.get("runtime", 1) + max(later, default=0)
+    return [found[node] for node in order]
+
+
+def refresh() -> dict[str, list]:
+    """Check the settings, then bring the markers in line with DVC: one for each stage that is up to date, none for a stale one.
+
+    Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
+    """
+    paper.check(studies.load())
+    with _repo() as repo:
+        stale, found, now = repo.status(), stages(repo), None
+    for stage in found:
+        marker = Path(stage.marker)
+        if stage.name in stale:
+            marker.unlink(missing_ok=True)
+            continue
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        now = now or marker.stat().st_mtime_ns               # all alike: none looks newer than another
+        os.utime(marker, ns=(now, now))
+    return stale
+
+
+def start() -> None:
+    """`refresh` for the process that schedules: waits until no other does in this folder, and stops with one line on bad settings."""
+    global _alone
+    try:
+        studies.ARTIFACTS.mkdir(exist_ok=True)
+        _alone = open(studies.ARTIFACTS / ".study.lock", "w")  # held until this process ends, however it ends
+        try:
+            fcntl.flock(_alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another study runs in this folder; waiting for it to end", file=sys.stderr)
+            fcntl.flock(_alone, fcntl.LOCK_EX)
+        refresh()
+    except studies.StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def params(stage: str) -> list[str]:
+    """The keys of params.yaml that `stage` depends on, as dvc.yaml declares them."""
+    from dvc.dependency.param import ParamsDependency
+    with _repo() as repo:
+        node, = (node for node in repo.index.stages if node.addressing == stage)
+        return [key for dependency in node.deps if isinstance(dependency, ParamsDependency) for key in dependency.params]
+
+
+def main():
+    """Say which stages are stale. Exit code 0: none, 3: some."""
+    stale = refresh()
+    if stale:
+        print(f"{len(stale)} stages are stale themselves, and what depends on them: {', '.join(list(stale)[:6])}{' ...' * (len(stale) > 6)}")
+        sys.exit(STALE)
+    print("nothing to do: all stages are up to date")
+
+
+if __name__ == "__main__":
+    from stages import console
+    console.run(main)

@@ -1,0 +1,86 @@
+"""Stage prepare: decode a data set once into memory-mapped shards, with a data sheet and a contact sheet."""
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from pipeline import records, study
+from pipeline.datasets import native
+from stages import console
+
+
+def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
+    """Decode DATASET, as stage download left it, into artifacts/SCALE/shards/DATASET.
+
+    Writes SPLIT.arrow for the splits that the scale trains and evaluates on, sheet.json (counts, class frequencies, sizes)
+    and contact.png. Stops with one list of all files that are missing, unreadable, of the wrong size or wrongly labelled.
+    Interrupted, it goes on where it was.
+
+    Examples:
+
+      python -m stages.prepare voc
+
+      OMP_NUM_THREADS=4 python -m stages.prepare coco     (on four cores)
+    """
+    settings = study.load()
+    console.pick("data set", dataset, dict.fromkeys(get_args(study.DatasetName)))
+    data, out = settings.artifacts("data", dataset), settings.artifacts("shards", dataset)
+    shutil.rmtree(out, ignore_errors=True)
+    if reason := console.skipped(data):
+        console.skip(out, reason)
+        return
+    try:
+        source = json.loads((data / "source.json").read_text())
+    except FileNotFoundError:
+        raise study.StudyError(f"{data}/source.json is missing: run  python -m stages.download {dataset}  first") from None
+    sheet = _shards(dataset, settings.dataset(dataset), Path(source["root"]), out, settings.artifacts("unfinished", dataset))
+    with records.atomic(out / "sheet.json") as partial:
+        partial.write_text(json.dumps(sheet, indent=2) + "\n")
+    # No times or machine here: shards that come out the same must look the same to what depends on them.
+    records.write(out, status="done", metrics={f"{split}_images": row["images"] for split, row in sheet["splits"].items()})
+    counts = ", ".join(f"{row['images']} {split}" for split, row in sheet["splits"].items())
+    print(f"prepare {dataset}: {counts} images in {out}")
+
+
+def _shards(dataset: study.DatasetName, wanted: study.Dataset, root: Path, out: Path, unfinished: Path) -> dict:
+    """Write the shards and the contact sheet; returns the data sheet."""
+    from pipeline.datasets import preparation
+    from pipeline.datasets.contact import contact_sheet
+    from pipeline.datasets.shards import Shard
+    reader = native.reader(dataset)
+    options = {"proportional": True} if dataset == "coco" and wanted.source.generate else {}
+    found, classes = reader.splits(root, **options), reader.classes(root)
+    splits = [wanted.train.split] if wanted.train else []
+    splits += [] if wanted.evaluate.split in splits else [wanted.evaluate.split]
+    for name in splits:
+        if name not in found:
+            raise study.StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}")
+    _check_counts(dataset, wanted.source, {name: len(items) for name, items in found.items()}, splits)
+    rows = {}
+    for name in splits:
+        rows[name] = preparation.split(
+            out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
+            size=wanted.evaluate.canvas if dataset == "imagenet" else None, workers=native.workers())
+    colours = reader.colours(len(classes)) if dataset != "imagenet" else None
+    contact_sheet(Shard(out / f"{splits[0]}.arrow"), colours, out / "contact.png")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
+
+
+def _check_counts(dataset: str, source: study.Source, counts: dict[str, int], splits: list[str]) -> None:
+    """A complete data set has known counts; what differs was lost on the way, or is another data set."""
+    if source.archives:
+        expected = getattr(native.reader(dataset), "COUNTS", {})
+    elif source.generate and dataset != "coco":  # COCO leaves out images with few annotated pixels
+        expected = {"train": source.generate.train, "train_aug": source.generate.train, "val": source.generate.val}
+    else:
+        expected = {}
+    wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits if counts[name] != expected.get(name, counts[name])]
+    if wrong:
+        raise study.StudyError(f"{dataset} is not complete: " + "; ".join(wrong) + ". Delete what is there and run the stage download again")
+
+
+if __name__ == "__main__":
+    console.run(prepare)

@@ -1,0 +1,214 @@
+"""Downloads against a server on this machine that breaks, lies and redirects; the archives have the official layouts."""
+import hashlib
+import http.server
+import io
+import socket
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from pipeline.datasets import archives, voc
+from pipeline.study import Archive, StudyError
+
+BODY = np.random.default_rng(0).bytes(300_000)
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """/BEHAVIOUR/NAME serves `server.files[NAME]` in the way that BEHAVIOUR says."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        _, behaviour, name = self.path.partition("?")[0].split("/")
+        self.server.log.append((behaviour, self.headers.get("Range")))
+        body = self.server.files[name]
+        if behaviour == "missing":
+            return self.send_error(404)
+        if behaviour == "busy-once" and len(self.server.log) == 1:
+            return self.send_error(503)
+        if behaviour == "redirect":
+            self.send_response(302)
+            self.send_header("Location", f"/ok/{name}")
+            return self.end_headers()
+        if behaviour == "other-bytes":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if behaviour == "shorter":
+            body = body[:-7]
+        start = 0
+        if (asked := self.headers.get("Range")) and behaviour != "no-ranges":
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            self.send_response(200)
+        if behaviour != "no-length":
+            self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        end = len(body)
+        if behaviour in ("breaks", "no-length") and not (behaviour == "no-length" and len(self.server.log) > 1):
+            end = min(len(body), start + 100_000)
+        if behaviour == "breaks-at-once":
+            end = start
+        self.wfile.write(body[start:end])
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(archives, "PAUSE", 0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.files, running.log = {"a.bin": BODY}, []
+        running.url = f"http://127.0.0.1:{running.server_port}"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def archive(*mirrors, md5=MD5, size=len(BODY), name="a.bin"):
+    return Archive(name=name, mirrors=mirrors, md5=md5, size=size)
+
+
+def dead():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/a.bin"
+
+
+@pytest.mark.parametrize("behaviour", ["ok", "redirect", "breaks", "no-ranges", "busy-once", "no-length"])
+@pytest.mark.parametrize("known", [True, False])
+def test_fetches(server, tmp_path, behaviour, known):
+    wanted = archive(f"{server.url}/{behaviour}/a.bin", **({} if known else {"size": None}))
+    if behaviour == "no-length" and not known:  # then a break looks like the end, and only the checksum tells
+        with pytest.raises(StudyError, match="MD5"):
+            archives.fetch(wanted, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        return
+    path = archives.fetch(wanted, tmp_path)
+    assert path == tmp_path / "a.bin" and path.read_bytes() == BODY
+    assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
+    if behaviour == "breaks":
+        assert [asked for _, asked in server.log] == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_goes_on_where_an_earlier_run_stopped(server, tmp_path):
+    (tmp_path / ".a.bin.part").write_bytes(BODY[:123_456])
+    archives.fetch(archive(f"{server.url}/ok/a.bin"), tmp_path)
+    assert server.log == [("ok", "bytes=123456-")]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_starts_anew_where_the_earlier_part_was_of_other_bytes(server, tmp_path):
+    for leftover in (b"x" * 1000, b"x" * len(BODY), b"x" * (len(BODY) + 5)):
+        (tmp_path / ".a.bin.part").write_bytes(leftover)
+        assert archives.fetch(archive(f"{server.url}/ok/a.bin"), tmp_path).read_bytes() == BODY
+        (tmp_path / "a.bin").unlink()
+
+
+def test_without_checksum_nothing_is_joined(server, tmp_path):
+    (tmp_path / ".a.bin.part").write_bytes(b"x" * 1000)
+    assert archives.fetch(archive(f"{server.url}/ok/a.bin", md5=None), tmp_path).read_bytes() == BODY
+    assert server.log == [("ok", None)]
+
+
+@pytest.mark.parametrize("behaviour, said", [("missing", "HTTP 404"), ("other-bytes", "has MD5"), ("shorter", "offers 299993 bytes, not 300000"),
+                                             ("breaks-at-once", "broke off after 0 of 300000 bytes")])
+def test_bad_mirror_is_named_and_the_next_one_is_used(server, tmp_path, behaviour, said):
+    bad = f"{server.url}/{behaviour}/a.bin"
+    with pytest.raises(StudyError, match=said) as caught:
+        archives.fetch(archive(bad), tmp_path)
+    assert bad in str(caught.value) and not (tmp_path / "a.bin").exists()
+    assert archives.fetch(archive(dead(), bad, f"{server.url}/ok/a.bin"), tmp_path).read_bytes() == BODY
+
+
+def test_every_mirror_is_named(server, tmp_path):
+    mirrors = [dead(), f"{server.url}/missing/a.bin", "/nowhere/a.bin", "ftp://127.0.0.1/a.bin"]
+    with pytest.raises(StudyError) as caught:
+        archives.fetch(archive(*mirrors), tmp_path)
+    assert all(mirror in str(caught.value) for mirror in mirrors) and str(tmp_path / "a.bin") in str(caught.value)
+
+
+def test_secrets_in_an_address_are_not_shown(tmp_path):
+    address = dead().replace("http://", "http://ann:geheim@") + "?token=verborgen"
+    with pytest.raises(StudyError) as caught:
+        archives.fetch(archive(address), tmp_path)
+    assert "127.0.0.1" in str(caught.value) and not any(secret in str(caught.value) for secret in ("ann", "geheim", "verborgen"))
+
+
+def test_local_mirrors_are_used_where_they_lie(tmp_path):
+    own = tmp_path / "disk/my file.bin"
+    own.parent.mkdir()
+    own.write_bytes(BODY)
+    assert archives.fetch(archive(str(own)), tmp_path / "cache") == own
+    assert archives.fetch(archive(own.as_uri()), tmp_path / "cache") == own
+    own.write_bytes(BODY[:-1])
+    with pytest.raises(StudyError, match="299999 bytes, not 300000"):
+        archives.fetch(archive(str(own)), tmp_path / "cache")
+
+
+def test_what_lies_there_is_verified_not_fetched(server, tmp_path):
+    (tmp_path / "a.bin").write_bytes(BODY)
+    archives.fetch(archive(f"{server.url}/ok/a.bin"), tmp_path)
+    assert server.log == []
+    (tmp_path / "a.bin").write_bytes(BODY[::-1])
+    with pytest.raises(StudyError, match="has MD5 .* delete it"):
+        archives.fetch(archive(f"{server.url}/ok/a.bin"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a.bin", "/tmp/a.bin", ".hidden", "b/a.bin"])
+def test_names_stay_in_the_folder(tmp_path, name):
+    with pytest.raises(StudyError, match="no plain file name"):
+        archives.fetch(archive("http://127.0.0.1:1/", name=name), tmp_path)
+
+
+def png(labels):
+    image, file = Image.fromarray(labels), io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def official(names, mode="w"):
+    """A tar of {path: bytes}."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as made:
+        for name, content in names.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def mat(labels):
+    """As SBD's cls/*.mat: GTcls, a struct with Boundaries, Segmentation and CategoriesPresent."""
+    file = io.BytesIO()
+    savemat(file, {"GTcls": {"Boundaries": np.zeros((20, 1), object), "Segmentation": labels, "CategoriesPresent": np.array([[3]])}})
+    return file.getvalue()
+
+
+def test_voc_and_sbd_from_their_archives(server, tmp_path):
+    """train_aug = (VOC train + SBD train + SBD val) - VOC val, sorted; VOC's mask where both have one."""
+    base, sbd = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+    mask = {name: np.full((4, 6), number, np.uint8) for number, name in enumerate(("t1", "t2", "v1", "s1", "s2"))}
+    jpeg = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(jpeg, "JPEG")
+    files = {f"{base}/JPEGImages/{name}.jpg": jpeg.getvalue() for name in mask}
+    files |= {f"{base}/SegmentationClass/{name}.png": png(mask[name]) for name in ("t1", "t2", "v1")}
+    files |= {f"{base}/ImageSets/Segmentation/{name}.txt": text for name, text in
+              (("train", b"t2\nt1\n"), ("val", b"v1\n"), ("trainval", b"t1\nt2\nv1\n"))}
+    extra = {f"{sbd}/cls/{name}.mat": mat(mask[name] + 10) for name in ("s2", "s1", "t1", "v1")}
+    extra |= {f"{sbd}/train.txt": b"s2\nv1\n", f"{sbd}/val.txt": b"s1\nt1\n"}
+    server.files = {"VOCtrainval_11-May-2012.tar": official(files), "benchmark.tgz": official(extra, "w:gz")}
+    wanted = tuple(archive(dead(), f"{server.url}/breaks/{name}", md5=hashlib.md5(content).hexdigest(), size=len(content), name=name)
+                   for name, content in server.files.items())
+    archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
+    found = voc.splits(tmp_path / "data")
+    assert [item.id for item in found["train_aug"]] == ["s1", "s2", "t1", "t2"]
+    assert [int(voc.label(item)[0, 0]) for item in found["train_aug"]] == [13, 14, 0, 1]
+    assert [item.id for item in found["val"]] == ["v1"] and voc.label(found["val"][0]).shape == (4, 6)
+    asked = len(server.log)
+    archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
+    assert len(server.log) == asked

@@ -1,0 +1,128 @@
+"""Readers of native layouts: against hand-made files, the data sets' own tools, and a real part of VOC."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coder
+
+from pipeline.datasets import cityscapes, coco, imagenet, native, palettes, voc
+from pipeline.study import StudyError
+
+REAL = Path(__file__).parents[3] / "shared/data/VOCdevkit"
+
+
+def test_voc_palette_is_the_official_one():
+    """VOCdevkit's VOClabelcolormap, bit by bit."""
+    for label in range(256):
+        rest, rgb = label, [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= (rest >> channel & 1) << (7 - bit)
+            rest >>= 3
+        assert voc.palette()[label].tolist() == rgb
+    assert palettes.of("voc", 21)[-3:] == bytes((224, 224, 192)) and len(palettes.of("cityscapes", 19)) == 768
+
+
+def test_cityscapes_train_ids_are_those_of_its_scripts():
+    from cityscapesscripts.helpers.labels import id2label
+    table = cityscapes.train_ids()
+    for number in range(256):
+        expected = id2label[number].trainId if number in id2label else 255
+        assert table[number] == expected
+    assert cityscapes.classes(Path())[:3] == ["road", "sidewalk", "building"] and len(cityscapes.classes(Path())) == 19
+
+
+def test_cityscapes_refuses_unknown_label_ids(tmp_path):
+    Image.fromarray(np.full((2, 2), 77, np.uint8)).save(tmp_path / "l.png")
+    with pytest.raises(OSError, match=r"\[77\] do not exist"):
+        cityscapes.label(native.Item("a", tmp_path / "i.png", tmp_path / "l.png"))
+
+
+@pytest.fixture
+def instances(tmp_path):
+    """Two images: one with a polygon, a crowd and another class; one with too few pixels."""
+    crowd = np.zeros((60, 80), bool)
+    crowd[40:, 60:] = True
+    packed = coder.encode(np.asfortranarray(crowd.astype(np.uint8)))
+    packed["counts"] = packed["counts"].decode()
+    square = [10, 10, 50, 10, 50, 40, 10, 40]
+    overlap = [40, 10, 60, 10, 60, 40, 40, 40]
+    annotations = [(1, 17, [square], 1200, 0), (1, 18, [overlap], 600, 0), (1, 1, packed, 400, 1), (1, 99, [square], 1200, 0),
+                   (2, 17, [[0, 0, 5, 0, 5, 5]], 12, 0)]
+    content = {"images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
+               "categories": [{"id": each, "name": name} for name, each in coco.CATEGORY_IDS.items()] + [{"id": 99, "name": "zebra"}],
+               "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": many}
+                               for image, category, shape, area, many in annotations]}
+    path = tmp_path / "annotations/instances_train2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_coco_labels(instances):
+    items = coco.splits(instances)["train"]
+    assert [item.id for item in items] == ["000000000001"]
+    label = coco.label(items[0])
+    cat, dog = voc.CLASSES.index("cat"), voc.CLASSES.index("dog")
+    assert [label[y, x] for y, x in ((0, 0), (20, 20), (20, 55), (20, 45), (50, 70), (50, 20))] == [0, cat, dog, 255, 255, 0]
+    assert abs((label == cat).sum() - 900) < 60
+
+
+def test_coco_threshold_follows_the_area_of_generated_images(instances):
+    assert len(coco.splits(instances, proportional=True)["train"]) == 1
+    path = instances / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][-1]["area"] = 16  # more than 1,000 / (640 x 480) of 60 x 80 pixels
+    path.write_text(json.dumps(content))
+    assert len(coco.splits(instances, proportional=True)["train"]) == 2 and len(coco.splits(instances)["train"]) == 1
+
+
+def test_coco_damaged_annotations_are_named(instances):
+    path = instances / "annotations/instances_train2017.json"
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(StudyError, match="instances_train2017.json is not a COCO instances file"):
+        coco.splits(instances)
+
+
+def test_coco_names_cover_the_20_classes():
+    assert {coco.coco_name(name) for name in voc.CLASSES[1:]} == set(coco.CATEGORY_IDS)
+
+
+def test_imagenet_reads_the_central_part(tmp_path):
+    picture = np.zeros((80, 160, 3), np.uint8)
+    picture[5:75, 10:150] = 200
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    item = native.Item("a", tmp_path / "a.png", 0)
+    got = imagenet.read(item, (35, 70))
+    assert got.shape == (35, 70, 3) and (got[1:-1, 1:-1] == 200).all()
+    assert np.array_equal(imagenet.read(item, (80, 160)), picture)
+
+
+@pytest.mark.parametrize("reader, said", [(voc, "no VOC 2012"), (coco, "no COCO 2017"), (cityscapes, "no Cityscapes"), (imagenet, "no ImageNet")])
+def test_an_empty_folder_says_what_was_expected(tmp_path, reader, said):
+    with pytest.raises(StudyError, match=f"{said}: expected"):
+        reader.splits(tmp_path)
+
+
+@pytest.mark.parametrize("content, said", [("", "is empty"), ("a\nb\na\n", "twice")])
+def test_lists_of_ids_are_checked(tmp_path, content, said):
+    (tmp_path / "train.txt").write_text(content)
+    with pytest.raises(StudyError, match=said):
+        native.read_list(tmp_path / "train.txt")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")
+def test_real_voc():
+    found = voc.splits(REAL)
+    assert {name: len(items) for name, items in found.items()} == {"train": 437, "val": 445, "train_aug": 1000}
+    assert not {item.id for item in found["train_aug"]} & {item.id for item in found["val"]}
+    assert [item.id for item in found["train_aug"]] == sorted(item.id for item in found["train_aug"])
+    own = [item for item in found["train_aug"] if item.label.parent.name == "SegmentationClass"]
+    assert {item.id for item in own} == {item.id for item in found["train"]}
+    for item in found["val"][::60]:
+        label = voc.label(item)
+        assert label.shape == native.read_image(item.image).shape[:2] and 255 in label and (label[label < 255] <= 20).all()
+    for item in [each for each in found["train_aug"] if each not in own][::100]:
+        assert 255 not in voc.label(item)

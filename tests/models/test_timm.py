@@ -1,0 +1,74 @@
+"""Xception and MobileNetV2 against timm's own forward passes, with timm's state dicts: an independent reference, and its weights load."""
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.models.mobilenet import MobileNet
+from pipeline.models.xception import Xception
+
+timm = pytest.importorskip("timm")
+MOBILENET = Path(__file__).parents[3] / "shared" / "data" / "mobilenetv2_100_imagenet.safetensors"
+SIZES = {"xception41": (8, 3), "xception65": (16, 3), "xception71": (16, 5)}
+
+
+def stirred(module):
+    generator = torch.Generator().manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.copy_(0.1 * torch.randn(layer.num_features, generator=generator))
+            layer.running_var.copy_(0.5 + torch.rand(layer.num_features, generator=generator))
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_xception_has_timms_names_shapes_and_epsilon(name):
+    middle, entry = SIZES[name]
+    with torch.device("meta"):
+        ours, theirs = Xception(middle, entry), timm.create_model(name)
+    expected = {key: value.shape for key, value in theirs.state_dict().items() if not key.startswith("head.")}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == expected
+    epsilons = {layer.eps for model in (ours, theirs) for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)}
+    assert epsilons == {1e-3}
+
+
+# timm drops Xception-71's last entry shortcut where its stride becomes 1 (output stride 8): there the authors' code keeps it.
+@pytest.mark.parametrize("name, output_stride", [("xception41", 8), ("xception41", 16), ("xception41", 32), ("xception71", 16)])
+@torch.no_grad()
+def test_xception_computes_what_timm_does(name, output_stride):
+    middle, entry = SIZES[name]
+    theirs = stirred(timm.create_model(name, output_stride=output_stride, num_classes=0))
+    ours = Xception(middle, entry, output_stride=output_stride).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
+    expected = theirs.forward_features(x)
+    assert expected.abs().mean() > 1e-3
+    torch.testing.assert_close(ours.features(x)["out"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@torch.no_grad()
+def test_mobilenet_computes_what_timm_does(output_stride):
+    theirs = stirred(timm.create_model("mobilenetv2_100", output_stride=output_stride))
+    ours = MobileNet(output_stride).eval()
+    ours.load_state_dict({name: value for name, value in theirs.state_dict().items() if name in ours.state_dict()})
+    taken = {}
+    theirs.blocks[6].register_forward_hook(lambda module, inputs, output: taken.update(out=output))
+    theirs.blocks[1][1].conv_pwl.register_forward_hook(lambda module, inputs, output: taken.update(conv2=inputs[0]))
+    theirs.blocks[2][2].conv_pwl.register_forward_hook(lambda module, inputs, output: taken.update(conv3=inputs[0]))
+    x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
+    theirs.forward_features(x)
+    features = ours.features(x)
+    for name, stride in (("conv2", 4), ("conv3", 8), ("out", output_stride)):
+        assert features[name].shape == (1, ours.out_channels[name], 64 // stride + 1, 96 // stride + 1)
+        torch.testing.assert_close(features[name], taken[name], rtol=1e-4, atol=1e-5)
+
+
+def test_mobilenets_published_weights_load():
+    if not MOBILENET.exists():
+        pytest.skip(f"{MOBILENET} is not here")
+    from safetensors.torch import load_file
+    ours, weights = MobileNet(), load_file(MOBILENET)
+    left = ours.load_state_dict(weights, strict=False)
+    assert not left.missing_keys or all("num_batches_tracked" in key for key in left.missing_keys)
+    assert {key.split(".")[0] for key in left.unexpected_keys} <= {"conv_head", "bn2"}

@@ -1,0 +1,174 @@
+"""reports/tables against the paper's own tables: rows, order, columns, numbers; and the ledger's verdicts against its rule."""
+import math
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, strategies as st
+
+from pipeline import paper, study as studies
+from pipeline.evaluation import metrics
+from pipeline.paper import claims
+from pipeline.reporting import ledger, tables
+from pipeline.tracking import measure
+from pipeline.tracking.rows import rows
+from tests.reporting import fake_study
+
+WITHOUT = ("t1-c16", "t3-os32-dec")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def study(home, monkeypatch):
+    monkeypatch.chdir(home)
+    study = studies.load()
+    if not (home / "artifacts").exists():
+        fake_study.write(study, images=5, size=49, missing=WITHOUT)
+    return study
+
+
+def measured(study):
+    """What reading back MLflow gives, without MLflow."""
+    found = {}
+    for name, table in rows(study).items():
+        for row in table:
+            if row.run and (one := measure.measure(study, row)):
+                curves = {curve: {step: value for step, value, _ in points} for curve, points in one.curves.items() if curve.startswith("trimap")}
+                found[name, row.key] = {"metrics": one.metrics, "curves": curves}
+    return found
+
+
+@pytest.fixture
+def built(study):
+    return tables.build(study, measured(study))
+
+
+def test_one_row_per_row_of_the_paper_in_its_order(built):
+    assert list(built) == list(paper.tables())
+    for name, published in paper.tables().items():
+        lines = built[name].to_pylist()
+        if name == "figure5":
+            expected = [(row["curve"], width, value) for row in published.rows for width, value in zip(published.widths, row["miou"])]
+            assert [(line["curve"], line["width"], line["miou_paper"]) for line in lines] == expected
+            continue
+        assert len(lines) == len(published.rows)
+        for line, row in zip(lines, published.rows):
+            assert line.get("miou_paper") == row.get("miou") and line.get("madds_paper") == row.get("madds")
+            ours = {"miou", "top1_error", "top5_error", "strategy", "status", "note", "run"}
+            assert all(line[key] == value for key, value in row.items() if key in line and key not in ours)
+            assert all(line[f"{key}_paper"] == row[key] for key in ("top1_error", "top5_error") if key in row)
+            assert line["status"] == "measured" or line["status"].startswith("not run: ") or line["status"] == row["status"]
+
+
+def test_columns_that_people_rely_on(built):
+    for name in ("table1", "table2", "table3", "table5", "table6", "table7a", "table7b"):
+        assert {"run", "strategy", "miou_paper", "miou", "miou_low", "miou_high", "madds_paper", "madds_counted_as_paper", "madds_executed",
+                "status"} <= set(built[name].column_names)
+        assert str(built[name].schema.field("miou").type) == "double"  # also where no row is measured
+    assert {"top1_error", "top1_error_paper", "top5_error", "top5_error_paper", "status"} <= set(built["table4"].column_names)
+    assert len(built["figure5"]) == 4 * 14
+
+
+def test_numbers_are_those_of_the_facts(study, built):
+    line = built["table3"].to_pylist()[8]
+    assert (line["run"], line["strategy"]) == ("t2-x2", "os8-ms")
+    facts = metrics.Facts.read(study.artifacts("facts", "t2-x2") / "facts.parquet")
+    assert line["miou"] == float(metrics.miou(metrics.confusion(facts, "os8-ms", len(fake_study.CLASSES))))
+    assert line["miou_low"] < line["miou"] < line["miou_high"]
+    near = built["figure5"].to_pylist()[14]
+    assert (near["curve"], near["width"]) == ("ResNet-101 with decoder", 1)
+    assert near["miou"] == float(metrics.trimap_curve(facts, "os16", len(fake_study.CLASSES))[0])
+    assert near["miou_low"] <= near["miou"] <= near["miou_high"]
+
+
+def test_rows_without_a_measurement_say_why(built):
+    table1 = built["table1"].to_pylist()
+    assert table1[1]["miou"] is None and table1[1]["status"] == "not run: dvc repro evaluate@t1-c16 has not been run yet"
+    assert table1[0]["status"] == "measured"
+    private = built["table5"].to_pylist()[-1]
+    assert private["status"] == "needs JFT-300M, which is private" and private["run"] is None and private["miou"] is None
+    assert private["madds_executed"] == built["table5"].to_pylist()[19]["madds_executed"]  # the same network: its cost is known
+    assert {line["status"] for line in built["table7b"].to_pylist()} == {"another group's method",
+                                                                         "test server: only the Cityscapes evaluation server can score it"}
+
+
+def test_same_inputs_same_bytes_and_old_tables_go(built, tmp_path):
+    for name in "ab":
+        tables.save(built, tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    (tmp_path / "a" / "own.parquet").write_bytes(b"of an earlier study")
+    tables.save(built, tmp_path / "a")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{name}.{kind}" for name in built for kind in ("parquet", "csv")}
+    assert pq.read_table(tmp_path / "a/table1.parquet").equals(built["table1"])
+
+
+def test_a_run_of_ones_own_has_a_table(study):
+    own = study.model_copy(update={"runs": study.runs | {"mine": study.runs["t2-x2"].model_copy(update={"low_level_channels": 24})},
+                                   "evaluate": study.evaluate | {"mine": ("os16",)}})
+    line = tables.build(own, {})["own"].to_pylist()
+    assert [(row["label"], row["run"], row["status"]) for row in line] == [("mine/os16", "mine", "not run: dvc repro evaluate@mine has not been run yet")]
+
+
+def test_claims_predict_what_the_published_tables_say():
+    published = {}
+    for name, table in paper.tables().items():
+        for row in table.rows:
+            if name == "figure5":
+                published[f"{row['run']}/{row['strategy']}", "trimap1"] = row["miou"][0]
+            elif name == "table4":
+                published[row["backbone"], "top1_error"] = row["top1_error"]
+            elif "run" in row:
+                published[f"{row['run']}/{row['strategy']}", "miou"] = row["miou"]
+                published[f"{row['run']}/{row['strategy']}", "madds"] = row.get("madds")
+    def effect(claim, measure):
+        return min(published[claim.a, measure] - published[b, measure] for b in claim.b)
+    for name, claim in claims.claims().items():
+        if claim.status:
+            continue
+        if claim.measure == "trimap1-miou":
+            predicted = effect(claim, "trimap1") - effect(claim, "miou")
+        elif claim.measure == "madds_saved":
+            predicted = 100 * (1 - published[claim.a, "madds"] / published[claim.b[0], "madds"])
+        else:
+            predicted = effect(claim, claim.measure) * (-1 if claim.measure == "top1_error" else 1)
+        assert claim.predicts == pytest.approx(predicted, abs=0.006), name
+        assert claim.bounds[0] < claim.predicts < claim.bounds[1], f"{name}: the paper's own number would not satisfy it"
+
+
+@given(low=st.floats(-9, 9), width=st.floats(0, 9), at_least=st.floats(-5, 5), size=st.floats(0.1, 9))
+def test_verdict_is_the_printed_rule(low, width, at_least, size):
+    high, at_most = low + width, at_least + size
+    found = ledger.verdict(low, high, (at_least, at_most))
+    points = [low + width * share / 50 for share in range(51)]
+    inside = [at_least < point < at_most for point in points]
+    if found == "holds":
+        assert all(inside)
+    if found == "fails":
+        assert not any(inside)
+    assert ledger.verdict(low, high, (at_least, math.inf)) == ("holds" if low > at_least else "fails" if high < at_least else "undecided")
+
+
+def test_ledger_of_a_study(study):
+    lines = {line["id"]: line for line in ledger.build(study).to_pylist()}
+    assert list(lines) == list(claims.claims())
+    assert lines["jft"]["verdict"] == "not run" and "private" in lines["jft"]["reason"]
+    assert lines["train-os32"]["verdict"] == "not run" and "evaluate@t3-os32-dec" in lines["train-os32"]["reason"]
+    decoder = lines["decoder-xception"]
+    facts = [metrics.Facts.read(study.artifacts("facts", run) / "facts.parquet") for run in ("t5-dec", "t5-nodec")]
+    scores = [float(metrics.miou(metrics.confusion(each, "os16", len(fake_study.CLASSES)))) for each in facts]
+    assert decoder["effect"] == pytest.approx(scores[0] - scores[1]) and decoder["low"] < decoder["effect"] < decoder["high"]
+    for line in lines.values():
+        if line["verdict"] != "not run":
+            bounds = -math.inf if line["at_least"] is None else line["at_least"], math.inf if line["at_most"] is None else line["at_most"]
+            assert line["verdict"] == ledger.verdict(line["low"], line["high"], bounds) or "," in ",".join(claims.claims()[line["id"]].b)
+    assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
+
+
+def test_a_claim_on_an_unknown_cell_is_named(study):
+    broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
+    with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):
+        claims.check(broken)

@@ -1,0 +1,50 @@
+"""One resampling against the paper's order done plainly: resize the whole image, pad, crop, flip."""
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings, strategies as st
+
+from pipeline.training.augmentation import SCALES, Crops, scaled_crop
+
+
+def plainly(image, label, scale, top, left, flip, crop):
+    height, width = (max(int(side * scale), 1) for side in label.shape)
+    pixels = F.interpolate(image.permute(2, 0, 1)[None].double(), (height, width), mode="bilinear", align_corners=True)[0]
+    at_y, at_x = (torch.floor(torch.arange(n).double() * ((side - 1) / (n - 1) if n > 1 else 0) + 0.5).long()
+                  for n, side in ((height, label.shape[0]), (width, label.shape[1])))
+    labels = label[at_y][:, at_x]
+    pad = (0, max(crop - width, 0), 0, max(crop - height, 0))
+    pixels, labels = F.pad(pixels, pad, value=127.5), F.pad(labels, pad, value=255)
+    y, x = int(top * (pixels.shape[1] - crop + 1)), int(left * (pixels.shape[2] - crop + 1))
+    pixels, labels = pixels[:, y:y + crop, x:x + crop], labels[y:y + crop, x:x + crop]
+    if flip:
+        pixels, labels = pixels.flip(-1), labels.flip(-1)
+    return pixels.permute(1, 2, 0), labels
+
+
+places = st.floats(0, 1, exclude_max=True, width=32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(SCALES), places, places, st.booleans(), st.integers(1, 50), st.integers(0, 99))
+def test_one_resampling_equals_scale_pad_crop_flip(height, width, scale, top, left, flip, crop, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(256, (height, width, 3), generator=generator, dtype=torch.uint8)
+    label = torch.randint(256, (height, width), generator=generator, dtype=torch.uint8)
+    pixels, labels = scaled_crop(image, label, scale, top, left, flip, crop)
+    expected_pixels, expected_labels = plainly(image, label, scale, top, left, flip, crop)
+    assert torch.allclose(pixels.double(), expected_pixels, atol=5e-3)
+    # a coordinate that falls on a tie between two pixels may round either way in float32
+    assert (labels == expected_labels).float().mean() > 0.9 if labels.numel() > 40 else labels.shape == expected_labels.shape
+
+
+def test_the_stream_visits_every_image_once_an_epoch_and_resumes_exactly():
+    images = [torch.full((9, 9, 3), number, dtype=torch.uint8) for number in range(6)]
+    labels = [torch.zeros(9, 9, dtype=torch.uint8)] * 6
+    stream = Crops(images, labels, crop=5, batch=3, seed=1)
+    assert sorted(stream()[2] + stream()[2]) == list(range(6))
+    state = stream.state()
+    expected = [stream() for _ in range(5)]
+    again = Crops(images, labels, crop=5, batch=3, seed=77)
+    again.resume(state)
+    for (pixels, label, chosen), (pixels2, label2, chosen2) in zip(expected, (again() for _ in range(5))):
+        assert chosen == chosen2 and torch.equal(pixels, pixels2) and torch.equal(label, label2)
