@@ -11,6 +11,7 @@ from stages import dag
 if workflow.is_main_process:    # jobs on other nodes read this file too, while stages run
     dag.start()
 STAGES = dag.stages()
+logger.addFilter(lambda record: not str(record.msg).startswith(("Select jobs", "Execute ")))  # two lines a job that say nothing
 
 
 rule all:
@@ -24,7 +25,7 @@ for stage in STAGES:
         input: stage.upstream
         output: stage.marker
         params:                 # not written into `shell`, which binds late: every job would run the last stage
-            stage=stage.name, markers=os.path.dirname(stage.marker), count=len(STAGES)
+            stage=stage.name, markers=os.path.dirname(stage.marker), total=len(STAGES)
         priority: stage.priority
         resources: **stage.resources
         shell: dag.JOB

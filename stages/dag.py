@@ -19,7 +19,7 @@ export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} DVC_NO_ANALYTICS=1
 echo "start    {params.stage}"
 dvc --wait-for-lock repro --quiet --single-item {params.stage} || {{ echo "FAILED   {params.stage}"; exit 1; }}
 touch {output}
-echo "done     {params.stage}  ($SECONDS s; $(ls {params.markers} | wc -l) of {params.count} stages up to date)"
+echo "done     {params.stage}  ($SECONDS s; $(ls {params.markers} | wc -l) of {params.total} stages up to date)"
 """
 
 

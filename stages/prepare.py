@@ -77,9 +77,10 @@ def _check_counts(dataset: str, source: study.Source, counts: dict[str, int], sp
         expected = {"train": source.generate.train, "train_aug": source.generate.train, "val": source.generate.val}
     else:
         expected = {}
-    wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits if counts[name] != expected.get(name, counts[name])]
+    wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits
+             if counts[name] != expected.get(name, counts[name])]
     if wrong:
-        raise study.StudyError(f"{dataset} is not complete: " + "; ".join(wrong) + ". Delete what is there and run the stage download again")
+        raise study.StudyError(f"{dataset} is not complete: {'; '.join(wrong)}. Delete what is there and run the stage download again")
 
 
 if __name__ == "__main__":

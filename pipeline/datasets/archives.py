@@ -37,8 +37,8 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """A file with the content of `archive`, its size and MD5 verified where they are known: FOLDER/NAME, or a mirror that is a file
-    on this machine (file:///path or a plain path), which is used where it lies. Raises StudyError that names every mirror tried."""
+    """A file with the content of `archive`, its size and MD5 verified where they are known: FOLDER/NAME, or a mirror that is a
+    file on this machine (file:///path or a plain path), used where it lies. Raises StudyError that names every mirror tried."""
     target = Path(folder) / archive.name
     if target.name != archive.name or archive.name.startswith("."):
         raise StudyError(f"the archive name {archive.name!r} is no plain file name")

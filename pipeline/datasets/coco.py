@@ -11,11 +11,11 @@ from pipeline.study import StudyError
 
 MINIMUM_PIXELS = 1000       # images with fewer annotated pixels of the 20 classes are left out ...
 REFERENCE_AREA = 640 * 480  # ... at the usual image size; generated images are smaller and take the same share of their area
-CATEGORY_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7, "boat": 9, "bird": 16, "cat": 17,
-                "dog": 18, "horse": 19, "sheep": 20, "cow": 21, "bottle": 44, "chair": 62, "couch": 63, "potted plant": 64,
-                "dining table": 67, "tv": 72}
-_NAMES = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "pottedplant": "potted plant", "diningtable": "dining table",
-          "tvmonitor": "tv"}
+CATEGORY_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7, "boat": 9, "bird": 16,
+                "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21, "bottle": 44, "chair": 62, "couch": 63,
+                "potted plant": 64, "dining table": 67, "tv": 72}
+_NAMES = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "pottedplant": "potted plant",
+          "diningtable": "dining table", "tvmonitor": "tv"}
 
 
 def coco_name(name: str) -> str:
@@ -34,7 +34,8 @@ def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
     """train and val: images with more than 1,000 annotated pixels of the 20 classes. `proportional`: more than that share of a
     640x480 image, for generated images. An item's label is (height, width, [(VOC class, segmentation, is a crowd)])."""
     root = Path(root)
-    found = {split: _split(root, split, proportional) for split in ("train", "val") if (root / f"annotations/instances_{split}2017.json").is_file()}
+    found = {split: _split(root, split, proportional) for split in ("train", "val")
+             if (root / f"annotations/instances_{split}2017.json").is_file()}
     if not found:
         raise StudyError(f"{root} holds no COCO 2017: expected annotations/instances_train2017.json and train2017/ in it")
     return found
@@ -56,7 +57,8 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
             size = image["height"], image["width"]
             share = size[0] * size[1] / REFERENCE_AREA if proportional else 1
             if areas[image["id"]] > MINIMUM_PIXELS * share:
-                items.append(Item(Path(image["file_name"]).stem, root / f"{split}2017" / image["file_name"], (*size, objects[image["id"]])))
+                picture = root / f"{split}2017" / image["file_name"]
+                items.append(Item(picture.stem, picture, (*size, objects[image["id"]])))
         return items
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path} is not a COCO instances file: {type(error).__name__}: {error}") from error
@@ -69,7 +71,8 @@ def label(item: Item) -> np.ndarray:
     labels = np.zeros((height, width), np.uint8)
     for number, segmentation, crowd in objects:
         try:
-            coded = coder.frPyObjects(segmentation, height, width)
+            packed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
+            coded = segmentation if packed else coder.frPyObjects(segmentation, height, width)
             mask = coder.decode(coder.merge(coded) if isinstance(coded, list) else coded).astype(bool)
         except Exception as error:  # pycocotools raises whatever the wrong input leads it to
             raise OSError(f"an annotation cannot be decoded: {error}") from error

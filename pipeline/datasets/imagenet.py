@@ -25,7 +25,7 @@ def splits(root: Path) -> dict[str, list[Item]]:
 def classes(root: Path) -> list[str]:
     names = sorted({path.name for split in ("train", "val") for path in (Path(root) / split).glob("*") if path.is_dir()})
     if not names:
-        raise StudyError(f"{root} holds no ImageNet: expected val/CLASS/*.JPEG, one folder a class (and train/CLASS/*.JPEG to train)")
+        raise StudyError(f"{root} holds no ImageNet: expected val/CLASS/*.JPEG (and train/CLASS/*.JPEG to train)")
     return names
 
 

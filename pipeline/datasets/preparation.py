@@ -38,8 +38,10 @@ class Task:
 
 def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
           size: tuple[int, int] | None = None, workers: int = 1) -> dict:
-    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work. Raises StudyError that
-    lists every file that is missing, unreadable, of the wrong size, or has labels that are no class."""
+    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work. Raises StudyError
+    that lists every file that is missing, unreadable, of the wrong size, or has labels that are no class."""
+    if not items:
+        raise StudyError(f"{dataset} has no images in its split {path.stem}")
     tasks = []
     for start in range(0, len(items), PART):
         task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size)
@@ -53,7 +55,8 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
     problems = [problem for fact in facts for problem in fact["problems"]]
     if problems:
         more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise StudyError(f"{dataset} {path.stem}: {len(problems)} of {len(items)} images cannot be used:\n  " + "\n  ".join(problems[:SHOWN]) + more)
+        found = "\n  ".join(problems[:SHOWN]) + more
+        raise StudyError(f"{dataset} {path.stem}: {len(problems)} of {len(items)} images cannot be used:\n  {found}")
     with atomic(path) as partial, pa.ipc.new_file(str(partial), schema(dataset, classes)) as writer:
         for task in tasks:
             with pa.memory_map(str(task.path)) as source:
@@ -90,7 +93,7 @@ def prepare_part(task: Task) -> dict:
     note = task.path.with_suffix(".json")
     if note.is_file() and task.path.is_file():
         return json.loads(note.read_text())
-    facts = {"problems": [], "sizes": [], "pixels": np.zeros(256, np.int64), "images_with": np.zeros(256, np.int64), "objects": []}
+    facts = {"problems": [], "sizes": [], "pixels": np.zeros(256, np.int64), "images_with": np.zeros(256, np.int64)}
     with Writer(task.path, task.dataset, list(task.classes)) as writer:
         for item in task.items:
             example, problem = load(task, item)
@@ -103,8 +106,6 @@ def prepare_part(task: Task) -> dict:
                 counts = np.bincount(example.label.ravel(), minlength=256)
                 facts["pixels"] += counts
                 facts["images_with"] += counts > 0
-                if task.distances:
-                    facts["objects"].append(_objects(example.label, task.classes))
             else:
                 facts["images_with"][example.target % 256] += 1
     facts |= {key: facts[key].tolist() for key in ("pixels", "images_with")}
@@ -131,7 +132,8 @@ def load(task: Task, item: native.Item) -> tuple[Example | None, str | None]:
     except Exception as error:
         return None, f"{where}: {_reason(error)}"
     if label.shape != image.shape[:2]:
-        return None, f"{where}: label of {label.shape[1]}x{label.shape[0]} pixels for an image of {image.shape[1]}x{image.shape[0]}"
+        sizes = (f"{array.shape[1]}x{array.shape[0]}" for array in (label, image))
+        return None, "{}: label of {} pixels for an image of {}".format(where, *sizes)
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:VOID])
     unknown = values[values >= len(task.classes)]
     if len(unknown):
@@ -143,18 +145,10 @@ def _reason(error: Exception) -> str:
     return "missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
 
 
-def _objects(label: np.ndarray, classes) -> int:
-    """Connected regions of one class, background and void aside."""
-    from scipy.ndimage import label as regions
-    present = [value for value in np.unique(label) if value != VOID and classes[value] != "background"]
-    return sum(regions(label == value)[1] for value in present)
-
-
 def _sheet(facts: list[dict], classes: list[str]) -> dict:
     """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images)."""
     sizes = np.array([size for fact in facts for size in fact["sizes"]]).reshape(-1, 2)
     pixels, images_with = (np.sum([fact[key] for fact in facts], 0) for key in ("pixels", "images_with"))
-    objects = [number for fact in facts for number in fact["objects"]]
     labelled = pixels[:len(classes)]
     sheet = {"images": len(sizes), "height": [int(sizes[:, 0].min()), int(sizes[:, 0].max())],
              "width": [int(sizes[:, 1].min()), int(sizes[:, 1].max())],
@@ -162,7 +156,6 @@ def _sheet(facts: list[dict], classes: list[str]) -> dict:
     if pixels.sum():
         sheet["pixels"] = {name: int(number) for name, number in zip(classes, labelled)}
         sheet["frequency"] = {name: float(number / max(labelled.sum(), 1)) for name, number in zip(classes, labelled)}
+        sheet["mean_classes"] = sum(number for name, number in sheet["images_with"].items() if name != "background") / len(sizes)
         sheet["void"] = float(pixels[VOID] / pixels.sum())
-    if objects:
-        sheet["mean_objects"] = float(np.mean(objects))
     return sheet

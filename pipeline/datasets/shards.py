@@ -39,8 +39,9 @@ def void_distance(label: np.ndarray) -> np.ndarray:
 
 
 def schema(dataset: str, classes: list[str]) -> pa.Schema:
-    labels = [("target", pa.int32())] if dataset == "imagenet" else [("label", pa.large_binary()), ("distance", pa.large_binary())]
-    return pa.schema([("id", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("image", pa.large_binary()), *labels],
+    data = pa.large_binary()
+    labels = [("target", pa.int32())] if dataset == "imagenet" else [("label", data), ("distance", data)]
+    return pa.schema([("id", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("image", data), *labels],
                      {"dataset": dataset, "classes": json.dumps(classes)})
 
 
@@ -65,8 +66,8 @@ class Writer:
     def _flush(self):
         if self._rows:
             sizes = np.array([row.image.shape[:2] for row in self._rows], np.int32)
-            columns = {"id": pa.array([row.id for row in self._rows]), "height": pa.array(sizes[:, 0]), "width": pa.array(sizes[:, 1]),
-                       "target": pa.array([row.target for row in self._rows], pa.int32())}
+            columns = {"id": pa.array([row.id for row in self._rows]), "target": pa.array([row.target for row in self._rows], pa.int32()),
+                       "height": pa.array(sizes[:, 0]), "width": pa.array(sizes[:, 1])}
             columns |= {name: _bytes([getattr(row, name) for row in self._rows]) for name in ("image", "label", "distance")}
             self._file.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
         self._rows, self._bytes = [], 0

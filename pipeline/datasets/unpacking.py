@@ -20,8 +20,8 @@ CHUNK = 1 << 20
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the archive is
-    damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
+    """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the archive
+    is damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:
@@ -32,7 +32,8 @@ def unpack(path: Path, folder: Path) -> None:
         except StudyError:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
-            raise StudyError(f"{path} cannot be unpacked ({type(error).__name__}: {error}): delete it and run the stage download again") from error
+            what = f"{path} cannot be unpacked ({type(error).__name__}: {error})"
+            raise StudyError(f"{what}: delete it and run the stage download again") from error
         _merge(place, folder)
 
 
@@ -49,7 +50,8 @@ def _workplace(folder: Path) -> Iterator[Path]:
 def inside(place: Path, name: str, archive: Path) -> Path:
     """The path of entry `name` under `place`. Raises StudyError where it would leave it."""
     pure = PurePosixPath(name)
-    if not name or "\0" in name or "\\" in name or pure.is_absolute() or ".." in pure.parts or (pure.parts and ":" in pure.parts[0]):
+    odd = not name or "\0" in name or "\\" in name or (pure.parts and ":" in pure.parts[0])
+    if odd or pure.is_absolute() or ".." in pure.parts:
         raise StudyError(f"{archive} has the entry {name!r}, which leads out of the folder it is unpacked into: do not trust it")
     return place.joinpath(*pure.parts)
 
@@ -102,7 +104,7 @@ def _write(source, target: Path, size: int, archive: Path) -> None:
 
 def _merge(place: Path, folder: Path) -> None:
     """Move everything under `place` into `folder`; what has the same name is replaced."""
-    for here, folders, files in os.walk(place):
+    for here, _, files in os.walk(place):
         there = folder / os.path.relpath(here, place)
         if there.is_symlink() or (there.exists() and not there.is_dir()):
             raise StudyError(f"{there} is in the way of a folder: move it away")

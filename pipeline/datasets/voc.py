@@ -6,8 +6,8 @@ import numpy as np
 from pipeline.datasets.native import Item, read_labels, read_list
 from pipeline.study import StudyError
 
-CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-           "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+           "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 VOID = 255
 COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}  # of the full data set; section 4 of the paper
 
@@ -15,7 +15,8 @@ COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}  # of the full data se
 def palette() -> np.ndarray:
     """uint8 (256, 3): VOC's colours, whose bits are the bits of the label interleaved (VOCdevkit's VOClabelcolormap)."""
     labels = np.arange(256)
-    return np.stack([sum(((labels >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)], 1).astype(np.uint8)
+    channels = [sum(((labels >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
+    return np.stack(channels, 1).astype(np.uint8)
 
 
 def classes(root: Path) -> list[str]:
@@ -31,12 +32,13 @@ def home(root: Path) -> Path:
     for folder in (root, root / "VOC2012", root / "VOCdevkit/VOC2012"):
         if (folder / "JPEGImages").is_dir():
             return folder
-    raise StudyError(f"{root} holds no VOC 2012: expected JPEGImages, SegmentationClass and ImageSets in it or in VOCdevkit/VOC2012 below it")
+    raise StudyError(f"{root} holds no VOC 2012: expected JPEGImages, SegmentationClass, ImageSets in VOCdevkit/VOC2012 below it")
 
 
 def splits(root: Path) -> dict[str, list[Item]]:
-    """train, val and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at ROOT/benchmark_RELEASE
-    (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own mask is used where both exist."""
+    """train, val and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at
+    ROOT/benchmark_RELEASE (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own mask
+    is used where both exist."""
     root = Path(root)
     base = home(root)
     lists = base / "ImageSets/Segmentation"

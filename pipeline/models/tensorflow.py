@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.models.deeplab import Classifier, DeepLab
 from pipeline.models.layers import SeparableConvBN
+from pipeline.models.mobilenet import MobileNet
 from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
 from pipeline.study import BackboneSize, StudyError
@@ -33,6 +34,8 @@ CLASSIFIER = re.compile(r"^([^/]+/logits/|MobilenetV2/(Logits|Conv_1)/)")
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 # The authors' MobileNet has batch norm epsilon 1e-3 and timm's 1e-5; the difference goes into the variance, which is exact.
 MOBILENET_EPSILON = 1e-3
+
+KINDS = {"r": ResNet, "x": Xception, "M": MobileNet}  # by a scope's first letter
 
 Scopes = Iterator[tuple[str, str, str]]   # our convolution, our batch norm, the authors' scope of both
 
@@ -66,6 +69,9 @@ def load(network: nn.Module, variables: dict[str, np.ndarray]) -> None:
     """
     variables = {name: value for name, value in variables.items() if not BOOKKEEPING.search(name)}
     scope = scope_of(variables)
+    backbone = network.backbone if isinstance(network, (DeepLab, Classifier)) else network
+    if not isinstance(backbone, KINDS[scope[0]]):
+        raise StudyError(f"these are the variables of {scope}, but this network's backbone is of the family {type(backbone).__name__}")
     if not isinstance(network, DeepLab):
         variables = {name: value for name, value in variables.items() if name.startswith(f"{scope}/")}
     wanted = names(network, scope)
@@ -74,7 +80,6 @@ def load(network: nn.Module, variables: dict[str, np.ndarray]) -> None:
     optional = () if isinstance(network, Classifier) else filter(CLASSIFIER.match, variables)
     left = sorted(set(variables) - set(wanted.values()) - set(optional))
     problems = [f"missing: {name}" for name in missing] + [f"left over: {name}" for name in left]
-    mobilenet = scope == "MobilenetV2"
     new = {}
     for ours, name in wanted.items():
         if name not in variables:
@@ -83,7 +88,7 @@ def load(network: nn.Module, variables: dict[str, np.ndarray]) -> None:
         if value.shape != tuple(state[ours].shape):
             problems.append(f"shape of {name}: {list(variables[name].shape)}, which is {list(value.shape)} here, "
                             f"but {ours} has {list(state[ours].shape)}")
-        if mobilenet and ours.startswith(("backbone.", "conv_stem", "bn1", "blocks")) and ours.endswith("running_var"):
+        if isinstance(backbone, MobileNet) and name.startswith(scope) and name.endswith("moving_variance"):
             value = value + (MOBILENET_EPSILON - network.get_submodule(ours.rpartition(".")[0]).eps)
         new[ours] = torch.from_numpy(np.ascontiguousarray(value))
     if problems:

@@ -17,6 +17,7 @@ RULE = ("A claim holds when the whole 95 % interval of the measured difference l
         "come from a paired bootstrap over the evaluation images (10,000 resamples, the same draws for both sides); of error rates from the "
         "normal approximation; multiply-adds are exact counts of the paper's own network. They cover the choice of images, not the choice of "
         "the training's random seed: each network was trained once. Against several rivals, all must be beaten, and the closest one is shown.")
+VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?", "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%", "top1_error": "points"}
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most")]

@@ -64,7 +64,7 @@ def server(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.files, running.log = {"a.bin": BODY}, []
         running.url = f"http://127.0.0.1:{running.server_port}"
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=[.01], daemon=True).start()
         yield running
         running.shutdown()
 
@@ -115,8 +115,9 @@ def test_without_checksum_nothing_is_joined(server, tmp_path):
     assert server.log == [("ok", None)]
 
 
-@pytest.mark.parametrize("behaviour, said", [("missing", "HTTP 404"), ("other-bytes", "has MD5"), ("shorter", "offers 299993 bytes, not 300000"),
-                                             ("breaks-at-once", "broke off after 0 of 300000 bytes")])
+@pytest.mark.parametrize("behaviour, said", [
+    ("missing", "HTTP 404"), ("other-bytes", "has MD5"), ("shorter", "offers 299993 bytes, not 300000"),
+    ("breaks-at-once", "broke off after 0 of 300000 bytes")])
 def test_bad_mirror_is_named_and_the_next_one_is_used(server, tmp_path, behaviour, said):
     bad = f"{server.url}/{behaviour}/a.bin"
     with pytest.raises(StudyError, match=said) as caught:
@@ -185,7 +186,8 @@ def official(names, mode="w"):
 def mat(labels):
     """As SBD's cls/*.mat: GTcls, a struct with Boundaries, Segmentation and CategoriesPresent."""
     file = io.BytesIO()
-    savemat(file, {"GTcls": {"Boundaries": np.zeros((20, 1), object), "Segmentation": labels, "CategoriesPresent": np.array([[3]])}})
+    boundaries = np.zeros((20, 1), object)
+    savemat(file, {"GTcls": {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": np.array([[3]])}})
     return file.getvalue()
 
 
@@ -202,7 +204,7 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path):
     extra = {f"{sbd}/cls/{name}.mat": mat(mask[name] + 10) for name in ("s2", "s1", "t1", "v1")}
     extra |= {f"{sbd}/train.txt": b"s2\nv1\n", f"{sbd}/val.txt": b"s1\nt1\n"}
     server.files = {"VOCtrainval_11-May-2012.tar": official(files), "benchmark.tgz": official(extra, "w:gz")}
-    wanted = tuple(archive(dead(), f"{server.url}/breaks/{name}", md5=hashlib.md5(content).hexdigest(), size=len(content), name=name)
+    wanted = tuple(archive(dead(), f"{server.url}/breaks/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=len(content))
                    for name, content in server.files.items())
     archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
     found = voc.splits(tmp_path / "data")

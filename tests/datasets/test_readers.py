@@ -51,8 +51,8 @@ def instances(tmp_path):
     overlap = [40, 10, 60, 10, 60, 40, 40, 40]
     annotations = [(1, 17, [square], 1200, 0), (1, 18, [overlap], 600, 0), (1, 1, packed, 400, 1), (1, 99, [square], 1200, 0),
                    (2, 17, [[0, 0, 5, 0, 5, 5]], 12, 0)]
-    content = {"images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
-               "categories": [{"id": each, "name": name} for name, each in coco.CATEGORY_IDS.items()] + [{"id": 99, "name": "zebra"}],
+    categories = [{"id": each, "name": name} for name, each in [*coco.CATEGORY_IDS.items(), ("zebra", 99)]]
+    content = {"categories": categories, "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
                "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": many}
                                for image, category, shape, area, many in annotations]}
     path = tmp_path / "annotations/instances_train2017.json"
@@ -100,7 +100,8 @@ def test_imagenet_reads_the_central_part(tmp_path):
     assert np.array_equal(imagenet.read(item, (80, 160)), picture)
 
 
-@pytest.mark.parametrize("reader, said", [(voc, "no VOC 2012"), (coco, "no COCO 2017"), (cityscapes, "no Cityscapes"), (imagenet, "no ImageNet")])
+@pytest.mark.parametrize("reader, said", [
+    (voc, "no VOC 2012"), (coco, "no COCO 2017"), (cityscapes, "no Cityscapes"), (imagenet, "no ImageNet")])
 def test_an_empty_folder_says_what_was_expected(tmp_path, reader, said):
     with pytest.raises(StudyError, match=f"{said}: expected"):
         reader.splits(tmp_path)

@@ -17,7 +17,8 @@ def examples(shapes, seed, distances):
     rng = np.random.default_rng(seed)
     for number, shape in enumerate(shapes):
         label = rng.choice(np.array([0, 1, 255], np.uint8), shape)
-        yield Example(f"image {number} ä", rng.integers(0, 256, (*shape, 3), np.uint8), label, void_distance(label) if distances else None)
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        yield Example(f"image {number} ä", image, label, void_distance(label) if distances else None)
 
 
 @settings(deadline=None, max_examples=60)

@@ -29,7 +29,7 @@ def generate(dataset: study.DatasetName, settings: study.Generate, root: Path, w
     draw = partial({"voc": _voc, "coco": _coco, "cityscapes": _cityscapes, "imagenet": _imagenet}[dataset], Path(root), settings)
     results = list(tqdm(_map(draw, jobs, workers), total=len(jobs), desc=f"generate {dataset}", unit="image", disable=None))
     if dataset == "voc":
-        _voc_lists(Path(root), [name for split, name in results if split == "train"], [name for split, name in results if split == "val"])
+        _voc_lists(Path(root), *([name for split, name in results if split == wanted] for wanted in ("train", "val")))
     elif dataset == "coco":
         _coco_annotations(Path(root), jobs, results)
 

@@ -86,8 +86,9 @@ def _free_place(places: list, size: float, height: int, width: int, rng: np.rand
     def draw(side):
         margin = min(.4 * size, side / 2)
         return rng.uniform(margin, side - margin + 1e-6)
-    tries = [(draw(width), draw(height)) for _ in range(5)]
-    return max(tries, key=lambda spot: min((np.hypot(spot[0] - x, spot[1] - y) / (size + other) for x, y, other in places), default=0))
+    def room(spot):
+        return min((np.hypot(spot[0] - x, spot[1] - y) / (size + other) for x, y, other in places), default=0)
+    return max([(draw(width), draw(height)) for _ in range(5)], key=room)
 
 
 def _backdrop(kind: str, height: int, width: int, style: Style, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +105,8 @@ def _backdrop(kind: str, height: int, width: int, style: Style, rng: np.random.G
     horizon = int(height * rng.uniform(0, .4))
     h, s, v = ABOVE[kind]
     sky = colour(h, s, v * rng.normal(1, .04))
-    image[:horizon] = sky * (1 - .12 * np.linspace(1, 0, horizon)[:, None, None]) + 6 * smooth_noise(height, width, 16, rng)[:horizon, :, None]
+    clouds = 6 * smooth_noise(height, width, 16, rng)[:horizon, :, None]
+    image[:horizon] = sky * (1 - .12 * np.linspace(1, 0, horizon)[:, None, None]) + clouds
     y, x = np.mgrid[:height, :width]
     for _ in range(rng.integers(style.clutter // 2, style.clutter + 1)):  # dull lumps
         radius = rng.uniform(.04, .16) * height

@@ -29,6 +29,9 @@ def street(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
         ImageDraw.Draw(mask).polygon([tuple(point) for point in points], fill=1)
         return np.asarray(mask)
 
+    def box(x0, y0, x1, y1):
+        return polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
     fill(np.ones((height, width), bool), SKY, colour(.57, rng.uniform(.1, .35), rng.uniform(.85, 1)))
     left = 0.
     while left < width:  # a row of houses and trees behind the street
@@ -53,10 +56,11 @@ def street(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     pavement = colour(.95, .12, .7)
     fill(polygon([(vanish, horizon), (width * 1.6, height), (-width * .6, height)]) & below, SIDEWALK,
          pavement, pavement * .85, texture("checks", 10, height, width, rng))
-    fill(polygon([(vanish, horizon), (width * rng.uniform(.95, 1.25), height), (-width * rng.uniform(-.05, .25), height)]) & below,
-         ROAD, colour(.65, .06, rng.uniform(.35, .45)))
-    fill(polygon([(vanish, horizon + 4), (vanish + 2 * (width / 2 - vanish) + 3, height), (vanish + 2 * (width / 2 - vanish) - 3, height)]) & below
-         & (np.mgrid[:height, :width][0] // 7 % 2 == 0), ROAD, colour(0, 0, .85))
+    lane = polygon([(vanish, horizon), (width * rng.uniform(.95, 1.25), height), (-width * rng.uniform(-.05, .25), height)])
+    fill(lane & below, ROAD, colour(.65, .06, rng.uniform(.35, .45)))
+    middle = width - vanish
+    dashes = polygon([(vanish, horizon + 4), (middle + 3, height), (middle - 3, height)]) & (np.mgrid[:height, :width][0] // 7 % 2 == 0)
+    fill(dashes & below, ROAD, colour(0, 0, .85))
 
     def stand(name, label, tall, foot_x, foot_y):
         covered = outline(name, (foot_x, foot_y - tall * .42), tall, height, width, rng)
@@ -73,23 +77,23 @@ def street(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
             stand("saloon", CAR, size * .55 * near, vanish + side * width * rng.uniform(.03, .25) * near, foot)
         elif kind == "bus":
             across, tall, x = size * .55 * near, size * .45 * near, vanish + side * width * .2 * near
-            body = polygon([(x - across / 2, foot - tall), (x + across / 2, foot - tall), (x + across / 2, foot), (x - across / 2, foot)])
+            body = box(x - across / 2, foot - tall, x + across / 2, foot)
             fill(body, BUS, colour(.15, .85, .95), colour(.6, .4, .3), texture("bars", 8, height, width, rng))
         elif kind == "person":
             stand("person", PERSON, size * .45 * near, kerb, foot)
         else:
             x, tall, thick = kerb, size * (.3 + .5 * near), 2 if near < .7 else 3
-            fill(polygon([(x, foot - tall), (x + thick - 1, foot - tall), (x + thick - 1, foot), (x, foot)]), POLE, colour(.6, .05, .25))
+            fill(box(x, foot - tall, x + thick - 1, foot), POLE, colour(.6, .05, .25))
             if rng.random() < .6:
                 r = max(3, size * .07 * near)
-                plate = [(x + 1 + r * np.cos(a), foot - tall + r * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 6, endpoint=False)]
+                corners = np.linspace(0, 2 * np.pi, 6, endpoint=False)
+                plate = [(x + 1 + r * np.cos(a), foot - tall + r * np.sin(a)) for a in corners]
                 fill(polygon(plate), SIGN, colour(.62, .9, .9))
-    fill(polygon([(width * .3, height), (width * .4, height * .94), (width * .6, height * .94), (width * .7, height)]), EGO, colour(.6, .1, .2))
+    bonnet = [(width * .3, height), (width * .4, height * .94), (width * .6, height * .94), (width * .7, height)]
+    fill(polygon(bonnet), EGO, colour(.6, .1, .2))
     labels[:, :1], labels[:, -1:] = BORDER, BORDER
     if rng.random() < .4:
         x, y = int(rng.uniform(0, width - 8)), int(rng.uniform(horizon, height - 8))
-        box = np.zeros_like(labels, bool)
-        box[y:y + 6, x:x + 6] = True
-        fill(box, STATIC, colour(.08, .5, .4))
+        fill(box(x, y, x + 5, y + 5), STATIC, colour(.08, .5, .4))
     image = image * (1 + rng.normal(0, .06)) + rng.normal(0, 4, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), labels

@@ -1,0 +1,59 @@
+# What a newcomer types. `make study` first: it installs everything into .venv, once, and ends with the report.
+SCALE  ?=
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.installed
+GPUS   := $(shell nvidia-smi --list-gpus 2>/dev/null | grep -c GPU)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help study report ui test drills bench lint lock
+
+help:                ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "  SCALE=tiny|miniature|paper|own-data after any of them changes the scale line of params.yaml first"
+
+study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
+	@python -m stages.dag; case $$? in \
+	  0) ;; \
+	  3) snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
+	     || { echo "the study did not finish: see the first error above. The same command goes on from here."; exit 1; } ;; \
+	  *) exit 1 ;; \
+	esac
+	@python -m stages.ui --restore
+	@echo "report: file://$(CURDIR)/reports/index.html   (tables: reports/README.md; curves: make ui)"
+
+report: $(READY) scale  ## build the report from what has been measured, nothing else
+	@python -m stages.report
+
+ui: $(READY)         ## open MLflow on the study at http://127.0.0.1:5000; follows a study that runs
+	@python -m stages.ui
+
+test: $(READY)       ## all tests, with the tiny study through DVC and Snakemake
+	@python -m pytest -m "not drills"
+
+drills: $(READY)     ## the long failure drills
+	@python -m pytest -m drills
+
+bench: $(READY)      ## speed of training, evaluation and the pipeline itself
+	@python -m pytest benchmarks
+
+lint: $(READY)       ## check the style of the code
+	@ruff check .
+
+lock: $(READY)       ## pin and hash what pyproject.toml asks for in requirements.txt
+	@uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
+
+.PHONY: scale
+scale: $(READY)
+	@$(if $(SCALE),python -m stages.scale $(SCALE),true)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@echo "installing into .venv (once; about 3 GB)"
+	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt
+	@touch $(READY)

@@ -1,0 +1,100 @@
+"""Published weights: the authors' TensorFlow checkpoints (a URL, an archive, a folder, a file), or a safetensors file with timm's names."""
+import tarfile
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.datasets import archives, unpacking
+from pipeline.models import bundles, deeplab, tensorflow
+from pipeline.models.sstables import is_table
+from pipeline.records import atomic
+from pipeline.study import ARTIFACTS, Archive, BackboneSize, StudyError
+
+WEIGHTS = "weights.safetensors"
+CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # what timm's names of a classifier begin with; no backbone has it
+
+
+def published(size: BackboneSize, family: str, out: Path) -> dict[str, float]:
+    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return the metrics."""
+    backbone = deeplab.build_backbone(family, size, 32)
+    load_backbone_weights(size.weights, backbone)
+    with atomic(Path(out) / WEIGHTS) as partial:
+        save_file({name: value.contiguous() for name, value in backbone.state_dict().items()}, partial)
+    return {"parameters": sum(parameter.numel() for parameter in backbone.parameters())}
+
+
+def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> None:
+    """Load published ImageNet weights into a backbone. `weights`: a safetensors file, or whatever `read` takes.
+
+    Raises StudyError that lists everything missing, left over or of another shape.
+    """
+    if str(weights).endswith(".safetensors"):
+        _load_safetensors(Path(weights), backbone)
+    else:
+        tensorflow.load(backbone, read(weights))
+
+
+def read(source: str | Path) -> dict[str, np.ndarray]:
+    """The variables of a TensorFlow checkpoint, format V1 or V2, without TensorFlow; optimiser slots and counters are left out.
+
+    `source`: a checkpoint's prefix (model.ckpt-30000), its .index file, a folder or archive (.tar.gz) that holds one checkpoint, or
+    the http(s) or file URL of such an archive, which is kept in artifacts/archives.
+    """
+    if urlsplit(str(source)).scheme in ("http", "https", "file"):
+        name = urlsplit(str(source)).path.rpartition("/")[2]
+        return read(archives.fetch(Archive(name=name, mirrors=(str(source),)), ARTIFACTS / "archives"))
+    path = Path(source).expanduser()
+    if path.is_file() and not is_table(path) and tarfile.is_tarfile(path):
+        with tempfile.TemporaryDirectory() as folder:
+            unpacking.unpack(path, Path(folder))
+            return read(_only(Path(folder), str(path)))
+    if path.is_dir():
+        path = _only(path, str(path))
+    if path.name.endswith(".index"):
+        path = path.with_name(path.name.removesuffix(".index"))
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    def wanted(name: str) -> bool:
+        return not tensorflow.BOOKKEEPING.search(name)
+    try:
+        if Path(f"{path}.index").exists():
+            return bundles.read_v2(path, wanted)
+        if path.exists():
+            return bundles.read_v1(path, wanted)
+    except StudyError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise StudyError(f"{path} is damaged: its entries contradict each other ({type(error).__name__}: {error})") from error
+    raise StudyError(f"no checkpoint at {path}: expected {path.name}.index (format V2), or a file of that very name (V1)")
+
+
+def _only(folder: Path, shown: str) -> Path:
+    """The one checkpoint under `folder`: its prefix."""
+    found = {path.with_name(path.name.removesuffix(".index")) for path in folder.rglob("*.index")}
+    found = found or {path for path in folder.rglob("*") if path.is_file() and is_table(path)}
+    if len(found) != 1:
+        names = ", ".join(sorted(str(path.relative_to(folder)) for path in found)) or "none"
+        raise StudyError(f"{shown} should hold one checkpoint, found {names}" + (": name one of them" if found else ""))
+    return found.pop()
+
+
+def _load_safetensors(path: Path, backbone: nn.Module) -> None:
+    try:
+        new = {name: value for name, value in load_file(path).items() if not name.startswith(CLASSIFIER)}
+    except (OSError, SafetensorError) as error:
+        raise StudyError(f"{path} cannot be read as safetensors: {error}") from error
+    state = {name: value for name, value in backbone.state_dict().items() if not name.endswith("num_batches_tracked")}
+    new = {name: value for name, value in new.items() if not name.endswith("num_batches_tracked")}
+    problems = [f"missing: {name}" for name in state if name not in new] + [f"left over: {name}" for name in new if name not in state]
+    problems += [f"shape of {name}: {list(new[name].shape)} there, {list(value.shape)} here"
+                 for name, value in state.items() if name in new and new[name].shape != value.shape]
+    if problems:
+        raise StudyError(f"the weights in {path} do not fit this backbone:\n  " + "\n  ".join(problems))
+    backbone.load_state_dict(new, strict=False)  # strict but for num_batches_tracked

@@ -1,0 +1,77 @@
+"""Write the report: `index.html`, one file that opens from disk without a network; `README.md`; `figures/` for the latter."""
+import base64
+import shutil
+from pathlib import Path
+
+import jinja2
+
+from pipeline.records import atomic
+from pipeline.reporting import chart, context, figures, ledger, pictures
+from pipeline.study import Study
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(study: Study, folder: Path = Path("reports")) -> list[Path]:
+    """Write the report of what has been measured into `folder`; return the files. Same inputs, same bytes."""
+    found = context.build(study)
+    environment = _environment()
+    written = _figures(found, folder / "figures")
+    for name in ("index.html", "README.md"):
+        with atomic(folder / name) as partial:
+            partial.write_text(environment.get_template(f"{name}.j2").render(found), encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+                                     autoescape=jinja2.select_autoescape(["html.j2"]), keep_trailing_newline=True)
+    environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": context.duration, "spark": spark, "cell": cell}
+    environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "light": chart.variables(False), "dark": chart.variables(True)}
+    return environment
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with thin spaces between thousands; nothing for None and nan."""
+    return "" if value is None or value != value else f"{value:,.{digits}f}".replace(",", "\u2009")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """+1.23 or −1.23, with a real minus sign."""
+    return "" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def cell(value) -> str:
+    """A descriptor of a row: a tick for yes, nothing for no."""
+    return {True: "✓", False: "", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def data_url(data: bytes) -> str:
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def spark(run: dict, metric: str, colour: str, runs: list[dict]) -> str:
+    """The curve of one metric of one run, on the range that all runs of the data set need."""
+    same = [value for other in runs if other["dataset"] == run["dataset"] for _, value in other["curves"].get(metric, [])]
+    return figures.spark(run["curves"].get(metric, []), chart.span(same), colour, f"{metric} of {run['id']}") if same else ""
+
+
+def _figures(found: dict, folder: Path) -> list[Path]:
+    """The charts as SVG and the pictures as PNG, for README.md."""
+    shutil.rmtree(folder, ignore_errors=True)
+    files = {f"{name}.svg": one.svg(*titles(name), alone=True).encode() for name, one in found["charts"].items()}
+    files |= {f"{page['id']}.png": pictures.strip(page["cases"], scale=2 if page["cases"][0].panels else 1) for page in found["album"] if page["cases"]}
+    for name, data in files.items():
+        with atomic(folder / name) as partial:
+            partial.write_bytes(data)
+    return [folder / name for name in files]
+
+
+def titles(name: str) -> tuple[str, str]:
+    """Title and text alternative of a chart."""
+    kind, side = name.split("-")
+    whose = "as published" if side == "paper" else "as measured here"
+    return {"figure5": (f"Figure 5a, {whose}", "mIOU rises with the width of the band around object boundaries; the numbers are in the table below it"),
+            "cost": (f"mIOU against multiply-adds, {whose}", "every row of Tables 3 and 5; the numbers are in those tables")}[kind]

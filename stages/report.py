@@ -1,0 +1,21 @@
+"""Write the report from the tables, the facts and the pictures.
+
+Example:  python -m stages.report
+"""
+from pipeline import study as studies
+from pipeline.reporting import page
+from stages import console
+
+
+def main():
+    """Write reports/index.html, reports/README.md and reports/figures. Trains nothing, takes no GPU and no torch.
+
+    Example:  python -m stages.report
+    """
+    written = page.write(studies.load())
+    index = next(path for path in written if path.name == "index.html")
+    print(f"{index}: {index.stat().st_size / 1e6:.2f} MB, {len(written)} files")
+
+
+if __name__ == "__main__":
+    console.run(main)
