@@ -206,11 +206,16 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        lines = []
+        problems: dict[str, list[str]] = {}
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
+            last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
             got = "" if problem["type"] in ("extra_forbidden", "missing", "value_error") else f", got {problem['input']!r}"
             message = {"extra_forbidden": "unknown key", "missing": "this key is missing"}.get(problem["type"], message)
-            lines.append(f"  {key}: {message}{got}" if key else f"  {message}")
+            problems.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
+        lines = []
+        for message, keys in problems.items():  # a mistake in a line that others take over (<<) is said once
+            others = f"  (and {len(keys) - 1} more that take it over)" if len(keys) > 1 else ""
+            prefix = keys[0].rpartition(".")[0]
+            lines.append(f"  {prefix}.{message}{others}" if prefix else f"  {message}")
         raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines)) from None

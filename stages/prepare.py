@@ -80,7 +80,8 @@ def _check_counts(dataset: str, source: study.Source, counts: dict[str, int], sp
     wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits
              if counts[name] != expected.get(name, counts[name])]
     if wrong:
-        raise study.StudyError(f"{dataset} is not complete: {'; '.join(wrong)}. Delete what is there and run the stage download again")
+        found = "; ".join(wrong)
+        raise study.StudyError(f"{dataset} is not complete: {found}. Delete what is there and run the stage download again")
 
 
 if __name__ == "__main__":

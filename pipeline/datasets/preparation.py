@@ -6,7 +6,9 @@ parts are joined in order. Parts of an interrupted preparation are used by the n
 import hashlib
 import json
 import pickle
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,8 +75,13 @@ def _map(function, tasks, workers):
 
 
 def _pooled(function, tasks, workers):
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("fork")) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
         yield from pool.map(function, tasks)
+    except BrokenProcessPool:
+        raise StudyError("a worker was killed, most likely for memory: run it again with fewer, by OMP_NUM_THREADS=1") from None
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C the parts in work are finished, and used the next time
 
 
 def _digest(task: Task) -> str:

@@ -66,7 +66,8 @@ class Writer:
     def _flush(self):
         if self._rows:
             sizes = np.array([row.image.shape[:2] for row in self._rows], np.int32)
-            columns = {"id": pa.array([row.id for row in self._rows]), "target": pa.array([row.target for row in self._rows], pa.int32()),
+            columns = {"id": pa.array([row.id for row in self._rows]),
+                       "target": pa.array([row.target for row in self._rows], pa.int32()),
                        "height": pa.array(sizes[:, 0]), "width": pa.array(sizes[:, 1])}
             columns |= {name: _bytes([getattr(row, name) for row in self._rows]) for name in ("image", "label", "distance")}
             self._file.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))

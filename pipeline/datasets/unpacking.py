@@ -20,8 +20,8 @@ CHUNK = 1 << 20
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the archive
-    is damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
+    """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the
+    archive is damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:

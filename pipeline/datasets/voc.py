@@ -6,8 +6,8 @@ import numpy as np
 from pipeline.datasets.native import Item, read_labels, read_list
 from pipeline.study import StudyError
 
-CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-           "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+           "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 VOID = 255
 COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}  # of the full data set; section 4 of the paper
 
@@ -37,8 +37,8 @@ def home(root: Path) -> Path:
 
 def splits(root: Path) -> dict[str, list[Item]]:
     """train, val and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at
-    ROOT/benchmark_RELEASE (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own mask
-    is used where both exist."""
+    ROOT/benchmark_RELEASE (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own
+    mask is used where both exist."""
     root = Path(root)
     base = home(root)
     lists = base / "ImageSets/Segmentation"

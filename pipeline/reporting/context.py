@@ -22,7 +22,7 @@ COLUMNS = {  # what identifies a row: (heading, column)
     "table7b": [("Method", "method"), ("Coarse", "coarse")],
     "own": [("Run", "run"), ("Strategy", "strategy")],
 }
-COSTS = [("paper", "madds_paper"), ("counted as the paper", "madds_counted_as_paper"), ("executed", "madds_executed")]
+COSTS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]
 
 
 def build(study: Study) -> dict:
@@ -149,20 +149,18 @@ def _classes(study: Study) -> list[dict]:
 
 
 def _album(study: Study) -> list[dict]:
-    """Figure 6's pictures for one run a data set, and Figure 5b's where both networks are there."""
-    pages = []
-    scored = functools.partial(_scored, study)
+    """Figure 5b's pictures where both networks are there, and Figure 6's for one run a data set. `columns`: heading -> cases."""
+    pages, scored = [], functools.partial(_scored, study)
     if scored("t2-x2") and scored("t3-os16-nodec"):
-        pages.append({"id": "figure5b", "number": "Figure 5b", "title": "Where the decoder improves most", "run": "t2-x2",
-                      "cases": pictures.improved(study, "t2-x2", "t3-os16-nodec"), "key": pictures.palette_of(study, "t2-x2")})
+        pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": "t2-x2",
+                      "columns": {"Most improved": pictures.improved(study, "t2-x2", "t3-os16-nodec")}})
     for dataset, title in (("voc", "VOC"), ("cityscapes", "Cityscapes")):
-        run = next((run for run in study.evaluate if study.runs[run].dataset == dataset and study.runs[run].decoder != "none" and scored(run)), None)
+        run = next((name for name, run in study.runs.items() if run.dataset == dataset and run.decoder != "none" and scored(name)), None)
         if run:
             best, worst = pictures.cases(study, run)
-            key = pictures.palette_of(study, run)
-            pages.append({"id": f"best-{dataset}", "number": "Figure 6", "title": f"{title}: best cases", "run": run, "cases": best, "key": key})
-            pages.append({"id": f"failures-{dataset}", "number": "Figure 6", "title": f"{title}: failures", "run": run, "cases": worst, "key": key})
-    return pages
+            pages.append({"id": f"figure6-{dataset}", "number": "Figure 6", "title": title, "run": run,
+                          "columns": {"Best cases": best, "Failures": worst}})
+    return [page | {"key": pictures.palette_of(study, page["run"])} for page in pages]
 
 
 def _provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:

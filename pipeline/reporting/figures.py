@@ -46,7 +46,7 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
     if not rows:
         return None
-    chart = Chart((40, 7000), span([row[score] for row in rows]), height=400, log=True, margins=(14, 14, 150, 46))
+    chart = Chart((35, 7000), span([row[score] for row in rows]), height=370, log=True, margins=(14, 14, 112, 46))
     chart.axes("", "mIOU (%)", xticks=[])
     for value in (50, 100, 200, 500, 1000, 2000, 5000):
         x, y = chart.at(value, chart.y[0])
@@ -62,7 +62,8 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
         chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, square=square,
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
         entries.append((name, colour, square, not ours, square))
-    return chart.legend(entries, chart.left + 10, chart.height - 92)
+    half = -(-len(entries) // 2)
+    return chart.legend(entries[:half], chart.left - 20, chart.height - 56).legend(entries[half:], chart.left + 180, chart.height - 56)
 
 
 def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
@@ -87,7 +88,7 @@ def effect(claim: dict, limit: float) -> str:
 
     The axis runs from -limit to limit; what lies beyond is drawn at its end, with an arrow head.
     """
-    chart = Chart((-limit, limit), (-1, 1), width=260, height=34, margins=(2, 8, 2, 8))
+    chart = Chart((-limit, limit), (-1, 1), width=220, height=34, margins=(2, 8, 2, 8))
     def inside(value):
         return max(-limit, min(limit, value))
     low = -limit if claim["at_least"] is None else inside(claim["at_least"])
@@ -111,7 +112,7 @@ def effect(claim: dict, limit: float) -> str:
 
 def scale_of_effects(limit: float) -> str:
     """The axis under the ledger's column of effects."""
-    chart = Chart((-limit, limit), (0, 1), width=260, height=18, margins=(0, 8, 16, 8))
+    chart = Chart((-limit, limit), (0, 1), width=220, height=18, margins=(0, 8, 16, 8))
     for value in ticks(-limit, limit, 6):
         x, _ = chart.at(value, 0)
         chart.text(x, 12, f"{value:+g}" if value else "0", anchor="middle")

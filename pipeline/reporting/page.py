@@ -62,7 +62,8 @@ def _figures(found: dict, folder: Path) -> list[Path]:
     """The charts as SVG and the pictures as PNG, for README.md."""
     shutil.rmtree(folder, ignore_errors=True)
     files = {f"{name}.svg": one.svg(*titles(name), alone=True).encode() for name, one in found["charts"].items()}
-    files |= {f"{page['id']}.png": pictures.strip(page["cases"], scale=2 if page["cases"][0].panels else 1) for page in found["album"] if page["cases"]}
+    files |= {f"{page['id']}-{heading.split()[0].lower()}.png": pictures.strip(cases, scale=2) for page in found["album"]
+              for heading, cases in page["columns"].items() if cases}
     for name, data in files.items():
         with atomic(folder / name) as partial:
             partial.write_bytes(data)

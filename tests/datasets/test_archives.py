@@ -204,8 +204,9 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path):
     extra = {f"{sbd}/cls/{name}.mat": mat(mask[name] + 10) for name in ("s2", "s1", "t1", "v1")}
     extra |= {f"{sbd}/train.txt": b"s2\nv1\n", f"{sbd}/val.txt": b"s1\nt1\n"}
     server.files = {"VOCtrainval_11-May-2012.tar": official(files), "benchmark.tgz": official(extra, "w:gz")}
-    wanted = tuple(archive(dead(), f"{server.url}/breaks/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=len(content))
-                   for name, content in server.files.items())
+    wanted = tuple(
+        archive(dead(), f"{server.url}/breaks/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=len(content))
+        for name, content in server.files.items())
     archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
     found = voc.splits(tmp_path / "data")
     assert [item.id for item in found["train_aug"]] == ["s1", "s2", "t1", "t2"]

@@ -52,7 +52,8 @@ def instances(tmp_path):
     annotations = [(1, 17, [square], 1200, 0), (1, 18, [overlap], 600, 0), (1, 1, packed, 400, 1), (1, 99, [square], 1200, 0),
                    (2, 17, [[0, 0, 5, 0, 5, 5]], 12, 0)]
     categories = [{"id": each, "name": name} for name, each in [*coco.CATEGORY_IDS.items(), ("zebra", 99)]]
-    content = {"categories": categories, "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
+    content = {"categories": categories,
+               "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
                "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": many}
                                for image, category, shape, area, many in annotations]}
     path = tmp_path / "annotations/instances_train2017.json"

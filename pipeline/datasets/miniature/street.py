@@ -59,8 +59,8 @@ def street(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     lane = polygon([(vanish, horizon), (width * rng.uniform(.95, 1.25), height), (-width * rng.uniform(-.05, .25), height)])
     fill(lane & below, ROAD, colour(.65, .06, rng.uniform(.35, .45)))
     middle = width - vanish
-    dashes = polygon([(vanish, horizon + 4), (middle + 3, height), (middle - 3, height)]) & (np.mgrid[:height, :width][0] // 7 % 2 == 0)
-    fill(dashes & below, ROAD, colour(0, 0, .85))
+    line = polygon([(vanish, horizon + 4), (middle + 3, height), (middle - 3, height)])
+    fill(line & below & (np.mgrid[:height, :width][0] // 7 % 2 == 0), ROAD, colour(0, 0, .85))
 
     def stand(name, label, tall, foot_x, foot_y):
         covered = outline(name, (foot_x, foot_y - tall * .42), tall, height, width, rng)

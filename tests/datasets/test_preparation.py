@@ -1,0 +1,225 @@
+"""From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import study
+from pipeline.datasets import miniature, preparation, voc
+from pipeline.datasets.contact import BYTES, contact_sheet
+from pipeline.datasets.shards import Shard, void_distance
+from pipeline.study import Generate, StudyError
+from stages import download, prepare
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("voc")
+    miniature.generate("voc", Generate(train=10, val=6, size=49, seed=3), root)
+    return root
+
+
+@pytest.fixture
+def root(original, tmp_path):
+    shutil.copytree(original, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def run(root, split="val", **options):
+    items = voc.splits(root)[split]
+    out = root.parent / "out" / f"{split}.arrow"
+    return out, preparation.split(out, root.parent / "parts", "voc", voc.classes(root), items, **options)
+
+
+@pytest.mark.parametrize("part, workers", [(128, 1), (2, 1), (2, 2)])
+def test_shards_hold_what_the_files_hold(root, monkeypatch, part, workers):
+    monkeypatch.setattr(preparation, "PART", part)
+    out, sheet = run(root, distances=True, workers=workers)
+    shard, items = Shard(out), voc.splits(root)["val"]
+    assert shard.ids == [item.id for item in items] and shard.classes == list(voc.CLASSES)
+    labels = [np.asarray(Image.open(item.label)) for item in items]
+    for index, item in enumerate(items):
+        np.testing.assert_array_equal(shard[index].image, np.asarray(Image.open(item.image)))
+        np.testing.assert_array_equal(shard[index].label, labels[index])
+        np.testing.assert_array_equal(shard[index].distance, void_distance(labels[index]))
+    pixels = np.concatenate([label.ravel() for label in labels])
+    assert sheet["images"] == 6
+    assert sheet["pixels"]["boat"] == (pixels == 4).sum() and sheet["images_with"]["cat"] == sum((label == 8).any() for label in labels)
+    assert sheet["void"] == pytest.approx((pixels == 255).mean()) and sum(sheet["frequency"].values()) == pytest.approx(1)
+    assert sheet["height"] == [min(label.shape[0] for label in labels), max(label.shape[0] for label in labels)]
+    assert sheet["mean_classes"] == pytest.approx(np.mean([len(set(np.unique(label)) - {0, 255}) for label in labels]))
+
+
+def test_everything_wrong_is_listed_at_once(root, monkeypatch):
+    monkeypatch.setattr(preparation, "PART", 2)
+    items = voc.splits(root)["train_aug"]
+    items[0].image.unlink()
+    items[2].image.write_bytes(items[2].image.read_bytes()[:300])
+    items[4].label.write_bytes(b"no picture")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(items[5].label)
+    labels = np.asarray(Image.open(items[6].label)).copy()
+    labels[:2] = 21, 
+    labels[3] = 200
+    Image.fromarray(labels).save(items[6].label)
+    Image.fromarray(np.zeros((*labels.shape, 3), np.uint8)).save(items[7].label)
+    with pytest.raises(StudyError) as caught:
+        run(root, "train_aug", workers=2)
+    text = str(caught.value)
+    assert "6 of 10 images cannot be used" in text and len(text.splitlines()) == 7
+    assert f"{items[0].image}: missing" in text and f"{items[2].image}: " in text and f"{items[4].label}: " in text
+    height, width = np.asarray(Image.open(items[5].image)).shape[:2]
+    assert f"{items[5].label}: label of 4x3 pixels for an image of {width}x{height}" in text
+    assert f"{items[6].label}: label values [21, 200] are no class (0 to 20, 255 void)" in text
+    assert f"{items[7].label}: a label image has one channel of 8 bits, this one is RGB" in text
+    assert not (root.parent / "out").exists()
+
+
+def test_interrupted_work_is_used(root, monkeypatch):
+    monkeypatch.setattr(preparation, "PART", 2)
+    real, done = preparation.load, []
+
+    def failing(task, item):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(item.id)
+        return real(task, item)
+    monkeypatch.setattr(preparation, "load", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(root)
+    assert not (root.parent / "out").exists()
+    done.clear()
+    monkeypatch.setattr(preparation, "load", lambda task, item: (done.append(item.id), real(task, item))[1])
+    out, sheet = run(root)
+    assert done == Shard(out).ids[4:] and sheet["images"] == 6
+
+
+def test_changed_files_are_decoded_again(root, monkeypatch):
+    out, _ = run(root)
+    item = voc.splits(root)["val"][3]
+    label = np.asarray(Image.open(item.label)).copy()
+    label[:] = 7
+    Image.fromarray(label).save(item.label)
+    out, sheet = run(root)
+    assert (Shard(out)[3].label == 7).all()
+
+
+def test_damaged_bytes_end_in_the_list_or_in_pixels(root):
+    """300 damaged images and labels: never another error, never a shard with a label that is no class."""
+    chance = random.Random(1)
+    items = voc.splits(root)["val"]
+    task = preparation.Task(root, "voc", voc.CLASSES, (), True, None)
+    refused = 0
+    for number in range(300):
+        item = items[number % len(items)]
+        path = item.label if number % 2 else item.image
+        whole = path.read_bytes()
+        damaged = bytearray(whole[:chance.randrange(1, len(whole))] if number % 3 == 0 else whole)
+        for _ in range(3):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        example, problem = preparation.load(task, item)
+        assert (example is None) != (problem is None)
+        if example:
+            assert example.label.shape == example.image.shape[:2] and np.isin(example.label, [*range(21), 255]).all()
+        else:
+            refused += 1
+            assert str(path) in problem and "\n" not in problem
+        path.write_bytes(whole)
+    assert refused > 100
+
+
+def test_contact_sheet_is_small(root, tmp_path):
+    out, _ = run(root, "train_aug")
+    contact_sheet(Shard(out), voc.colours(21), tmp_path / "contact.png")
+    assert (tmp_path / "contact.png").stat().st_size < BYTES
+    picture = Image.open(tmp_path / "contact.png").convert("RGB")
+    assert picture.height == 2 * 112 + 3 * 4 and len(set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data")
+                                                         else picture.getdata())) > 30
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The scale `tiny` in an empty folder."""
+    settings = study.load().model_copy(update={"scale": "tiny"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "load", lambda: settings)
+    return settings
+
+
+def change(monkeypatch, settings, name, **source):
+    """Give data set `name` of scale tiny another source (None: none)."""
+    dataset = settings.settings.voc.model_copy(update={"source": study.Source(**source) if source else None})
+    scale = settings.settings.model_copy(update={name: dataset})
+    changed = settings.model_copy(update={"scales": {**settings.scales, "tiny": scale}})
+    monkeypatch.setattr(study, "load", lambda: changed)
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "cityscapes", "imagenet"])
+def test_stages_make_every_data_set(tiny, name):
+    download.download(name)
+    source = json.loads((tiny.artifacts("data", name) / "source.json").read_text())
+    assert source["status"] == "done" and source["files"] > 10
+    prepare.prepare(name)
+    out, wanted = tiny.artifacts("shards", name), tiny.dataset(name)
+    sheet = json.loads((out / "sheet.json").read_text())
+    assert set(sheet["splits"]) == {wanted.train.split, wanted.evaluate.split}
+    for split, row in sheet["splits"].items():
+        shard = Shard(out / f"{split}.arrow")
+        assert len(shard) == row["images"] > 0 and shard.classes == sheet["classes"]
+        if name != "imagenet":
+            assert (shard[0].distance is not None) == (split == wanted.evaluate.split)
+    assert (out / "contact.png").stat().st_size < BYTES
+    before = {path: path.read_bytes() for path in sorted(out.iterdir())}
+    download.download(name)
+    prepare.prepare(name)
+    assert before == {path: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
+    change(monkeypatch, tiny, "voc")
+    download.download("voc")
+    prepare.prepare("voc")
+    for kind in ("data", "shards"):
+        record = json.loads((tiny.artifacts(kind, "voc") / "record.json").read_text())
+        assert record["status"] == "skipped" and "scales.tiny.voc.source" in record["reason"]
+    assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["status"] == "skipped"
+
+
+def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root):
+    change(monkeypatch, tiny, "voc", folder=str(root))
+    download.download("voc")
+    prepare.prepare("voc")
+    assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
+    assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
+    change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
+    with pytest.raises(StudyError, match="nowhere does not exist"):
+        download.download("voc")
+
+
+def test_a_wrong_count_fails(tiny):
+    download.download("voc")
+    lists = tiny.artifacts("data", "voc") / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    lines = (lists / "val.txt").read_text().splitlines()
+    (lists / "val.txt").write_text("\n".join(lines[1:]))
+    with pytest.raises(StudyError, match="val has 3 images, not 4"):
+        prepare.prepare("voc")
+
+
+def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
+    download.download("voc")
+    change(monkeypatch, tiny, "voc", archives=())
+    with pytest.raises(StudyError, match="train_aug has 8 images, not 10582; val has 4 images, not 1449"):
+        prepare.prepare("voc")
+
+
+def test_prepare_before_download_says_what_to_run(tiny):
+    with pytest.raises(StudyError, match="python -m stages.download voc"):
+        prepare.prepare("voc")
+
+
+def test_an_unknown_data_set_is_refused(tiny):
+    with pytest.raises(StudyError, match="did you mean coco"):
+        download.download("cocoo")

@@ -1,0 +1,84 @@
+"""Settings: what is wrong is named by its key, before anything runs."""
+import re
+
+import pytest
+import yaml
+
+from pipeline import paper, study as studies
+from pipeline.study import ROOT, StudyError
+
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def load(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return studies.load.__wrapped__(path)
+
+
+def edited(pattern, replacement):
+    text, count = re.subn(pattern, replacement, TEXT, count=1)
+    assert count, pattern
+    return text
+
+
+@pytest.mark.parametrize("pattern, replacement, message", [
+    (r"output_stride: 16  ", "output_stride: 12  ", r"runs\.t2-x2\.output_stride: Input should be 8, 16 or 32, got 12  \(and \d+ more"),
+    (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key"),
+    (r"  t1-c8: \[os16\]", "  t1-c9: [os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
+    (r"  t1-c8: \[os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),
+    (r"low_level_channels: 8}", "low_level_channels: 0}", r"runs\.t1-c8\.low_level_channels: .*greater than 0, got 0"),
+    (r"start: weights/xception65}", "start: weights/xception6}", r"runs\.t5-dec\.start: there is no weight 'xception6' \(did you mean xception65\?\)"),
+    (r"start: weights/xception65}", "start: weights/resnet101}", r"runs\.t5-dec\.start: weights/resnet101 does not fit backbone xception65"),
+    (r"(?m)^scale: \S+", "scale: minature", r"scale: there is no scale 'minature' \(did you mean miniature\?\)"),
+    (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: a, generate: {train: 1, val: 1, size: 97, seed: 1}}",
+     r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
+    (r"runs:\n", "runs: [\n", r"params\.yaml"),
+])
+def test_a_mistake_is_named_by_its_key(tmp_path, pattern, replacement, message):
+    with pytest.raises(StudyError, match=message):
+        load(tmp_path, edited(pattern, replacement))
+
+
+def test_a_row_of_the_paper_without_its_run_or_strategy_is_named(tmp_path):
+    study = load(tmp_path, edited(r"  t2-x2: \[os16, os16-ms, ", "  t2-x2: [os16, "))
+    with pytest.raises(StudyError, match=r"tables\.yaml: table3\.rows\[5\]\.strategy: evaluate\.t2-x2 in params\.yaml lacks 'os16-ms'"):
+        paper.check(study)
+    without = re.sub(r"(?m)^  t2-x3:.*\n", "", TEXT)
+    with pytest.raises(StudyError, match=r"table2\.rows\[2\]\.run: there is no run 't2-x3' in params\.yaml"):
+        paper.check(load(tmp_path, without))
+
+
+def test_the_study_covers_the_paper_and_trains_each_network_once():
+    study = studies.load()
+    paper.check(study)
+    runs = [run.model_dump_json() for run in study.runs.values()]
+    assert len(set(runs)) == len(runs), "two runs are the same network: name one of them in both tables"
+    named = {row["run"] for table in paper.tables().values() for row in table.rows if "run" in row}
+    assert named | {"coco-x65", "own-mobilenet"} == set(study.runs)
+
+
+def test_the_published_numbers_are_those_of_the_shared_transcript():
+    path = ROOT.parent / "shared/paper/tables.yaml"
+    if not path.exists():
+        pytest.skip("the transcript of the paper's tables is not beside the project")
+    shared, ours = yaml.safe_load(path.read_text()), paper.tables()
+    for name, theirs in shared.items():
+        table = name.split("_")[0]
+        if table in ours and table != "figure5a":
+            columns = {"top1_err": "top1_error", "top5_err": "top5_error"}
+            for row, published in zip(ours[table].rows, theirs["rows"], strict=True):
+                for key, value in published.items():
+                    assert row[columns.get(key, key)] == value, (name, key)
+    figure = shared["figure5a_trimap"]
+    assert [list(row["miou"]) for row in ours["figure5"].rows] == [figure[key] for key in
+            ("xception_decoder", "resnet101_decoder", "xception_bu", "resnet101_bu")]
+    assert list(paper.TRIMAP_WIDTHS) == figure["widths"] == list(ours["figure5"].widths)
+
+
+def test_what_a_scale_lacks_is_said_in_one_sentence():
+    study = studies.load().model_copy(update={"scale": "paper"})
+    assert study.skipped("t2-x2") is None
+    assert "name them in scales.paper.coco.source" in study.skipped("coco-x65")
+    assert "scales.paper.coco.source" in study.skipped("t5-coco"), "a run whose start is skipped is skipped"
+    assert "no mobilenetv2_100" in study.skipped("own-mobilenet")
