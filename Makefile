@@ -3,7 +3,8 @@ SCALE  ?=
 PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.installed
-GPUS   := $(shell nvidia-smi --list-gpus 2>/dev/null | grep -c GPU)
+comma  := ,
+GPUS   := $(if $(CUDA_VISIBLE_DEVICES),$(words $(subst $(comma), ,$(CUDA_VISIBLE_DEVICES))),$(shell nvidia-smi -L 2>/dev/null | grep -c GPU))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -52,7 +53,7 @@ scale: $(READY)
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12 ..."; exit 1; }
-	@echo "installing into .venv (once; about 3 GB)"
+	@echo "installing into .venv (once; minutes; about 6 GB on disk)"
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt

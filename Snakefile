@@ -12,6 +12,7 @@ if workflow.is_main_process:    # jobs on other nodes read this file too, while 
     dag.start()
 STAGES = dag.stages()
 logger.addFilter(lambda record: not str(record.msg).startswith(("Select jobs", "Execute ")))  # two lines a job that say nothing
+GPUS = workflow.global_resources.get("gpu").value or 0  # of `--resources gpu=N`, which `make study` gives where there are devices
 
 
 rule all:
@@ -26,6 +27,7 @@ for stage in STAGES:
         output: stage.marker
         params:                 # not written into `shell`, which binds late: every job would run the last stage
             stage=stage.name, markers=os.path.dirname(stage.marker), total=len(STAGES)
+        threads: max(1, workflow.cores // GPUS) if GPUS and stage.resources.get("gpu") else 1
         priority: stage.priority
         resources: **stage.resources
         shell: dag.JOB

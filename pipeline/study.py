@@ -103,6 +103,7 @@ class Source(Strict):
 
 
 class Training(Strict):
+    """One training's length, batch and schedule. Field meanings: comments in `params.yaml`, scale paper."""
     split: str
     crop: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -110,6 +111,16 @@ class Training(Strict):
     learning_rate: float = Field(gt=0)
     power: float = Field(gt=0)
     validate_every: int = Field(gt=0)
+    accumulate: int = Field(1, gt=0)
+    compile: bool = False
+    checkpoint_activations: bool = False
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _equal_parts(self):
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
+        return self
 
 
 class Evaluation(Strict):

@@ -2,7 +2,8 @@
 
 Example:  python -m stages.cost
 """
-from pipeline import records, study as studies
+from pipeline import records
+from pipeline import study as studies
 from stages import console
 
 
@@ -19,7 +20,8 @@ def main():
     from pipeline.models import cost
     count = sum(map(len, study.evaluate.values()))
     rows = list(tqdm(cost.rows(study), "costs", count, unit="strategy"))
-    types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64()) | {"activation_bytes_here": pa.int64()}
+    types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64())
+    types["activation_bytes_here"] = pa.int64()
     table = pa.Table.from_pylist(rows, pa.schema(list(types.items())))
     with records.atomic(study.artifacts("costs") / "costs.parquet") as partial:
         pq.write_table(table, partial)

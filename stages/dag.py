@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from pipeline import paper, study as studies
 
 STALE = 3
 JOB = """
-export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} DVC_NO_ANALYTICS=1
+export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-{threads}}} DVC_NO_ANALYTICS=1
+export MKL_NUM_THREADS=$OMP_NUM_THREADS STUDY_PID=$PPID
+if [ {resources.gpu} -gt 0 ] && [ -z "${{SLURM_JOB_ID:-}}" ]; then  # Slurm hands out devices itself
+    devices="${{CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}}"
+    for device in ${{devices//,/ }}; do                            # the first that no other job holds, until this shell ends
+        exec 9> "${{TMPDIR:-/tmp}}/study-gpu-$UID-$device.lock"
+        if flock --nonblock 9; then export CUDA_VISIBLE_DEVICES=$device; break; fi
+    done
+fi
 echo "start    {params.stage}"
 dvc --wait-for-lock repro --quiet --single-item {params.stage} || {{ echo "FAILED   {params.stage}"; exit 1; }}
 touch {output}
@@ -41,7 +50,6 @@ class Stage:
 def _repo():
     """DVC's repository object, which here reads params.yaml once, not once a stage."""
     from dvc.dependency import param
-    from dvc.lock import LockError
     from dvc.repo import Repo
     plain, seen = param.load_path, {}
 
@@ -54,8 +62,6 @@ def _repo():
     try:
         with Repo(_wait_for_lock=True) as repo:
             yield repo
-    except LockError as error:
-        raise studies.StudyError(f"DVC is at work in this folder: {error}") from None
     finally:
         param.load_path = plain
 
@@ -83,9 +89,19 @@ def refresh() -> dict[str, list]:
 
     Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
     """
+    from dvc.lock import LockError
     paper.check(studies.load())
-    with _repo() as repo:
-        stale, found, now = repo.status(), stages(repo), None
+    told, now = False, None
+    while True:
+        try:
+            with _repo() as repo:
+                stale, found = repo.status(), stages(repo)
+            break
+        except LockError as error:
+            if not told:
+                print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)
+            told = True
+            time.sleep(1)
     for stage in found:
         marker = Path(stage.marker)
         if stage.name in stale:
@@ -99,7 +115,7 @@ def refresh() -> dict[str, list]:
 
 
 def start() -> None:
-    """`refresh` for the process that schedules: waits until no other does in this folder, and stops with one line on bad settings."""
+    """`refresh` for the process that schedules: waits until it is alone in this folder; bad settings end it with one line."""
     global _alone
     try:
         studies.ARTIFACTS.mkdir(exist_ok=True)
@@ -127,7 +143,8 @@ def main():
     """Say which stages are stale. Exit code 0: none, 3: some."""
     stale = refresh()
     if stale:
-        print(f"{len(stale)} stages are stale themselves, and what depends on them: {', '.join(list(stale)[:6])}{' ...' * (len(stale) > 6)}")
+        some = ", ".join(list(stale)[:6]) + ", ..." * (len(stale) > 6)
+        print(f"{len(stale)} stages are stale, and what depends on them: {some}")
         sys.exit(STALE)
     print("nothing to do: all stages are up to date")
 

@@ -2,6 +2,7 @@
 
 Example:  python -m stages.evaluate t2-x2
 """
+import shutil
 import time
 from typing import Annotated
 
@@ -11,8 +12,11 @@ from pipeline import records, study as studies
 from stages import console
 
 
-def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.yaml")]):
+def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.yaml")],
+         bf16: Annotated[bool, typer.Option("--bf16", help="in bfloat16: faster on a GPU, mIOU differs a little")] = False):
     """Evaluate one trained run with all its strategies: artifacts/SCALE/facts/RUN, counts from which every metric follows.
+
+    Interrupted, the same command goes on without computing finished images again.
 
     Example:  python -m stages.evaluate t2-x2
     """
@@ -23,14 +27,18 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     if (reason := study.skipped(run) or console.skipped(trained)):
         return console.skip(out, reason)
     import pyarrow.parquet as pq
+
     from pipeline.evaluation import facts
     from pipeline.evaluation.trained import evaluate
-    tables, labels, device = evaluate(study, wanted, trained, {name: study.strategies[name] for name in names}, run)
-    facts.save(tables, out)
+    unfinished = study.artifacts("unfinished", f"evaluate-{run}")
+    strategies = {name: study.strategies[name] for name in names}
+    counts, labels, device = evaluate(study, wanted, trained, strategies, run, unfinished, bf16)
+    facts.save(counts, out)
     with records.atomic(out / "labels.parquet") as partial:
-        pq.write_table(labels, partial)
-    params = {"run": run, "strategies": {name: study.strategies[name].model_dump(mode="json") for name in names}}
+        pq.write_table(labels.combine_chunks(), partial)
+    params = {"run": run, "strategies": {name: each.model_dump(mode="json") for name, each in strategies.items()}, "bf16": bf16}
     records.write(out, status="done", params=params, provenance=records.provenance(started, device=device))
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _shards(dataset: study.DatasetName, wanted: study.Dataset, root: Path, out: 
 
 def _check_counts(dataset: str, source: study.Source, counts: dict[str, int], splits: list[str]) -> None:
     """A complete data set has known counts; what differs was lost on the way, or is another data set."""
-    if source.archives:
+    if source.archives is not None:
         expected = getattr(native.reader(dataset), "COUNTS", {})
     elif source.generate and dataset != "coco":  # COCO leaves out images with few annotated pixels
         expected = {"train": source.generate.train, "train_aug": source.generate.train, "val": source.generate.val}

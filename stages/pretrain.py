@@ -29,8 +29,12 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     else:
         if (reason := console.skipped(study.artifacts("shards", "imagenet"))):
             return console.skip(out, reason, params)
+        from pipeline.training import distributed
         from pipeline.training.classification import pretrain
-        history, metrics, device = pretrain(study, backbone, out, study.artifacts("checkpoints"))
+        with distributed.joined():
+            history, metrics, device = pretrain(study, backbone, out, study.artifacts("checkpoints"))
+            if distributed.rank() > 0:
+                return
         history.save(out)
         params["training"] = study.settings.imagenet.train.model_dump(mode="json")
     records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device=device))

@@ -32,9 +32,11 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
         return
     if mirror.uri().startswith("http"):
         raise studies.StudyError(f"MLflow's pages are at {mirror.uri()}: MLFLOW_TRACKING_URI names a server of its own")
-    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mirror.uri(), "--host", host, "--port", str(port),
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mirror.uri(), "--host", host,
+                               "--port", str(port),
                                "--workers", "1", "--uvicorn-opts", "--log-level warning"],
-                              env=os.environ | mirror.QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"},
+                              env=os.environ | mirror.QUIET
+                              | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"},
                               start_new_session=True)  # Ctrl-C is for us, who then end the server and its workers
     print(f"MLflow at http://{host}:{port}; Ctrl-C ends it", flush=True)
     shown = mirror.fingerprint(study)
@@ -42,7 +44,8 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
         while server.poll() is None:
             time.sleep(EVERY)
             shown = follow(shown)
-        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}; is port {port} taken? try --port {port + 1}")
+        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}; is port {port} taken? "
+                                 f"try --port {port + 1}")
     except KeyboardInterrupt:
         print("\nMLflow stopped")
     finally:
@@ -58,8 +61,8 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
 
 
 def follow(shown: str) -> str:
-    """Mirror again if the files changed since `shown`, a fingerprint; return the one that is shown now. A stage may be writing: that is
-    for the next look."""
+    """Mirror again if the files changed since `shown`, a fingerprint; return the one that is shown now. A stage may be writing:
+    that is for the next look."""
     try:
         study = studies.load.__wrapped__()  # params.yaml may have changed
         now = mirror.fingerprint(study)

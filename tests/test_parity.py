@@ -14,16 +14,16 @@ import torch
 from pipeline.models import deeplab, layers, tensorflow
 from pipeline.study import Network, Run
 
-FOLDER = Path(os.environ.get("PARITY_DIR") or Path(__file__).parents[2] / "shared" / "parity")
+SHARED = Path(__file__).parents[2] / "shared" / "parity"
+FOLDER = Path(os.environ.get("PARITY_DIR") or SHARED)
 PAIRS = sorted(path for path in FOLDER.glob("*.json") if path.with_suffix(".npz").exists())
 
 
-def seeded():
-    # The folder's own copy where it has one, else the default folder's.
-    places = [FOLDER, Path(__file__).parents[2] / "shared" / "parity"]
-    path = next((place / "seeded_weights.py" for place in places if (place / "seeded_weights.py").exists()), None)
+def seeded(folder: Path = FOLDER):
+    """The module seeded_weights: `weight(name, shape)` and `image(size)`. From `folder`, or from the default one."""
+    path = next((place / "seeded_weights.py" for place in (folder, SHARED) if (place / "seeded_weights.py").exists()), None)
     if path is None:
-        pytest.skip(f"no seeded_weights.py in {FOLDER}: the reference tensors are not here")
+        pytest.skip(f"no seeded_weights.py in {folder}: the reference tensors are not here")
     spec = importlib.util.spec_from_file_location("seeded_weights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -43,7 +43,8 @@ def network_of(config: dict) -> deeplab.DeepLab:
     scale = Network(width=1.0, atrous_rates=[rate * stride // 16 for rate in rates], backbones={"it": size})
     network = deeplab.build(run, family, scale, variables["logits/semantic/weights"][-1],
                             multi_grid=tuple(config.get("mg") or (1, 1, 1)))
-    assert [branch.conv.dilation[0] if not run.separable else branch.depthwise.conv.dilation[0] for branch in network.aspp.atrous] == rates
+    convolutions = [branch.depthwise.conv if run.separable else branch.conv for branch in network.aspp.atrous]
+    assert [convolution.dilation[0] for convolution in convolutions] == list(rates)
     return network
 
 
@@ -56,8 +57,7 @@ def test_the_folder_has_pairs():
 @pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
 def test_logits_are_the_authors(path):
     config = json.loads(path.read_text())
-    reference = seeded()
-    network = network_of(config).eval()
+    reference, network = seeded(), network_of(config).eval()
     tensorflow.load(network, {name: reference.weight(name, shape) for name, shape in config["variables"].items()})
     image = torch.from_numpy(reference.image(config["crop"]))
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 A download lies under `.NAME.part` until its size and MD5 are right, and goes on from there after a break, on any mirror.
 """
+import functools
 import hashlib
 import http.client
 import os
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ CHUNK = 1 << 20
 TIMEOUT = 30     # seconds without a byte
 ATTEMPTS = 3     # tries of a mirror that brings nothing new
 PAUSE = 1.       # seconds before another try
+CITYSCAPES = "https://www.cityscapes-dataset.com"  # wants a login, taken from the environment and kept nowhere
 
 
 class _MirrorError(Exception):
@@ -136,7 +138,8 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
     headers = {"User-Agent": "deeplabv3plus-study", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+    opener = _cityscapes() if url.startswith(f"{CITYSCAPES}/") else urllib.request.build_opener()
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
         if start and (answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")):
             start = 0  # a server without ranges sends all of it again
             if answer.status == 206:
@@ -156,3 +159,27 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
                 bar.update(len(chunk))
     if total is not None and got < total:
         raise OSError(f"broke off after {got} of {total} bytes")
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments):
+        return None
+
+
+@functools.cache
+def _cityscapes() -> urllib.request.OpenerDirector:
+    """An opener that is logged in, in the way of cityscapesscripts' downloader: a redirect means that the login was taken."""
+    names = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
+    if not all(os.environ.get(name) for name in names):
+        raise _MirrorError(f"needs a login: register at {CITYSCAPES}/register and set {' and '.join(names)} in the environment")
+    cookies = urllib.request.HTTPCookieProcessor()
+    form = {"username": os.environ[names[0]], "password": os.environ[names[1]], "submit": "Login"}
+    try:
+        urllib.request.build_opener(cookies, _StayHere).open(f"{CITYSCAPES}/login", urlencode(form).encode(), TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 302:
+            raise
+    else:
+        raise _MirrorError(f"refused the login that {' and '.join(names)} give")
+    return urllib.request.build_opener(cookies)

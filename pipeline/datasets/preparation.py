@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 from tqdm import tqdm
 
 from pipeline.datasets import native
@@ -100,21 +101,22 @@ def prepare_part(task: Task) -> dict:
     note = task.path.with_suffix(".json")
     if note.is_file() and task.path.is_file():
         return json.loads(note.read_text())
-    facts = {"problems": [], "sizes": [], "pixels": np.zeros(256, np.int64), "images_with": np.zeros(256, np.int64)}
+    size = max(256, len(task.classes))
+    facts = {"problems": [], "sizes": [], "pixels": np.zeros(size, np.int64), "images_with": np.zeros(size, np.int64)}
     with Writer(task.path, task.dataset, list(task.classes)) as writer:
         for item in task.items:
-            example, problem = load(task, item)
-            if problem:
-                facts["problems"].append(problem)
+            try:
+                example, counts = load(task, item)
+            except Unusable as error:
+                facts["problems"].append(str(error))
                 continue
             writer.add(example)
             facts["sizes"].append(example.image.shape[:2])
-            if example.label is not None:
-                counts = np.bincount(example.label.ravel(), minlength=256)
-                facts["pixels"] += counts
-                facts["images_with"] += counts > 0
+            if example.label is None:
+                facts["images_with"][example.target] += 1
             else:
-                facts["images_with"][example.target % 256] += 1
+                facts["pixels"][:256] += counts
+                facts["images_with"][:256] += counts > 0
     facts |= {key: facts[key].tolist() for key in ("pixels", "images_with")}
     if facts["problems"]:
         task.path.unlink()
@@ -124,28 +126,32 @@ def prepare_part(task: Task) -> dict:
     return facts
 
 
-def load(task: Task, item: native.Item) -> tuple[Example | None, str | None]:
-    """The decoded example, or what is wrong with it, naming the file."""
+class Unusable(Exception):
+    """An image or its label cannot be used; the message names the file and says why."""
+
+
+def load(task: Task, item: native.Item) -> tuple[Example, np.ndarray | None]:
+    """The decoded example and the number of pixels of each label value, int (256,) (ImageNet: None). Raises Unusable."""
     reader = native.reader(task.dataset)
     try:
         if task.dataset == "imagenet":
             return Example(item.id, reader.read(item, task.size), target=item.label), None
         image = native.read_image(item.image)
     except Exception as error:  # decoders raise SyntaxError, struct.error and more on broken bytes
-        return None, f"{item.image}: {_reason(error)}"
+        raise Unusable(f"{item.image}: {_reason(error)}") from None
     where = item.label if isinstance(item.label, Path) else item.image
     try:
         label = reader.label(item)
     except Exception as error:
-        return None, f"{where}: {_reason(error)}"
+        raise Unusable(f"{where}: {_reason(error)}") from None
     if label.shape != image.shape[:2]:
         sizes = (f"{array.shape[1]}x{array.shape[0]}" for array in (label, image))
-        return None, "{}: label of {} pixels for an image of {}".format(where, *sizes)
-    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:VOID])
-    unknown = values[values >= len(task.classes)]
+        raise Unusable("{}: label of {} pixels for an image of {}".format(where, *sizes))
+    counts = np.array(Image.fromarray(label).histogram())  # three times as fast as bincount
+    unknown = np.flatnonzero(counts[len(task.classes):VOID]) + len(task.classes)
     if len(unknown):
-        return None, f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)"
-    return Example(item.id, image, label, void_distance(label) if task.distances else None), None
+        raise Unusable(f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)")
+    return Example(item.id, image, label, void_distance(label) if task.distances else None), counts
 
 
 def _reason(error: Exception) -> str:

@@ -65,11 +65,17 @@ class Writer:
 
     def _flush(self):
         if self._rows:
-            sizes = np.array([row.image.shape[:2] for row in self._rows], np.int32)
-            columns = {"id": pa.array([row.id for row in self._rows]),
-                       "target": pa.array([row.target for row in self._rows], pa.int32()),
-                       "height": pa.array(sizes[:, 0]), "width": pa.array(sizes[:, 1])}
-            columns |= {name: _bytes([getattr(row, name) for row in self._rows]) for name in ("image", "label", "distance")}
+            sizes = [row.image.shape[:2] for row in self._rows]
+            columns = {"id": _variable(pa.string(), np.int32, [np.frombuffer(row.id.encode(), np.uint8) for row in self._rows]),
+                       "height": _integers([height for height, _ in sizes]), "width": _integers([width for _, width in sizes])}
+            for name in self._schema.names[3:]:
+                values = [getattr(row, name) for row in self._rows]
+                if name == "target":
+                    columns[name] = _integers(values)
+                elif values[0] is None:
+                    columns[name] = pa.nulls(len(values), pa.large_binary())
+                else:
+                    columns[name] = _variable(pa.large_binary(), np.int64, values)
             self._file.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
         self._rows, self._bytes = [], 0
 
@@ -80,13 +86,16 @@ class Writer:
         return self._atomic.__exit__(*error)
 
 
-def _bytes(arrays: list[np.ndarray | None]) -> pa.Array:
-    """A large_binary column of the arrays' bytes, joined in one copy; None becomes null."""
-    if any(array is None for array in arrays):
-        return pa.array([None if array is None else array.tobytes() for array in arrays], pa.large_binary())
-    offsets = np.cumsum([0] + [array.nbytes for array in arrays], dtype=np.int64)
-    content = np.concatenate([array.ravel() for array in arrays])
-    return pa.Array.from_buffers(pa.large_binary(), len(arrays), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+# Columns are made of buffers: pa.array would import pandas, which takes a second in every process that writes.
+def _integers(values: list[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(np.array(values, np.int32))])
+
+
+def _variable(kind: pa.DataType, offset: type, values: list[np.ndarray]) -> pa.Array:
+    """A string or binary column of the arrays' bytes, joined in one copy."""
+    offsets = np.cumsum([0] + [value.nbytes for value in values], dtype=offset)
+    content = np.concatenate([value.ravel() for value in values])
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 
 class Shard:

@@ -1,37 +1,66 @@
-"""Evaluate one network on one shard: the confusion facts of every strategy in one pass over the images."""
+"""Evaluate one network on one shard: the confusion facts of every strategy in one pass over the images.
+
+Each batch leaves its facts in a folder for unfinished work: an interrupted evaluation goes on after the last whole batch.
+"""
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
-from pipeline.datasets.shards import Shard
+from pipeline import progress
+from pipeline.datasets.shards import Example, Shard
 from pipeline.evaluation import facts
-from pipeline.evaluation.inference import predictions
+from pipeline.evaluation.inference import VOID, on_canvas, predictions
+from pipeline.records import atomic
 from pipeline.study import Strategy
+
+PARTS = "{:07d}.facts.parquet", "{:07d}.labels.parquet"
 
 
 @torch.inference_mode()
-def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int], batch: int,
-                    title: str, palette: bytes) -> tuple[list[pa.Table], pa.Table]:
-    """The facts of every image and strategy, and the first strategy's label maps as palette PNGs."""
-    tables, pictures, kept = [], [], next(iter(strategies))
-    progress = tqdm(total=len(shard), desc=title, unit="image", mininterval=1, dynamic_ncols=True)
-    for number, labels in predictions(models, shard, strategies, size, batch, list(range(len(shard)))):
-        example = shard[number]
-        device = labels[kept].device
-        label, distance = torch.tensor(example.label, device=device), torch.tensor(example.distance, device=device)
-        for name, prediction in labels.items():
-            counts = facts.count(prediction, label, distance, len(shard.classes))
-            tables.append(facts.rows(name, example.id, counts))
-        pictures.append((kept, example.id, png(labels[kept].cpu().numpy(), palette)))
-        progress.update()
-    progress.close()
-    columns = zip(*pictures)
-    return tables, pa.table(list(map(pa.array, columns)), names=["strategy", "image", "png"])
+def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int],
+                    batch: int, title: str, palette: bytes, unfinished: Path, bf16: bool = False) -> tuple[pa.Table, pa.Table]:
+    """The facts of every image and strategy, and the first strategy's label maps as palette PNGs in the order of the shard.
+
+    unfinished: a folder of this very evaluation (weights, settings, images); batches found there are not computed again.
+    """
+    starts = range(0, len(shard), batch)
+    parts = {start: part for start in starts if (part := _read(unfinished, start)) is not None}
+    missing = [start for start in starts if start not in parts]
+    numbers = [number for start in missing for number in range(start, min(start + batch, len(shard)))]
+    bar = progress.bar(title, len(shard), "image", initial=len(shard) - len(numbers))
+    for start, (examples, labels) in zip(missing, predictions(models, shard, strategies, size, batch, numbers, bf16)):
+        parts[start] = count(examples, labels, len(shard.classes)), pictures(examples, labels, palette)
+        for name, table in zip(PARTS, parts[start]):
+            with atomic(unfinished / name.format(start)) as partial:
+                pq.write_table(table, partial)
+        bar.update(len(examples))
+    bar.close()
+    return tuple(pa.concat_tables(tables) for tables in zip(*(parts[start] for start in starts)))
+
+
+def count(examples: list[Example], labels: dict[str, torch.Tensor], classes: int) -> pa.Table:
+    """The facts of one batch. labels: by strategy, (N, H, W) uint8 on the canvas."""
+    first = next(iter(labels.values()))
+    label, distance = (on_canvas([getattr(example, name) for example in examples], first.shape[1:], VOID, first.device)
+                       for name in ("label", "distance"))
+    counts = facts.count(list(labels.values()), label, distance, classes)
+    return facts.rows(list(labels), [example.id for example in examples], counts)
+
+
+def pictures(examples: list[Example], labels: dict[str, torch.Tensor], palette: bytes) -> pa.Table:
+    """The label maps of the first strategy as PNGs of the images' own sizes."""
+    strategy, maps = next(iter(labels.items()))
+    pngs = []
+    for values, example in zip(maps.cpu().numpy(), examples):
+        height, width = example.label.shape
+        pngs.append(png(values[:height, :width], palette))
+    return pa.table({"strategy": [strategy] * len(pngs), "image": [example.id for example in examples], "png": pngs})
 
 
 def png(labels: np.ndarray, palette: bytes) -> bytes:
@@ -41,3 +70,11 @@ def png(labels: np.ndarray, palette: bytes) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _read(folder: Path, start: int) -> tuple[pa.Table, pa.Table] | None:
+    """What the batch from image `start` left, or None where it is not there to its end."""
+    try:
+        return tuple(pq.read_table(folder / name.format(start)) for name in PARTS)
+    except (OSError, pa.ArrowException):
+        return None

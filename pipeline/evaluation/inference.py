@@ -4,10 +4,11 @@ Apart from facts and metrics on purpose: what analyses scores may change without
 """
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import Example, Shard
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.study import Strategy
 
@@ -15,16 +16,20 @@ VOID = 255
 
 
 def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int], batch: int,
-                numbers: list[int]) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """For each image of `numbers`: its number and, by strategy, its label map (H, W) uint8 at the image's own size."""
+                numbers: list[int], bf16: bool = False) -> Iterator[tuple[list[Example], dict[str, torch.Tensor]]]:
+    """Batch by batch the examples of `numbers` and, by strategy, their label maps (N, *size) uint8 on the padded canvas."""
     device = next(next(iter(models.values())).parameters()).device
     for start in range(0, len(numbers), batch):
-        chosen = numbers[start:start + batch]
-        examples = [shard[number] for number in chosen]
-        labels = predict(models, canvas([example.image for example in examples], size, device), strategies)
-        for row, (number, example) in enumerate(zip(chosen, examples)):
-            height, width = example.label.shape
-            yield number, {name: maps[row, :height, :width] for name, maps in labels.items()}
+        examples = [shard[number] for number in numbers[start:start + batch]]
+        yield examples, predict(models, canvas([example.image for example in examples], size, device), strategies, bf16)
+
+
+def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: torch.device) -> torch.Tensor:
+    """Maps, each (H, W) uint8, in the upper left corner of a canvas of `fill`: (N, *size) uint8."""
+    padded = np.full((len(maps), *size), fill, np.uint8)
+    for target, values in zip(padded, maps):
+        target[:values.shape[0], :values.shape[1]] = values
+    return torch.from_numpy(padded).to(device)
 
 
 @torch.inference_mode()
@@ -33,10 +38,11 @@ def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tupl
     """mIOU in percent over the first `images` images, plain inference, mean over the classes `scored` that occur."""
     strategies, classes = {"plain": Strategy(output_stride=output_stride, scales=(1.0,), flip=False)}, len(shard.classes)
     total = torch.zeros(classes, classes, dtype=torch.long)
-    for number, labels in predictions({output_stride: model}, shard, strategies, size, batch, list(range(min(images, len(shard))))):
-        target, prediction = torch.tensor(shard[number].label).long(), labels["plain"].cpu().long()
-        cell = (target * classes + prediction)[target != VOID]
-        total += torch.bincount(cell, minlength=classes ** 2).view(classes, classes)
+    numbers, bf16 = list(range(min(images, len(shard)))), next(model.parameters()).is_cuda
+    for examples, labels in predictions({output_stride: model}, shard, strategies, size, batch, numbers, bf16):
+        target = on_canvas([example.label for example in examples], size, VOID, labels["plain"].device)
+        cell = (target.int() * classes + labels["plain"])[target != VOID]
+        total += torch.bincount(cell, minlength=classes ** 2).view(classes, classes).cpu()
     hits = total.diagonal()
     union = total.sum(0) + total.sum(1) - hits
     occur = [number for number in scored if union[number]]

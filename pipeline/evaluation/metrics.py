@@ -1,8 +1,9 @@
-"""Every score as a pure function of the confusion facts: mIOU, IoU per class, the trimap curve, bootstrap intervals, ranked images.
+"""Every score as a pure function of the confusion facts: mIOU, IoU per class, the trimap curve, bootstrap intervals, ranked
+images.
 
-A fact is one row of `facts.parquet`: (strategy, image, band, target, prediction, pixels). Void pixels (label 255) are not in it. Band k holds
-the pixels whose distance d to the nearest void pixel is WIDTHS[k-1] < d <= WIDTHS[k]; band 14 is everything farther away. Only integers are
-added up, so scores do not depend on how images were split over files or machines. No torch here.
+A fact is one row of `facts.parquet`: (strategy, image, band, target, prediction, pixels). Void pixels (label 255) are not in it.
+Band k holds the pixels whose distance d to the nearest void pixel is WIDTHS[k-1] < d <= WIDTHS[k]; band 14 is everything farther
+away. Only integers are added up, so scores do not depend on how images were split over files or machines. No torch here.
 """
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,8 @@ SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one run. `strategy` and `image` are codes (int32) into `strategies` and `images`; all columns have one entry a row."""
+    """The facts of one run. `strategy` and `image` are codes (int32) into `strategies` and `images`; all columns have one entry a
+    row."""
     strategies: tuple[str, ...]
     images: tuple[str, ...]
     strategy: np.ndarray
@@ -32,31 +34,33 @@ class Facts:
 
     @classmethod
     def of(cls, table) -> "Facts":
-        """From a pyarrow table with the columns of `facts.parquet`, in any order of rows."""
+        """From a pyarrow table with the columns of `facts.parquet`, in any order of rows. to_numpy would import pandas, for
+        seconds."""
         codes = {}
         for name in ("strategy", "image"):
-            column = table[name].combine_chunks()
+            column = _whole(table[name])
             column = column if hasattr(column, "dictionary") else column.dictionary_encode()
             names = np.array(column.dictionary.to_pylist(), dtype=object)
             order = np.argsort(names) if len(names) else np.zeros(0, int)
             rank = np.empty(len(names), np.int32)
             rank[order] = np.arange(len(names), dtype=np.int32)
-            codes[name] = tuple(names[order]), rank[column.indices.to_numpy(zero_copy_only=False)]
-        small = {name: table[name].to_numpy() for name in ("band", "target", "prediction", "pixels")}
+            codes[name] = tuple(names[order]), rank[np.from_dlpack(column.indices)]
+        small = {name: np.from_dlpack(_whole(table[name])) for name in ("band", "target", "prediction", "pixels")}
         return cls(codes["strategy"][0], codes["image"][0], codes["strategy"][1], codes["image"][1], **small)
 
     @classmethod
     def read(cls, path: str | Path) -> "Facts":
         """Read `facts.parquet`. StudyError where the file is missing or is no table of facts."""
         try:
-            return cls.of(pq.read_table(path, read_dictionary=["strategy", "image"]))
+            return cls.of(pq.ParquetFile(path, read_dictionary=["strategy", "image"]).read())
         except (OSError, KeyError, ValueError) as error:
             raise StudyError(f"{path} is not a table of confusion facts ({error}): run the evaluate stage again") from error
 
     def rows(self, strategy: str, bands=None) -> np.ndarray:
         """Boolean mask of the rows of one strategy, of all bands or those given."""
         if strategy not in self.strategies:
-            raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(self.strategies)}: check evaluate in params.yaml")
+            raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(self.strategies)}: "
+                             "check evaluate in params.yaml")
         chosen = self.strategy == self.strategies.index(strategy)
         if bands is not None:
             wanted = np.zeros(256, bool)
@@ -66,7 +70,8 @@ class Facts:
 
 
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
-    """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if None."""
+    """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if
+    None."""
     chosen = facts.rows(strategy, bands)
     return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
 
@@ -81,7 +86,8 @@ def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) ->
 def confusion_by_band(facts: Facts, strategy: str, classes: int) -> np.ndarray:
     """As `confusion`, band by band: int64 (15, classes, classes)."""
     chosen = facts.rows(strategy)
-    return _add((facts.band[chosen], facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (BANDS, classes, classes))
+    return _add((facts.band[chosen], facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen],
+                (BANDS, classes, classes))
 
 
 def parts(confusions: np.ndarray) -> np.ndarray:
@@ -97,12 +103,14 @@ def iou(counts: np.ndarray) -> np.ndarray:
 
 
 def per_class_iou(confusions: np.ndarray) -> np.ndarray:
-    """IoU of each class in percent: (..., classes, classes) -> float64 (..., classes); nan where a class is neither there nor predicted."""
+    """IoU of each class in percent: (..., classes, classes) -> float64 (..., classes); nan where a class is neither there nor
+    predicted."""
     return iou(parts(confusions))
 
 
 def mean_iou(counts: np.ndarray, only=None) -> np.ndarray:
-    """mIOU in percent from `parts` (..., 3, classes), over the classes `only` (indices; all if None) whose union is not empty; else nan."""
+    """mIOU in percent from `parts` (..., 3, classes), over the classes `only` (indices; all if None) whose union is not empty;
+    else nan."""
     scores = iou(counts if only is None else counts[..., list(only)])
     seen = ~np.isnan(scores)
     return np.where(seen, scores, 0.0).sum(-1) / np.where(seen.any(-1), seen.sum(-1), np.nan)
@@ -118,19 +126,23 @@ def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.nda
     return miou(confusion_by_band(facts, strategy, classes).cumsum(0)[:-1], only)
 
 
-def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, samples: int = SAMPLES,
+              seed: int = 0) -> np.ndarray:
     """mIOU in percent of `samples` data sets drawn from these images with replacement: float64 (samples,).
 
-    `counts` is int64 (images, 3, classes), the `parts` of each image. With `other`, of the same images in the same order, both are scored on
-    the same draws and the result is mIOU(counts) - mIOU(other): a paired bootstrap, in which what makes an image hard cancels out.
+    `counts` is int64 (images, 3, classes), the `parts` of each image. With `other`, of the same images in the same order, both
+    are scored on the same draws and the result is mIOU(counts) - mIOU(other): a paired bootstrap, in which what makes an image
+    hard cancels out.
     """
     if other is not None and len(other) != len(counts):
-        raise StudyError(f"a paired bootstrap needs the same images on both sides, got {len(counts)} and {len(other)}: evaluate both runs again")
+        raise StudyError(f"a paired bootstrap needs the same images on both sides, got {len(counts)} and {len(other)}: "
+                         "evaluate both runs again")
     sides = [side if only is None else side[..., list(only)] for side in (counts, other) if side is not None]
     draws, results = _draws(len(counts), samples, seed), []
     for start in range(0, samples, 1000):                       # float64 counts are exact below 2**53 pixels
         weights = draws[start:start + 1000].astype(np.float64)
-        scores = [mean_iou((weights @ side.reshape(len(side), -1).astype(np.float64)).reshape(-1, *side.shape[1:])) for side in sides]
+        scores = [mean_iou((weights @ side.reshape(len(side), -1).astype(np.float64)).reshape(-1, *side.shape[1:]))
+                  for side in sides]
         results.append(scores[0] if other is None else scores[0] - scores[1])
     return np.concatenate(results)
 
@@ -144,7 +156,14 @@ def interval(sample: np.ndarray, level: float = 95.0) -> tuple[float, float]:
 def by_score(facts: Facts, strategy: str, classes: int, only=None) -> list[tuple[str, float]]:
     """Images with the mIOU of each (over the classes in it or predicted), worst first; equal ones by name."""
     scores = miou(confusion_by_image(facts, strategy, classes), only)
-    return sorted(((name, float(score)) for name, score in zip(facts.images, scores) if not np.isnan(score)), key=lambda pair: pair[::-1])
+    return sorted(((name, float(score)) for name, score in zip(facts.images, scores) if not np.isnan(score)),
+                  key=lambda pair: pair[::-1])
+
+
+def _whole(column):
+    """A chunked column as one array."""
+    column = column.combine_chunks()
+    return column.combine_chunks() if hasattr(column, "chunks") else column
 
 
 def _add(keys, pixels, shape) -> np.ndarray:

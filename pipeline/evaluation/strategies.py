@@ -1,15 +1,19 @@
 """Inference strategies, section 4 of the paper, as the authors' model.predict_labels_multi_scale does them.
 
 Whole images on a padded canvas; for multi-scale inputs the canvas is resized to (d - 1) * s + 1; logits are resized to the
-canvas, softmaxed, and the probabilities averaged over scales and flips. All strategies of one output stride share their
-forward passes: plain is part of MS, MS is part of MS + Flip.
+canvas, softmaxed, and the probabilities averaged over scales and flips. What section 4 does not say but the authors' code does:
+logits of scales below 1 are first resized to the size that logits of the unscaled canvas have. All strategies of one output
+stride share their forward passes: plain is part of MS, MS is part of MS + Flip.
+
+A canvas is never cut into tiles, not even Cityscapes' 1025x2049: the image-level feature is a mean over the whole canvas, which
+no tile sees. It is not needed either: strategies that nest share one running sum, so beside the network's own activations there
+are at most three maps of class probabilities at a time, 160 MB each for 19 classes on that canvas.
 """
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.models.device import autocast
 from pipeline.models.layers import normalise, resize
 from pipeline.study import Strategy, StudyError
 
@@ -22,7 +26,7 @@ def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device
         if height > size[0] or width > size[1]:
             raise StudyError(f"an image of {height}x{width} does not fit the evaluation canvas {size[0]}x{size[1]}: "
                              "enlarge `canvas` in params.yaml")
-        target[:, :height, :width] = normalise(torch.tensor(image, device=device)[None])[0]
+        target[:, :height, :width] = normalise(torch.tensor(image, device=device).permute(2, 0, 1)[None])[0]
     return padded
 
 
@@ -31,28 +35,55 @@ def scaled(size: int, scale: float) -> int:
     return int((size - 1) * scale) + 1
 
 
-def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bool) -> torch.Tensor:
-    """Class probabilities of one forward pass, (N, classes, H, W) float32, for images (N, 3, H, W)."""
+def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bool, bf16: bool = False) -> torch.Tensor:
+    """Class probabilities of one forward pass, (N, classes, H, W) float32. images: (N, 3, H, W). bf16: computed so."""
     size = images.shape[-2:]
     inputs = images if scale == 1 else resize(images, tuple(scaled(side, scale) for side in size))
-    with autocast(images.device):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         logits = model(inputs.flip(-1) if flip else inputs)
-    logits = resize(logits.float(), size)
-    return F.softmax(logits.flip(-1) if flip else logits, dim=1)
+    logits = logits.float().flip(-1) if flip else logits.float()
+    if scale < 1:  # multi_scale_logits in the authors' model.py
+        strides = map(stride, inputs.shape[-2:], logits.shape[-2:])
+        logits = resize(logits, tuple(-(-side // each) for side, each in zip(size, strides)))
+    return F.softmax(resize(logits.contiguous(), size), dim=1)  # contiguous while small: softmax would copy the large map
 
 
-def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy]) -> dict[str, torch.Tensor]:
+def stride(inputs: int, outputs: int) -> int:
+    """The stride of a network that makes `outputs` of `inputs` pixels: outputs = ceil(inputs / stride)."""
+    return next(each for each in (1, 2, 4, 8, 16, 32) if -(-inputs // each) <= outputs)
+
+
+def passes(strategy: Strategy) -> set[tuple[bool, float]]:
+    """The forward passes of a strategy: (flipped, input scale)."""
+    return {(flip, scale) for flip in {False, strategy.flip} for scale in strategy.scales}
+
+
+def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy],
+            bf16: bool = False) -> dict[str, torch.Tensor]:
     """Label maps of every strategy, (N, H, W) uint8 each. `models`: the same network by its output stride."""
     labels = {}
     for output_stride, model in models.items():
-        group = {name: strategy for name, strategy in strategies.items() if strategy.output_stride == output_stride}
-        passes = sorted({(flip, scale) for strategy in group.values() for scale in strategy.scales
-                         for flip in ({False, strategy.flip})})
-        sums: dict[str, torch.Tensor] = {}
-        for flip, scale in passes:
-            result = probabilities(model, images, scale, flip)
-            for name, strategy in group.items():
-                if scale in strategy.scales and flip <= strategy.flip:
-                    sums[name] = sums[name] + result if name in sums else result
-        labels |= {name: total.argmax(1).to(torch.uint8) for name, total in sums.items()}
-    return labels
+        group = {name: passes(strategy) for name, strategy in strategies.items() if strategy.output_stride == output_stride}
+        order = sorted(set().union(*group.values()), key=lambda each: (each[0], each[1] != 1, each[1]))  # plain first, flips last
+        sums: list[tuple[set[str], torch.Tensor | None]] = [(set(group), None)]  # strategies alike so far, their sum
+        for number, (flip, scale) in enumerate(order):
+            result = probabilities(model, images, scale, flip, bf16)
+            users = {name for name, own in group.items() if (flip, scale) in own}
+            sums = [part for names, total in sums for part in _add(names, total, result, names & users)]
+            del result  # or it would be a fourth large map during the next pass
+            later = set(order[number + 1:])
+            for names, total in sums:
+                for name in [name for name in names if not group[name] & later]:
+                    labels[name] = total.max(1).indices.to(torch.uint8)  # the first of equals, as argmax, but faster
+                    names.remove(name)
+            sums = [(names, total) for names, total in sums if names]
+    return {name: labels[name] for name in strategies}
+
+
+def _add(names: set[str], total: torch.Tensor | None, result: torch.Tensor, users: set[str]):
+    """One sum after one pass: added to in place if all its strategies use the pass, parted in two if some do."""
+    if not users:
+        return [(names, total)]
+    if users == names:
+        return [(names, result if total is None else total.add_(result))]
+    return [(users, result if total is None else total + result), (names - users, total)]

@@ -1,4 +1,6 @@
 """A trained run, loaded at every output stride its strategies ask for, and evaluated."""
+import hashlib
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,27 +8,63 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline import records
 from pipeline.datasets import palettes
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation.evaluate import confusion_facts
 from pipeline.models import deeplab, device as devices
-from pipeline.study import Run, Strategy, Study
+from pipeline.study import Network, Run, Strategy, Study, StudyError
+
+MODEL = "model.safetensors"
 
 
-def load(study: Study, run: Run, folder: Path, classes: int, output_strides: set[int], device: torch.device) -> dict[int, nn.Module]:
+def load(run: Run, family: str, network: Network, folder: Path, output_strides: set[int],
+         device: torch.device) -> dict[int, nn.Module]:
     """The network trained in `folder` at each output stride: other strides and rates, the same weights."""
-    weights, models = load_file(folder / "model.safetensors"), {}
+    weights, models = load_file(folder / MODEL), {}
     for output_stride in sorted(output_strides, reverse=True):
-        model = deeplab.build(run, study.backbones[run.backbone].family, study.settings.network, classes, output_stride)
+        model = deeplab.build(run, family, network, len(weights["logits.bias"]), output_stride)
         model.load_state_dict(weights)
         models[output_stride] = model.eval().to(device, memory_format=torch.channels_last)
     return models
 
 
-def evaluate(study: Study, run: Run, folder: Path, strategies: dict[str, Strategy], title: str) -> tuple[list[pa.Table], pa.Table, str]:
-    """Facts of every strategy, label maps of the first, and the device's name."""
-    settings, device = study.dataset(run.dataset).evaluate, devices.pick()
-    shard = Shard(study.artifacts("shards", run.dataset) / f"{settings.split}.arrow")
-    models = load(study, run, folder, len(shard.classes), {strategy.output_stride for strategy in strategies.values()}, device)
-    tables, labels = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palettes.of(run.dataset, len(shard.classes)))
-    return tables, labels, devices.describe(device)
+def described(folder: Path) -> tuple[Run, Network, int]:
+    """Run, network sizes and training crop of what the stage train left in `folder`. StudyError where that is no network."""
+    try:
+        record = records.read(folder)
+        if record["status"] != "done" or not (folder / MODEL).is_file():
+            raise StudyError(f"{folder} holds no network: {record['reason'] or f'{MODEL} is missing'}")
+        params = record["params"]
+        return Run.model_validate(params["run"]), Network.model_validate(params["network"]), params["training"]["crop"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, StudyError):
+            raise
+        why = f"{records.RECORD} cannot be used ({error})"
+        raise StudyError(f"{folder} holds no trained network: {why}. Train it: make study") from error
+
+
+def evaluate(study: Study, run: Run, folder: Path, strategies: dict[str, Strategy], title: str, unfinished: Path,
+             bf16: bool = False) -> tuple[pa.Table, pa.Table, str]:
+    """Facts of every strategy, label maps of the first, the device's name. unfinished: where interrupted work lies."""
+    settings, family, device = study.dataset(run.dataset).evaluate, study.backbones[run.backbone].family, devices.pick()
+    shards = study.artifacts("shards", run.dataset)
+    shard = Shard(shards / f"{settings.split}.arrow")
+    output_strides = {strategy.output_stride for strategy in strategies.values()}
+    models = load(run, family, study.settings.network, folder, output_strides, device)
+    what = [each.model_dump(mode="json") for each in (run, study.settings.network, settings, *strategies.values())]
+    what += [list(strategies), family, bf16, devices.describe(device)]
+    code = sorted(path for package in (__file__, deeplab.__file__) for path in Path(package).parent.glob("*.py"))
+    inputs = digest(what, folder / MODEL, shards / "sheet.json", *code)
+    tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title,
+                             palettes.of(run.dataset, len(shard.classes)), unfinished / inputs[:16], bf16)
+    return *tables, devices.describe(device)
+
+
+def digest(settings, *files: Path) -> str:
+    """SHA-256 of JSON-able settings and of what is in the files."""
+    sha = hashlib.sha256(json.dumps(settings).encode())
+    for path in files:
+        with open(path, "rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()

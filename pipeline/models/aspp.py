@@ -16,7 +16,8 @@ class ASPP(nn.Module):
     forward: (N, inputs, h, w) -> (N, self.outputs, h, w), self.outputs = 256 times `width`.
     """
 
-    def __init__(self, inputs: int, rates: tuple[int, ...], *, width: float = 1.0, separable: bool = False, image_level: bool = True):
+    def __init__(self, inputs: int, rates: tuple[int, ...], *, width: float = 1.0, separable: bool = False,
+                 image_level: bool = True):
         super().__init__()
         self.outputs = depth = channels(256, width)
         atrous = SeparableConvBN if separable else ConvBN

@@ -1,6 +1,6 @@
-"""TensorFlow's checkpoints as arrays, without TensorFlow: the V2 format (PREFIX.index + PREFIX.data-*) and the V1 format (one table).
+"""TensorFlow's checkpoints as arrays, without TensorFlow: formats V2 (PREFIX.index + PREFIX.data-*) and V1 (one table).
 
-Both are tables (sstables.py) whose values are protocol buffers; the few messages in them are parsed here. Layouts after TensorFlow's
+Both are tables (sstables.py) whose values are protocol buffers; the few messages in them are parsed here, after TensorFlow's
 tensor_bundle.proto, saved_tensor_slice.proto and tensor.proto. Damaged files raise StudyError.
 """
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.models.sstables import crc32c, entries, masked, varint
 from pipeline.study import StudyError
 
-# Numbers of tensorflow::DataType, and the field of a TensorProto that has the values. Weights are floats, counters integers; variables
-# of other types are passed over.
+# Numbers of tensorflow::DataType, and the field of a TensorProto that has the values. Weights are floats, counters integers;
+# variables of other types are passed over.
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
 VALUES = {"<f4": 5, "<f8": 6, "<i4": 7, "<i8": 10}
 Message = dict[int, list]

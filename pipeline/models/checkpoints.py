@@ -1,4 +1,4 @@
-"""Published weights: the authors' TensorFlow checkpoints (a URL, an archive, a folder, a file), or a safetensors file with timm's names."""
+"""Published weights: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's names."""
 import tarfile
 import tempfile
 from pathlib import Path
@@ -16,11 +16,11 @@ from pipeline.records import atomic
 from pipeline.study import ARTIFACTS, Archive, BackboneSize, StudyError
 
 WEIGHTS = "weights.safetensors"
-CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # what timm's names of a classifier begin with; no backbone has it
+CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has
 
 
 def published(size: BackboneSize, family: str, out: Path) -> dict[str, float]:
-    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return the metrics."""
+    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics."""
     backbone = deeplab.build_backbone(family, size, 32)
     load_backbone_weights(size.weights, backbone)
     with atomic(Path(out) / WEIGHTS) as partial:
@@ -42,8 +42,8 @@ def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> None:
 def read(source: str | Path) -> dict[str, np.ndarray]:
     """The variables of a TensorFlow checkpoint, format V1 or V2, without TensorFlow; optimiser slots and counters are left out.
 
-    `source`: a checkpoint's prefix (model.ckpt-30000), its .index file, a folder or archive (.tar.gz) that holds one checkpoint, or
-    the http(s) or file URL of such an archive, which is kept in artifacts/archives.
+    `source`: a checkpoint's prefix (model.ckpt-30000), its .index file, a folder or archive (.tar.gz) that holds one checkpoint,
+    or the http(s) or file URL of such an archive, which is kept in artifacts/archives.
     """
     if urlsplit(str(source)).scheme in ("http", "https", "file"):
         name = urlsplit(str(source)).path.rpartition("/")[2]
@@ -92,7 +92,8 @@ def _load_safetensors(path: Path, backbone: nn.Module) -> None:
         raise StudyError(f"{path} cannot be read as safetensors: {error}") from error
     state = {name: value for name, value in backbone.state_dict().items() if not name.endswith("num_batches_tracked")}
     new = {name: value for name, value in new.items() if not name.endswith("num_batches_tracked")}
-    problems = [f"missing: {name}" for name in state if name not in new] + [f"left over: {name}" for name in new if name not in state]
+    problems = [f"missing: {name}" for name in state if name not in new]
+    problems += [f"left over: {name}" for name in new if name not in state]
     problems += [f"shape of {name}: {list(new[name].shape)} there, {list(value.shape)} here"
                  for name, value in state.items() if name in new and new[name].shape != value.shape]
     if problems:

@@ -1,9 +1,9 @@
-"""What a network costs: multiply-adds, parameters, peak activation memory, counted on `meta` tensors, which have shapes and no data.
+"""What a network costs: multiply-adds, parameters, peak activation memory, counted on `meta` tensors (shapes without data).
 
-How the paper counts (reconstructed; it fits 36 of the 38 cells of Tables 3 and 5 within 0.35 %, and the other two contradict their
-own multi-scale row): convolutions only, one multiply-add is 1, batch 1. A convolution with atrous rate r > 1 counts on the map that
-TensorFlow's space_to_batch pads for it, so that a side of n positions counts as (ceil((n + 2r) / r) - 2) * r. PyTorch convolves the
-map itself; that is `executed`. Resizing, batch norm, activations, softmax: not counted in either.
+How the paper counts (reconstructed; it fits 36 of the 38 cells of Tables 3 and 5 within 0.35 %, and the other two contradict
+their own multi-scale row): convolutions only, one multiply-add is 1, batch 1. A convolution with atrous rate r > 1 counts on
+the map that TensorFlow's space_to_batch pads for it, so that a side of n positions counts as (ceil((n + 2r) / r) - 2) * r.
+PyTorch convolves the map itself; that is `executed`. Resizing, batch norm, activations, softmax: not counted in either.
 """
 import dataclasses
 import functools
@@ -18,12 +18,13 @@ from pipeline.models import deeplab
 from pipeline.study import Run, Strategy, Study
 
 CLASSES = {"voc": 21, "coco": 21, "cityscapes": 19}  # generated data has the same layouts, so the same classes
-COLUMNS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here", "activation_bytes_here")
+COLUMNS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here",
+           "activation_bytes_here")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of inference. Multiply-adds as they are (not in 1e9); `activation_bytes`: the most that is alive at once, weights left out."""
+    """Of inference. Multiply-adds in ones, not 1e9; `activation_bytes`: the most that is alive at once, weights left out."""
     madds_counted_as_paper: int
     madds_executed: int
     activation_bytes: int
@@ -35,7 +36,7 @@ def padded(size: int, rate: int) -> int:
 
 
 def scaled(canvas: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Height and width of `canvas` at an input scale: (d - 1) * scale + 1 each, which keeps corners aligned (protocol, section 4)."""
+    """Height and width of `canvas` at an input scale: (d - 1) * scale + 1 each, which keeps corners aligned."""
     return tuple(int((side - 1) * scale + 1) for side in canvas)
 
 
@@ -142,7 +143,8 @@ class Costs:
         dataset = getattr(self.settings, run.dataset)
         if dataset is None:
             return None
-        run = run.model_copy(update={"dataset": "voc" if run.dataset == "coco" else run.dataset, "start": "", "seed": 0, "output_stride": 16})
+        same = {"dataset": "voc" if run.dataset == "coco" else run.dataset, "start": "", "seed": 0, "output_stride": 16}
+        run = run.model_copy(update=same)
         stride = strategy.output_stride
         return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),
                 parameters(self.network(run, stride)))

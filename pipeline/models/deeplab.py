@@ -14,7 +14,7 @@ from pipeline.study import BackboneSize, Network, Run, StudyError
 
 
 class DeepLab(nn.Module):
-    """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at stride 4 with a decoder, else at the output stride."""
+    """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at stride 4 with a decoder, else the output stride."""
 
     def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int):
         super().__init__()
@@ -32,7 +32,7 @@ class DeepLab(nn.Module):
 
 
 class Classifier(nn.Module):
-    """ImageNet pretraining: the backbone at output stride 32, global average, one linear layer. forward -> logits (N, classes)."""
+    """ImageNet pretraining: backbone at output stride 32, global average, one linear layer. forward -> logits (N, classes)."""
 
     def __init__(self, backbone: nn.Module, classes: int):
         super().__init__()
@@ -47,8 +47,8 @@ def build(run: Run, family: str, network: Network, classes: int, output_stride: 
           multi_grid: tuple[int, ...] | None = None) -> DeepLab:
     """The network of `run` at the size that `network` (a scale's) gives it.
 
-    `output_stride`: None is the run's own, in training. `multi_grid`: None is the authors' (1, 2, 4) for ResNet, no grid for Xception.
-    Raises StudyError where the scale has no such backbone, or its size lacks what the family needs.
+    `output_stride`: None is the run's own, in training. `multi_grid`: None is the authors', (1, 2, 4) for ResNet and no grid for
+    Xception. Raises StudyError where the scale has no such backbone, or its size lacks what the family needs.
     """
     if run.backbone not in network.backbones:
         raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
@@ -59,7 +59,8 @@ def build(run: Run, family: str, network: Network, classes: int, output_stride: 
     decoder = None
     if run.decoder != "none":
         low_level = {name: body.out_channels[name] for name in run.low_level}
-        decoder = Decoder(aspp.outputs, low_level, run.decoder, run.low_level_channels, width=network.width, separable=run.separable)
+        decoder = Decoder(aspp.outputs, low_level, run.decoder, run.low_level_channels, width=network.width,
+                          separable=run.separable)
     return DeepLab(body, aspp, decoder, classes)
 
 

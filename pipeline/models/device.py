@@ -1,16 +1,23 @@
 """Where tensors live: the GPU if there is one."""
 import contextlib
+import os
 
 import torch
 
 
-def pick() -> torch.device:
-    """The first CUDA device, else the CPU. On CUDA, cuDNN picks its fastest kernels and float32 convolutions use TF32."""
+def pick(deterministic: bool = False) -> torch.device:
+    """The current CUDA device, else the CPU. On CUDA, cuDNN picks its fastest kernels and float32 convolutions use TF32.
+
+    deterministic: on CUDA, only kernels that torch knows to give the same bytes every time. A CPU gives them anyway.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    torch.backends.cudnn.benchmark = True
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
     torch.set_float32_matmul_precision("high")
-    return torch.device("cuda")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def autocast(device: torch.device):
@@ -20,3 +27,25 @@ def autocast(device: torch.device):
 
 def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def gauges(device: torch.device) -> dict[str, float]:
+    """gpu_memory_gb (the most that tensors took so far, 1e9 bytes) and gpu_utilisation (per cent, lately); {} on a CPU."""
+    if device.type != "cuda":
+        return {}
+    readings = {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+    with contextlib.suppress(ImportError, RuntimeError):  # without nvidia-ml-py or a driver that answers
+        readings["gpu_utilisation"] = float(torch.cuda.utilization(device))
+    return readings
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """The states of torch's generators: the CPU's and, where there is one, the current GPU's."""
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Continue from `random_state()`'s result, which may lie on any device."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -70,7 +70,7 @@ def initialise_backbone(module: nn.Module, deviation: float | None = None) -> No
 
 
 def initialise_head(module: nn.Module) -> None:
-    """ASPP and decoder as in the authors' model.py: separable convolutions 0.33 and 0.06, others slim's default (Xavier uniform)."""
+    """ASPP and decoder as in the authors' model.py: separable convolutions 0.33 and 0.06, others slim's Xavier uniform."""
     separable = set()
     for layer in module.modules():
         if isinstance(layer, SeparableConvBN):

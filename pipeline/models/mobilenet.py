@@ -16,7 +16,7 @@ class MobileNet(nn.Module):
         self.out_channels = {"conv2": 144, "conv3": 192, "out": 320}
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: the depthwise outputs (after ReLU6) of the last bottlenecks at strides 4 and 8.
+        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: depthwise outputs (after ReLU6) of the last bottlenecks at strides 4 and 8.
 
         The authors' decoder takes conv2 = layer_4/depthwise_output; conv3 = layer_7/depthwise_output is ours, by analogy.
         """

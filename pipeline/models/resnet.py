@@ -1,7 +1,7 @@
 """ResNet-v1 "beta", the paper's ResNet (released code, core/resnet_v1_beta.py): Figure 2's "DCNN" for Tables 1 to 3.
 
-It differs from the usual ResNet in three ways that cost people points: three 3x3 convolutions in place of the 7x7 stem; the stride
-in the LAST unit of blocks 1 to 3; and multi-grid rates in block 4 (DeepLabv3, section 3.1).
+It differs from the usual ResNet in three ways that cost people points: three 3x3 convolutions in place of the 7x7 stem; the
+stride in the LAST unit of blocks 1 to 3; and multi-grid rates in block 4 (DeepLabv3, section 3.1).
 """
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,7 +42,7 @@ class ResNet(nn.Module):
                  multi_grid: tuple[int, ...] = MULTI_GRID):
         super().__init__()
         if min(units[:2]) < 2:
-            raise StudyError(f"units {list(units)}: blocks 1 and 2 need two units or more, the decoder takes the one before the last")
+            raise StudyError(f"units {list(units)}: blocks 1 and 2 need two units or more, the decoder takes the last but one")
         stem = channels(64, width)
         self.conv1 = nn.Sequential(ConvBN(3, stem, 3, stride=2), ConvBN(stem, stem, 3), ConvBN(stem, 2 * stem, 3))
         steps = [stride if i == count - 1 else 1 for stride, count in zip(STRIDES, units) for i in range(count)]
@@ -61,7 +61,7 @@ class ResNet(nn.Module):
         initialise_backbone(self)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: residuals of the unit before blocks 1's and 2's last; out: block 4's output."""
+        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: residuals of blocks 1 and 2's last but one unit; out: block 4's."""
         x = max_pool(self.conv1(x))
         taken = {}
         for block in (self.block1, self.block2, self.block3, self.block4):

@@ -1,7 +1,7 @@
 """Reading sorted string tables (LevelDB's table format), the container of TensorFlow's checkpoints.
 
-A table is blocks of (key, value) entries; the last 48 bytes point to an index of blocks. Each block ends with its compression (none,
-in checkpoints) and a masked CRC-32C. Damaged or hostile files raise StudyError; nothing is trusted but what lies inside the file.
+A table is blocks of (key, value) entries; the last 48 bytes point to an index of blocks. Each block ends with its compression
+(none, in checkpoints) and a masked CRC-32C. Damaged or hostile files raise StudyError; nothing is read beyond the file.
 """
 import mmap
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def is_table(path: Path) -> bool:
 
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Little-endian base-128 number at `at` -> (number, position behind it). IndexError at the data's end, ValueError beyond 64 bits."""
+    """Little-endian base-128 number at `at` -> (number, position behind it). IndexError at the end, ValueError past 64 bits."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -74,7 +74,7 @@ def _block(data: memoryview, offset: int, size: int) -> Iterator[tuple[bytes, me
     if int.from_bytes(whole[-4:], "little") != masked(crc32c(whole[:-4])):
         raise ValueError(f"the checksum of the block at byte {offset} is wrong")
     if whole[size] != 0:
-        raise StudyError(f"the block at byte {offset} is compressed (type {whole[size]}), which TensorFlow's checkpoints never are")
+        raise StudyError(f"the block at byte {offset} is compressed (type {whole[size]}); checkpoints of TensorFlow never are")
     end = size - 4 - 4 * int.from_bytes(whole[size - 4:size], "little")  # behind the entries: restart points and their count
     if end < 0:
         raise ValueError(f"the block at byte {offset} has more restart points than bytes")
@@ -119,7 +119,7 @@ def crc32c(data: memoryview | bytes) -> int:
         lanes[0] = crc
         for column in np.ascontiguousarray(data[:LANES * length].reshape(LANES, length).T):
             lanes = _step(lanes, column)
-        # CRCs are linear: a piece's, taken on over as many zero bytes as the next piece is long, joins that one's by exclusive or.
+        # CRCs are linear: a piece's, taken on over as many zero bytes as the next piece is long, joins that one's by xor.
         onwards = _zeros(length)
         while len(lanes) > 1:
             lanes = _apply(onwards, lanes[::2]) ^ lanes[1::2]

@@ -1,7 +1,7 @@
 """The authors' variable names (released TensorFlow code) for our parameters, and loading by them.
 
-The same names are in the checkpoints that the authors publish and in the parity tensors. Convolutions are (height, width, in, out)
-there, depthwise ones (height, width, channels, 1); ours are (out, in, height, width).
+The same names are in the checkpoints that the authors publish and in the parity tensors. Convolutions are (height, width, in,
+out) there, depthwise ones (height, width, channels, 1); ours are (out, in, height, width).
 """
 import re
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ Scopes = Iterator[tuple[str, str, str]]   # our convolution, our batch norm, the
 
 
 def names(network: nn.Module, scope: str) -> dict[str, str]:
-    """Our state-dict key -> the authors' variable. `network`: a DeepLab, a Classifier or a backbone; `scope`: the backbone's there.
+    """Our state-dict key -> the authors' variable. `network`: a DeepLab, a Classifier or a backbone; `scope`: their backbone's.
 
     Raises StudyError for a decoder that the released code does not have.
     """
@@ -65,15 +65,17 @@ def load(network: nn.Module, variables: dict[str, np.ndarray]) -> None:
     """Copy the authors' `variables` into `network` (a DeepLab, a Classifier or a backbone), every parameter and statistic of it.
 
     Bookkeeping is passed over, as is what lies outside a backbone or classifier that is loaded alone. Raises one StudyError that
-    lists every variable that is missing, left over, or of another shape.
+    lists every variable that is missing, left over, or of another shape; `network` is then as it was.
     """
     variables = {name: value for name, value in variables.items() if not BOOKKEEPING.search(name)}
     scope = scope_of(variables)
     backbone = network.backbone if isinstance(network, (DeepLab, Classifier)) else network
     if not isinstance(backbone, KINDS[scope[0]]):
-        raise StudyError(f"these are the variables of {scope}, but this network's backbone is of the family {type(backbone).__name__}")
+        raise StudyError(f"these are variables of {scope}, but this network's backbone is a {type(backbone).__name__}")
     if not isinstance(network, DeepLab):
         variables = {name: value for name, value in variables.items() if name.startswith(f"{scope}/")}
+    if isinstance(network, Classifier):
+        variables = {name: _without_background(name, value, network.fc.out_features) for name, value in variables.items()}
     wanted = names(network, scope)
     state = network.state_dict()
     missing = [name for name in wanted.values() if name not in variables]
@@ -100,8 +102,14 @@ def scope_of(variables) -> str:
     """The backbone's scope among variable names, such as resnet_v1_101. StudyError where there is none, or more than one."""
     scopes = sorted({match[1] for match in map(SCOPE.match, variables) if match})
     if len(scopes) != 1:
-        raise StudyError(f"expected the variables of one backbone, resnet_v1_N, xception_N or MobilenetV2; found {scopes or 'none'}")
+        found = ", ".join(scopes) or "none"
+        raise StudyError(f"expected the variables of one backbone, resnet_v1_N, xception_N or MobilenetV2; found {found}")
     return scopes[0]
+
+
+def _without_background(name: str, value: np.ndarray, classes: int) -> np.ndarray:
+    """The authors' ImageNet classifiers have a class 0, background, before the 1000."""
+    return value[..., 1:] if "/logits/" in name and value.shape[-1] == classes + 1 else value
 
 
 def _ours(name: str, value: np.ndarray, dimensions: int) -> np.ndarray:
@@ -181,4 +189,5 @@ def _decoder(network: DeepLab) -> Scopes:
         raise StudyError("the authors' code has no decoder that merges conv3: there are no TensorFlow variables for it")
     yield _both("decoder.project.conv2", "decoder/feature_projection0")
     for i, layer in enumerate(network.decoder.refine["conv2"]):
-        yield from _head(f"decoder.refine.conv2.{i}", layer, f"decoder/decoder_conv0/decoder_conv0_{i + 1}", f"decoder/decoder_conv{i}")
+        plain, separable = f"decoder/decoder_conv0/decoder_conv0_{i + 1}", f"decoder/decoder_conv{i}"
+        yield from _head(f"decoder.refine.conv2.{i}", layer, plain, separable)

@@ -1,6 +1,6 @@
 """Modified aligned Xception-41, -65 and -71 (Figure 4; released code, core/xception.py): the "DCNN" of Tables 5 to 7.
 
-Parameter names are those of timm's `xception41`, `xception65` and `xception71`, which are the same networks, so timm's weights load.
+Parameter names are those of timm's `xception41`, `xception65`, `xception71`, which are the same networks: timm's weights load.
 """
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,10 +1,13 @@
-"""Small charts as SVG text: sharp at any size, a few kilobytes, the same bytes each time, coloured by the page's own light or dark theme."""
+"""Small charts as SVG text: sharp at any size, a few kilobytes, the same bytes each time, coloured by the page's own light or
+dark theme."""
 import math
 from html import escape
 
 # Colours by name, light and dark; the page's style sheet uses the same. Marks differ in shape or dash too, never in colour alone.
-COLOURS = {"ink": ("#1d1d1f", "#ececee"), "muted": ("#6b6b70", "#a0a0a8"), "rule": ("#dcdce0", "#3a3a40"), "paper": ("#ffffff", "#17171a"),
-           "blue": ("#1f5fa8", "#7db4f0"), "orange": ("#b4530a", "#f2a65a"), "green": ("#2c7a4b", "#7fcf9f"), "purple": ("#7a3f9d", "#c99be6"),
+COLOURS = {"ink": ("#1d1d1f", "#ececee"), "muted": ("#6b6b70", "#a0a0a8"), "rule": ("#dcdce0", "#3a3a40"),
+           "paper": ("#ffffff", "#17171a"),
+           "blue": ("#1f5fa8", "#7db4f0"), "orange": ("#b4530a", "#f2a65a"), "green": ("#2c7a4b", "#7fcf9f"),
+           "purple": ("#7a3f9d", "#c99be6"),
            "red": ("#b3261e", "#f28b82"), "grey": ("#77777d", "#9a9aa2")}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -31,7 +34,8 @@ def span(values, pad: float = 0.06) -> tuple[float, float]:
 
 
 class Chart:
-    """One set of axes. Coordinates are data; `x` and `y` are their ranges; `log` makes x logarithmic. Colours are names in COLOURS."""
+    """One set of axes. Coordinates are data; `x` and `y` are their ranges; `log` makes x logarithmic. Colours are names in
+    COLOURS."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], width: int = 460, height: int = 320, log: bool = False,
                  margins: tuple[int, int, int, int] = (14, 14, 42, 46)):
@@ -44,7 +48,8 @@ class Chart:
         scale = (lambda value: math.log10(value)) if self.log else (lambda value: value)
         across = (scale(x) - scale(self.x[0])) / (scale(self.x[1]) - scale(self.x[0]))
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return self.left + across * (self.width - self.left - self.right), self.height - self.bottom - up * (self.height - self.top - self.bottom)
+        wide, high = self.width - self.left - self.right, self.height - self.top - self.bottom
+        return self.left + across * wide, self.height - self.bottom - up * high
 
     def axes(self, xlabel: str, ylabel: str, xticks: list[float] | None = None, yticks: list[float] | None = None) -> "Chart":
         """Horizontal rules, tick labels and the two axis titles."""
@@ -57,14 +62,15 @@ class Chart:
             self.text(x, self.height - self.bottom + 18, f"{value:g}", anchor="middle")
         self.text((self.left + self.width - self.right) / 2, self.height - 6, xlabel, anchor="middle")
         x, y = 12, (self.top + self.height - self.bottom) / 2
-        self._add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">{escape(ylabel)}</text>')
+        self._add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">'
+                  f'{escape(ylabel)}</text>')
         return self
 
     def line(self, points, colour: str, dash: bool = False, width: float = 2, opacity: float = 1) -> "Chart":
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
         dashes = ' stroke-dasharray="6 4"' if dash else ""
-        self._add(f'<polyline points="{path}" fill="none" stroke="var(--{colour})" stroke-width="{width:g}" stroke-linejoin="round"'
-                  f'{dashes} opacity="{opacity:g}"/>')
+        self._add(f'<polyline points="{path}" fill="none" stroke="var(--{colour})" stroke-width="{width:g}" '
+                  f'stroke-linejoin="round"{dashes} opacity="{opacity:g}"/>')
         return self
 
     def band(self, xs, low, high, colour: str) -> "Chart":
@@ -82,14 +88,16 @@ class Chart:
             title = f"<title>{escape(titles[number])}</title>" if number < len(titles) else ""
             style = f'fill="{fill}" stroke="var(--{colour})" stroke-width="1.6"'
             if square:
-                self._add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}>{title}</rect>')
+                self._add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}>'
+                          f'{title}</rect>')
             else:
                 self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{title}</circle>')
         return self
 
     def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted", weight: int = 400) -> "Chart":
         """Words at a pixel."""
-        self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})" font-weight="{weight}">{escape(words)}</text>')
+        self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})" font-weight="{weight}">'
+                  f'{escape(words)}</text>')
         return self
 
     def legend(self, entries: list[tuple[str, str, bool, bool, bool]], x: float, y: float) -> "Chart":
@@ -107,11 +115,12 @@ class Chart:
 
     def svg(self, title: str, description: str, alone: bool = False) -> str:
         """The chart as SVG with a text alternative; `alone` brings its colours along, for a file of its own."""
-        style = (f"<style>svg{{{variables(False)}background:var(--paper)}}@media(prefers-color-scheme:dark){{svg{{{variables(True)}}}}}</style>"
-                 if alone else "")
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" '
-                f'role="img" aria-label="{escape(title)}. {escape(description)}" font-family="{escape(FONT)}" font-size="12">{style}'
-                f'<title>{escape(title)}</title><desc>{escape(description)}</desc>{"".join(self.parts)}</svg>')
+        light, dark = (f"svg{{{variables(theme)}}}" for theme in (False, True))
+        style = f"<style>{light}svg{{background:var(--paper)}}@media(prefers-color-scheme:dark){{{dark}}}</style>"
+        size = f'viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}"'
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
+                f'role="img" aria-label="{escape(title)}. {escape(description)}" font-family="{escape(FONT)}" font-size="12">'
+                f'{style * alone}<title>{escape(title)}</title><desc>{escape(description)}</desc>{"".join(self.parts)}</svg>')
 
     def _add(self, part: str) -> None:
         self.parts.append(part)

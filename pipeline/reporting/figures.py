@@ -9,16 +9,20 @@ from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
           "ResNet-101 with decoder": ("blue", False, False), "ResNet-101 with BU": ("blue", True, True)}  # colour, dash, square
-SERIES = [("ResNet-101, BU", "blue", True, lambda row: row["label_table"] == "table3" and not row["dec"] and row["train_os"] == 16),
-          ("ResNet-101, decoder", "blue", False, lambda row: row["label_table"] == "table3" and row["dec"] and row["train_os"] == 16),
+SERIES = [("ResNet-101, BU", "blue", True, lambda row: row["label_table"] == "table3" and not row["dec"]
+           and row["train_os"] == 16),
+          ("ResNet-101, decoder", "blue", False, lambda row: row["label_table"] == "table3" and row["dec"]
+           and row["train_os"] == 16),
           ("Xception, BU", "orange", True, lambda row: row["label_table"] == "table5" and not row["dec"]),
           ("Xception, decoder", "orange", False, lambda row: row["label_table"] == "table5" and row["dec"] and not row["sc"]),
           ("Xception, decoder, SC", "green", False, lambda row: row["label_table"] == "table5" and row["sc"] and not row["coco"]),
-          ("Xception, decoder, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"] and not row["jft"])]
+          ("Xception, decoder, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"]
+           and not row["jft"])]
 
 
 def trimap(rows: list[dict], ours: bool) -> Chart | None:
-    """One panel of Figure 5a from the lines of table figure5: ours solid with intervals, the paper's with hollow marks. None without points."""
+    """One panel of Figure 5a from the lines of table figure5: ours solid with intervals, the paper's with hollow marks. None
+    without points."""
     key = "miou" if ours else "miou_paper"
     points = {name: [row for row in rows if row["curve"] == name and row[key] is not None] for name in CURVES}
     values = [row[key] for line in points.values() for row in line]
@@ -63,14 +67,15 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
         entries.append((name, colour, square, not ours, square))
     half = -(-len(entries) // 2)
-    return chart.legend(entries[:half], chart.left - 20, chart.height - 56).legend(entries[half:], chart.left + 180, chart.height - 56)
+    top = chart.height - 56
+    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 180, top)
 
 
 def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
     """Curves of a trained run by metric: [(step, value)]. Empty where it was not trained."""
     path = study.artifacts("runs", run) / records.HISTORY
     curves: dict[str, list[tuple[int, float]]] = {}
-    for point in pq.read_table(path).to_pylist() if Path(path).exists() else []:
+    for point in pq.ParquetFile(path).read().to_pylist() if Path(path).exists() else []:
         curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
     return curves
 
@@ -80,11 +85,13 @@ def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, 
     if len(points) < 2:
         return ""
     chart = Chart((points[0][0], points[-1][0]), y, width=120, height=30, margins=(3, 5, 3, 3))
-    return chart.line(points, colour, width=1.5).marks(points[-1:], colour, size=2).svg(words, f"from {points[0][1]:.3g} to {points[-1][1]:.3g}")
+    chart.line(points, colour, width=1.5).marks(points[-1:], colour, size=2)
+    return chart.svg(words, f"from {points[0][1]:.3g} to {points[-1][1]:.3g}")
 
 
 def effect(claim: dict, limit: float) -> str:
-    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow), ours with its interval (solid), on one axis.
+    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow), ours with its interval (solid), on
+    one axis.
 
     The axis runs from -limit to limit; what lies beyond is drawn at its end, with an arrow head.
     """
@@ -94,7 +101,8 @@ def effect(claim: dict, limit: float) -> str:
     low = -limit if claim["at_least"] is None else inside(claim["at_least"])
     high = limit if claim["at_most"] is None else inside(claim["at_most"])
     (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
-    chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" fill="var(--green)" opacity="0.10"/>')
+    chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
+                       'fill="var(--green)" opacity="0.10"/>')
     chart.line([(0, -1), (0, 1)], "muted", width=1)
     chart.marks([(inside(claim["predicts"]), 0.42)], "grey", hollow=True, size=4)
     words = f"paper {claim['predicts']:+.2f} {claim['unit']}"

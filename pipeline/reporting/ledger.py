@@ -1,4 +1,5 @@
-"""The ledger: for each claim of the paper the difference that was measured, its interval, and the verdict that follows by one rule."""
+"""The ledger: for each claim of the paper the difference that was measured, its interval, and the verdict that follows by one
+rule."""
 import math
 
 import numpy as np
@@ -12,13 +13,16 @@ from pipeline.study import Study
 from pipeline.tracking.measure import classes, costs, read_facts, status
 from pipeline.tracking.rows import Row
 
-RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the whole interval lies "
-        "outside, and is undecided when the interval reaches across the border. Unless said otherwise a claim is true above 0. Intervals of mIOU "
-        "come from a paired bootstrap over the evaluation images (10,000 resamples, the same draws for both sides); of error rates from the "
-        "normal approximation; multiply-adds are exact counts of the paper's own network. They cover the choice of images, not the choice of "
-        "the training's random seed: each network was trained once. Against several rivals, all must be beaten, and the closest one is shown.")
-VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?", "not run": "–"}  # with their marks: a verdict is never told by colour alone
-UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%", "top1_error": "points"}
+RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
+        "whole interval lies outside, and is undecided when the interval reaches across the border. Unless said otherwise a "
+        "claim is true above 0. Intervals of mIOU come from a paired bootstrap over the evaluation images (10,000 resamples, "
+        "the same draws for both sides); of error rates from the normal approximation; multiply-adds are exact counts of the "
+        "paper's own network. They cover the choice of images, not the choice of the training's random seed: each network was "
+        "trained once. Against several rivals, all must be beaten, and the closest one is shown.")
+VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
+            "not run": "–"}  # with their marks: a verdict is never told by colour alone
+UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
+         "top1_error": "points"}
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most")]
                    + [(name, pa.string()) for name in ("verdict", "reason", "scale")])
@@ -29,7 +33,8 @@ def build(study: Study) -> pa.Table:
     lines = []
     for name, claim in claims().items():
         low, high = claim.bounds
-        line = {"id": name, "sentence": claim.sentence, "where": claim.where, "measure": claim.measure, "unit": UNITS[claim.measure],
+        line = {"id": name, "sentence": claim.sentence, "where": claim.where, "measure": claim.measure,
+                "unit": UNITS[claim.measure],
                 "a": claim.a, "b": ", ".join(claim.b) or None, "predicts": claim.predicts, "scale": study.scale,
                 "at_least": low if math.isfinite(low) else None, "at_most": high if math.isfinite(high) else None}
         lines.append(line | judge(study, claim))
@@ -81,7 +86,8 @@ def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, f
 
 
 def _paired(study: Study, a: str, b: str, bands) -> tuple[float, np.ndarray]:
-    """mIOU(a) - mIOU(b) in points, on all pixels or some bands, and its bootstrap sample. Draws depend on the number of images alone."""
+    """mIOU(a) - mIOU(b) in points, on all pixels or some bands, and its bootstrap sample. Draws depend on the number of images
+    alone."""
     sides = []
     for cell in (a, b):
         run, strategy = cell.split("/")

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from pipeline.records import atomic
-from pipeline.reporting import chart, context, figures, ledger, pictures
+from pipeline.reporting import chart, context, figures, ledger, pictures, runs
 from pipeline.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -25,10 +25,13 @@ def write(study: Study, folder: Path = Path("reports")) -> list[Path]:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined,
                                      autoescape=jinja2.select_autoescape(["html.j2"]), keep_trailing_newline=True)
-    environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": context.duration, "spark": spark, "cell": cell}
-    environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "light": chart.variables(False), "dark": chart.variables(True)}
+    environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": runs.duration,
+                            "spark": spark, "cell": cell, "first_case": first_case}
+    environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "light": chart.variables(False),
+                            "dark": chart.variables(True)}
     return environment
 
 
@@ -45,6 +48,11 @@ def signed(value: float | None, digits: int = 2) -> str:
 def cell(value) -> str:
     """A descriptor of a row: a tick for yes, nothing for no."""
     return {True: "✓", False: "", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def first_case(columns: dict[str, list[pictures.Case]]) -> pictures.Case | None:
+    """The first picture of an album's page: the one that the report opens with."""
+    return next((case for cases in columns.values() for case in cases), None)
 
 
 def data_url(data: bytes) -> str:
@@ -74,5 +82,6 @@ def titles(name: str) -> tuple[str, str]:
     """Title and text alternative of a chart."""
     kind, side = name.split("-")
     whose = "as published" if side == "paper" else "as measured here"
-    return {"figure5": (f"Figure 5a, {whose}", "mIOU rises with the width of the band around object boundaries; the numbers are in the table below it"),
-            "cost": (f"mIOU against multiply-adds, {whose}", "every row of Tables 3 and 5; the numbers are in those tables")}[kind]
+    return {"figure5": (f"Figure 5a, {whose}", "mIOU by width of the band around object boundaries; the numbers are in a table"),
+            "cost": (f"mIOU against multiply-adds, {whose}",
+                     "every row of Tables 3 and 5; the numbers are in those tables")}[kind]

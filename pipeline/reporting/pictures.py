@@ -43,9 +43,11 @@ def improved(study: Study, better: str, worse: str, count: int = 3) -> list[Case
     for run in (better, worse):
         names, only = classes(study, run)
         scores.append(dict(metrics.by_score(read_facts(study, run), study.evaluate[run][0], len(names), only)))
-    gains = sorted(((name, score - scores[1][name]) for name, score in scores[0].items() if name in scores[1]), key=lambda pair: (-pair[1], pair[0]))
+    gains = sorted(((name, score - scores[1][name]) for name, score in scores[0].items() if name in scores[1]),
+                   key=lambda pair: (-pair[1], pair[0]))
     album = Album(study, {"without decoder": worse, "with decoder": better})
-    return [album.case(name, f"mIOU {scores[1][name]:.1f} % to {scores[0][name]:.1f} % ({gain:+.1f})") for name, gain in gains[:count]]
+    return [album.case(name, f"mIOU {scores[1][name]:.1f} % to {scores[0][name]:.1f} % ({gain:+.1f})") for name,
+            gain in gains[:count]]
 
 
 class Album:
@@ -57,7 +59,7 @@ class Album:
         self.numbers = {name: number for number, name in enumerate(self.shard.ids)}
         self.labels = {}
         for caption, run in runs.items():
-            table = pq.read_table(study.artifacts("facts", run) / "labels.parquet", columns=["image", "png"])
+            table = pq.ParquetFile(study.artifacts("facts", run) / "labels.parquet").read(["image", "png"])
             self.labels[caption] = dict(zip(table["image"].to_pylist(), table["png"]))
 
     def case(self, name: str, caption: str) -> Case:
@@ -73,11 +75,12 @@ class Album:
 def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
     """Class names of a run's data set with their colours as #rrggbb, void last."""
     names, _ = classes(study, run)
-    first = pq.read_table(study.artifacts("facts", run) / "labels.parquet", columns=["png"])["png"][0].as_py()
+    first = pq.ParquetFile(study.artifacts("facts", run) / "labels.parquet").read(["png"])["png"][0].as_py()
     colours = np.array(Image.open(io.BytesIO(first)).getpalette()).reshape(-1, 3)
     facts = read_facts(study, run)
     seen = set(facts.target.tolist())
-    return [(name, "#%02x%02x%02x" % tuple(colours[number])) for number, name in enumerate(names) if number in seen] + [("void", "#%02x%02x%02x" % CREAM)]
+    return [(name, "#%02x%02x%02x" % tuple(colours[number])) for number, name in enumerate(names)
+            if number in seen] + [("void", "#%02x%02x%02x" % CREAM)]
 
 
 def strip(found: list[Case], scale: int = 1) -> bytes:

@@ -1,4 +1,5 @@
-"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet` and `.csv`, one row per row of the paper, in its order.
+"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet` and `.csv`, one row per row of the paper, in
+its order.
 
 Measured numbers are read back through MLflow's search API, costs from the cost stage, the published ones from `pipeline/paper`.
 Same inputs, same bytes: no times, no ids that change from run to run.
@@ -22,7 +23,8 @@ COSTS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_p
 
 
 def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.Table]:
-    """table1 ... figure5, and "own" where there are runs that the paper lacks. `measured`: what `tracking.mirror.read_back` returns."""
+    """table1 ... figure5, and "own" where there are runs that the paper lacks. `measured`: what `tracking.mirror.read_back`
+    returns."""
     counted = costs(study)
     return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted)])
             for name, table in rows(study).items() if table}
@@ -42,8 +44,8 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
 
 
 def load(folder: Path = FOLDER) -> dict[str, list[dict]]:
-    """Every table as a list of rows. StudyError-free: a missing table is simply not there."""
-    return {path.stem: pq.read_table(path).to_pylist() for path in sorted(Path(folder).glob("*.parquet"))}
+    """Every table as a list of rows. A missing table is simply not there."""
+    return {path.stem: pq.ParquetFile(path).read().to_pylist() for path in sorted(Path(folder).glob("*.parquet"))}
 
 
 def summary(tables: dict[str, pa.Table]) -> str:
@@ -73,7 +75,8 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
                  "miou": curves.get("trimap_miou", {}).get(width), "miou_low": curves.get("trimap_low", {}).get(width),
                  "miou_high": curves.get("trimap_high", {}).get(width), "scale": study.scale, "status": state}
                 for width, paper in zip(WIDTHS, published["miou"])]
-    own = {key: value for key, value in published.items() if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as")}
+    own = {key: value for key, value in published.items()
+           if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as")}
     line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
     cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}

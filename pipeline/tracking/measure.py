@@ -1,4 +1,5 @@
-"""What was measured for one row, read from the plain files that the stages left: scores from the facts, curves, settings, provenance.
+"""What was measured for one row, read from the plain files that the stages left: scores from the facts, curves, settings,
+provenance.
 
 This is all that MLflow is shown; it is computed afresh from the files each time, so a store that was deleted comes back the same.
 """
@@ -72,7 +73,8 @@ def measure(study: Study, row: Row) -> Measurement | None:
     found.metrics = {f"training/{name}": float(value) for name, value in record["metrics"].items() if value is not None}
     found.metrics["training/seconds"] = float(provenance.get("seconds") or 0)
     if row.table == "table4":
-        found.metrics |= {name: float(record["metrics"][name]) for name in ("top1_error", "top5_error", "parameters") if name in record["metrics"]}
+        found.metrics |= {name: float(record["metrics"][name]) for name in ("top1_error", "top5_error", "parameters")
+                          if name in record["metrics"]}
         return found
     found.params |= {f"strategy.{key}": str(value) for key, value in study.strategies[row.strategy].model_dump().items()}
     found.metrics |= costs(study).get((row.run, row.strategy), {}) | scores(study, row.run, row.strategy)
@@ -89,7 +91,8 @@ def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
     names = Shard(study.artifacts("shards", dataset) / f"{settings.split}.arrow").classes
     missing = [name for name in settings.classes or () if name not in names]
     if missing:
-        raise StudyError(f"scales.{study.scale}.{dataset}.evaluate.classes: there is no class {missing[0]!r}; there are {', '.join(names)}")
+        raise StudyError(f"scales.{study.scale}.{dataset}.evaluate.classes: there is no class {missing[0]!r}; "
+                         f"there are {', '.join(names)}")
     return names, [names.index(name) for name in settings.classes] if settings.classes else None
 
 
@@ -118,21 +121,26 @@ def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
         by_image = metrics.parts(metrics.confusion_by_image(facts, strategy, len(names)))
         total = by_image.sum(0)
         low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
-        found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high, "images": float(len(facts.images))}
-        _CELLS[cell] = found | {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total)) if not np.isnan(value)}
+        found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high,
+                 "images": float(len(facts.images))}
+        _CELLS[cell] = found | {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))
+                                if not np.isnan(value)}
     return _CELLS[cell]
 
 
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
-    """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high. Empty where no void is near."""
+    """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high. Empty where no
+    void is near."""
     facts, (names, only) = read_facts(study, run), classes(study, run)
     curve = metrics.trimap_curve(facts, strategy, len(names), only)
     if np.isnan(curve).any():
         return {}
     found = {"trimap_miou": curve.tolist()}
     if intervals:
-        bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1))) for width in range(len(metrics.WIDTHS))]
-        found["trimap_low"], found["trimap_high"] = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
+        bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
+                 for width in range(len(metrics.WIDTHS))]
+        intervals = [metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands]
+        found["trimap_low"], found["trimap_high"] = zip(*intervals)
     return {name: list(values) for name, values in found.items()}
 
 
@@ -142,7 +150,7 @@ def _curves(folder: Path) -> dict[str, list]:
     if not path.exists():
         return {}
     curves = {}
-    for point in pq.read_table(path).to_pylist():
+    for point in pq.ParquetFile(path).read().to_pylist():
         curves.setdefault(f"curve/{point['metric']}", []).append((point["step"], point["value"], point["timestamp"]))
     return {name: points[:: -(-len(points) // POINTS)] for name, points in curves.items()}
 
@@ -153,7 +161,7 @@ def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:
     if not path.exists():
         return {}
     return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
-            for row in pq.read_table(path).to_pylist()}
+            for row in pq.ParquetFile(path).read().to_pylist()}
 
 
 def _pictures(study: Study, row: Row) -> dict[str, bytes]:
@@ -164,9 +172,12 @@ def _pictures(study: Study, row: Row) -> dict[str, bytes]:
     facts = read_facts(study, row.run)
     names, only = classes(study, row.run)
     ranked = [name for name, _ in metrics.by_score(facts, row.strategy, len(names), only)]
-    chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)} | {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
-    kept = pq.read_table(path, filters=[("strategy", "=", row.strategy), ("image", "in", list(chosen))]).to_pylist() if chosen else []
-    return {f"{chosen[label['image']]}-{label['image'].replace('/', '_')}.png": label["png"] for label in kept}
+    chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)}
+    chosen |= {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
+    kept = pq.ParquetFile(path).read()
+    cells = zip(kept["strategy"].to_pylist(), kept["image"].to_pylist(), kept["png"])
+    return {f"{chosen[image]}-{image.replace('/', '_')}.png": png.as_py() for strategy, image, png in cells
+            if strategy == row.strategy and image in chosen}
 
 
 def _flat(values: dict, prefix: str = ""):

@@ -1,8 +1,9 @@
 """MLflow as a view: one experiment per table of the paper, one run per row, made from the plain files that the stages left.
 
-Idempotent by a digest tag: a row that did not change is left alone, one that changed is replaced, one that is gone is deleted; rows of other
-scales are not touched. Times are the original ones. Training never imports mlflow: DVC's run cache restores results without running anything,
-so a stage that logs by itself loses its log, and processes that open a fresh SQLite store at the same time break it.
+Idempotent by a digest tag: a row that did not change is left alone, one that changed is replaced, one that is gone is deleted;
+rows of other scales are not touched. Times are the original ones. Training never imports mlflow: DVC's run cache restores results
+without running anything, so a stage that logs by itself loses its log, and processes that open a fresh SQLite store at the same
+time break it.
 """
 import contextlib
 import fcntl
@@ -19,7 +20,8 @@ FOLDER = Path("mlruns")
 STORE = FOLDER / "mlflow.db"
 SHOWN = FOLDER / "shown"  # the fingerprint of what the local store shows
 DIGEST, ROW, SCALE = "digest", "row", "scale"
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "GIT_PYTHON_REFRESH": "quiet"}
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "WARNING",
+         "GIT_PYTHON_REFRESH": "quiet"}
 BATCH = 1000  # metrics that MLflow takes at once
 
 
@@ -51,14 +53,17 @@ def alone():
 
 
 def current(study: Study) -> bool:
-    """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to be."""
+    """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to
+    be."""
     return is_ours() and STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
 
 
 def fingerprint(study: Study) -> str:
-    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, and the settings."""
+    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, and the
+    settings."""
     sha = hashlib.sha256(study.model_dump_json().encode())
-    names = [("weights", name) for name in study.backbones] + [("runs", name) for name in study.runs] + [("facts", name) for name in study.evaluate]
+    names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate))
+             for name in group]
     for folder in [study.artifacts(kind, name) for kind, name in names] + [study.artifacts("costs")]:
         for name in (records.RECORD, records.HISTORY, "facts.parquet", "labels.parquet", "costs.parquet"):
             with contextlib.suppress(FileNotFoundError):
@@ -109,7 +114,8 @@ def read_back(study: Study) -> dict[tuple[str, str], dict]:
         for key, runs in _existing(store, study, title).items():
             run = runs[0]
             wanted = [curve for curve in run.data.metrics if curve.startswith("trimap_")] if name == "figure5" else []
-            curves = {curve: {point.step: point.value for point in store.get_metric_history(run.info.run_id, curve)} for curve in wanted}
+            curves = {curve: {point.step: point.value for point in store.get_metric_history(run.info.run_id, curve)}
+                      for curve in wanted}
             found[name, key] = {"metrics": dict(run.data.metrics), "curves": curves}
     return found
 
@@ -123,7 +129,8 @@ def _existing(store, study: Study, title: str) -> dict[str, list]:
         store.restore_experiment(experiment.experiment_id)
     found, token = {}, None
     while True:
-        page = store.search_runs([experiment.experiment_id], f"tags.{SCALE} = '{study.scale}'", max_results=1000, page_token=token)
+        page = store.search_runs([experiment.experiment_id], f"tags.{SCALE} = '{study.scale}'", max_results=1000,
+                                 page_token=token)
         for run in page:
             if ROW in run.data.tags:
                 found.setdefault(run.data.tags[ROW], []).append(run)
@@ -136,8 +143,9 @@ def _log(store, study: Study, row: Row, found) -> None:
     """Write one row's Measurement. The digest comes last: a run without it was cut off and is replaced."""
     from mlflow.entities import Metric, Param, RunTag
     number = _experiment(store, row)
-    tags = found.tags | {SCALE: study.scale, ROW: row.key, "run": row.run, "strategy": row.strategy or "", "table": EXPERIMENTS[row.table],
-                         "status": found.status, "mlflow.source.name": f"dvc repro {'pretrain' if row.table == 'table4' else 'evaluate'}@{row.run}",
+    stage = "pretrain" if row.table == "table4" else "evaluate"
+    tags = found.tags | {SCALE: study.scale, ROW: row.key, "run": row.run, "strategy": row.strategy or "", "status": found.status,
+                         "table": EXPERIMENTS[row.table], "mlflow.source.name": f"dvc repro {stage}@{row.run}",
                          "mlflow.source.git.commit": found.tags.get("provenance.commit", "")}
     number = store.create_run(number, start_time=found.started, tags=tags, run_name=row.name).info.run_id
     published = {f"{name}_paper": row.published[name] for name in ("miou", "madds", "top1_error", "top5_error")
@@ -163,8 +171,9 @@ def _experiment(store, row: Row) -> str:
         return experiment.experiment_id
     folder = (FOLDER / "artifacts" / row.table).absolute()
     table = paper.tables().get(row.table)
-    note = f"{table.title}. {table.setting} (section {table.section})" if table else "Evaluated runs of params.yaml that are in no table of the paper"
-    return store.create_experiment(title, artifact_location=folder.as_uri() if is_ours() else None, tags={"mlflow.note.content": note})
+    note = (f"{table.title}. {table.setting} (section {table.section})" if table
+            else "Evaluated runs of params.yaml that are in no table of the paper")
+    return store.create_experiment(title, folder.as_uri() if is_ours() else None, {"mlflow.note.content": note})
 
 
 def _delete(store, runs: list) -> int:

@@ -1,16 +1,19 @@
-"""The rows of the paper's tables (and of runs that are in none) as this study names them: one MLflow run each, one line of a table each."""
+"""The rows of the paper's tables (and of runs that are in none) as this study names them: one MLflow run each, one line of a
+table each."""
 from dataclasses import dataclass
 
 from pipeline import paper
 from pipeline.study import Study
 
-EXPERIMENTS = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "table4": "Table 4", "table5": "Table 5", "table6": "Table 6",
-               "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5", "own": "Runs of your own"}
+EXPERIMENTS = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "table4": "Table 4", "table5": "Table 5",
+               "table6": "Table 6", "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5",
+               "own": "Runs of your own"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row. `published`: the paper's own fields. `run` is a backbone in Table 4 and None where nobody outside can run the row."""
+    """One row. `published`: the paper's own fields. `run` is a backbone in Table 4 and None where nobody outside can run the
+    row."""
     table: str
     published: dict
     run: str | None
@@ -28,7 +31,8 @@ class Row:
         if self.table == "table1":
             return f"[1x1, {row['channels']}]"
         if self.table == "table2":
-            return " ".join(["[1x1,48]", row["conv"], *(name for key, name in (("conv2", "Conv2"), ("conv3", "Conv3")) if row[key])])
+            features = [name for key, name in (("conv2", "Conv2"), ("conv3", "Conv3")) if row[key]]
+            return " ".join(["[1x1,48]", row["conv"], *features])
         if self.table in ("table3", "table5"):
             marks = [f"train OS {row['train_os']}", f"eval OS {row['eval_os']}"]
         for key, mark in (("backbone", None), ("dec", "Decoder"), ("ms", "MS"), ("flip", "Flip"), ("sc", "SC"), ("coco", "COCO"),
@@ -39,7 +43,8 @@ class Row:
 
 
 def rows(study: Study) -> dict[str, list[Row]]:
-    """Every row by table, in the paper's order; under "own" the evaluated runs of `params.yaml` that no table of the paper has."""
+    """Every row by table, in the paper's order; under "own" the evaluated runs of `params.yaml` that no table of the paper
+    has."""
     found = {}
     for name, table in paper.tables().items():
         found[name] = [Row(name, dict(row), row["backbone"] if name == "table4" else row.get("run"),

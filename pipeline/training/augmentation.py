@@ -48,27 +48,40 @@ def _lerp(image: torch.Tensor, at: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 class Crops:
-    """An endless stream of training batches from a shard, random from `seed`; `state()` and `resume()` continue it exactly."""
+    """An endless stream of training batches from a split, random from `seed`; `state()` and `resume()` continue it exactly.
 
-    def __init__(self, images: list[torch.Tensor], labels: list[torch.Tensor], crop: int, batch: int, seed: int):
-        self.images, self.labels, self.crop, self.batch = images, labels, crop, batch
+    split: one of data.py's. rank, world: of several processes that draw the same batch, this one cuts each world-th crop, from
+    rank on.
+    """
+
+    def __init__(self, split, crop: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+        self.split, self.ids, self.crop, self.batch, self.mine = split, split.ids, crop, batch, slice(rank, None, world)
         self.generator = torch.Generator().manual_seed(seed)
         self.order: list[int] = []
+        self.next = None  # the batch that comes next, drawn one ahead so that its images can be fetched meanwhile
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """pixels (N, 3, crop, crop) float32 in [0, 255], channels last; labels (N, crop, crop) int64; image numbers."""
-        while len(self.order) < self.batch:
-            self.order += torch.randperm(len(self.images), generator=self.generator).tolist()
-        chosen, self.order = self.order[:self.batch], self.order[self.batch:]
-        draws = torch.rand(self.batch, 4, generator=self.generator).tolist()
-        crops = [scaled_crop(self.images[number], self.labels[number], SCALES[int(scale * len(SCALES))], top, left, flip < 0.5, self.crop)
-                 for number, (scale, top, left, flip) in zip(chosen, draws)]
+        """pixels (N, 3, crop, crop) float32 in [0, 255], channels last; labels (N, crop, crop) int64; all the batch's numbers."""
+        _, chosen, draws = self.next or self._draw()
+        examples = self.split(chosen[self.mine])
+        self.next = self._draw()
+        self.split.expect(self.next[1][self.mine])
+        crops = [scaled_crop(image, label, SCALES[int(scale * len(SCALES))], top, left, flip < 0.5, self.crop)
+                 for (image, label), (scale, top, left, flip) in zip(examples, draws[self.mine])]
         pixels, labels = (torch.stack(part) for part in zip(*crops))
         return pixels.permute(0, 3, 1, 2), labels.long(), chosen
 
+    def _draw(self) -> tuple[dict, list[int], list[list[float]]]:
+        """The state before, image numbers, and each crop's four random numbers."""
+        before = {"order": list(self.order), "generator": self.generator.get_state()}
+        while len(self.order) < self.batch:
+            self.order += torch.randperm(len(self.ids), generator=self.generator).tolist()
+        chosen, self.order = self.order[:self.batch], self.order[self.batch:]
+        return before, chosen, torch.rand(self.batch, 4, generator=self.generator).tolist()
+
     def state(self) -> dict:
-        return {"order": list(self.order), "generator": self.generator.get_state()}
+        return self.next[0] if self.next else {"order": list(self.order), "generator": self.generator.get_state()}
 
     def resume(self, state: dict) -> None:
-        self.order = list(state["order"])
-        self.generator.set_state(state["generator"])
+        self.order, self.next = list(state["order"]), None
+        self.generator.set_state(state["generator"].cpu())

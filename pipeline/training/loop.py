@@ -1,20 +1,27 @@
-"""The training loop: one for segmentation and for ImageNet pretraining, resumable to the bit."""
+"""The training loop: one for segmentation and for ImageNet pretraining, on one device or several, resumable to the bit."""
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
-from tqdm import tqdm
 
-from pipeline.models.device import autocast
+from pipeline import progress
+from pipeline.models import device as devices
 from pipeline.records import History, atomic
 from pipeline.study import StudyError, Training
-from pipeline.training.schedule import poly
+from pipeline.training import distributed
+from pipeline.training.acceleration import compiled, memory_explained
+from pipeline.training.schedule import poly, training_mode
+from pipeline.training.synchronised import parallel
 
-LOG_EVERY = 20
+LOG_EVERY = 20            # steps; a GPU runs ahead of Python between them
+CHECKPOINT_EVERY = 600.0  # seconds at least between checkpoints, besides those at each validation
+EXPLODED = 1e4            # a cross-entropy that never comes back; guessing among 21 classes gives 3
 
 
 def digest(*parts) -> str:
@@ -39,62 +46,117 @@ class Checkpoint:
         return state if state["inputs"] == self.inputs else None
 
     def save(self, **state) -> None:
-        with atomic(self.path) as partial:
-            torch.save({"inputs": self.inputs, **state}, partial)
+        if distributed.rank() == 0:
+            with atomic(self.path) as partial:
+                torch.save({"inputs": self.inputs, **state}, partial)
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        if distributed.rank() == 0:
+            self.path.unlink(missing_ok=True)
+
+
+class Window:
+    """The steps since the last log line: their losses, still on the device, and their images."""
+
+    def __init__(self, ids: list[str]):
+        self.ids, self.losses, self.numbers, self.began = ids, [], [], time.perf_counter()
+
+    def close(self, title: str, step: int) -> dict[str, float]:
+        """Mean loss and images per second of the window that ends after `step`. This waits for the device.
+
+        StudyError where a loss is not finite or exploded, with that step and its images.
+        """
+        losses = distributed.total(torch.stack(self.losses)).tolist()
+        images, seconds = sum(map(len, self.numbers)), time.perf_counter() - self.began
+        for at, (loss, numbers) in enumerate(zip(losses, self.numbers), step - len(losses) + 1):
+            if not math.isfinite(loss) or loss > EXPLODED:
+                batch = ", ".join(self.ids[number] for number in numbers)
+                raise StudyError(f"{title}: the loss is {loss:g} at step {at}. Lower learning_rate in params.yaml, or look at "
+                                 f"the images of that batch: {batch}")
+        self.losses, self.numbers = [], []
+        return {"loss": sum(losses) / len(losses), "images_per_second": images / seconds}
 
 
 def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Callable, validate: Callable[[], dict[str, float]],
-        training: Training, checkpoint: Checkpoint, title: str) -> tuple[History, dict[str, float]]:
+        training: Training, checkpoint: Checkpoint, title: str, ignored: int = -100) -> tuple[History, dict[str, float]]:
     """Train `model` for `training.steps` steps; return its curves and the last validation's metrics.
 
-    batches: a stream such as augmentation.Crops. loss_of(model, batch) -> scalar. validate() -> metrics in percent.
-    Raises StudyError when the loss is not finite, naming the step and the images seen since the last check.
+    batches: a stream such as augmentation.Crops, of inputs, labels and the whole batch's image numbers. loss_of(network, inputs,
+    labels) -> summed loss of the labels that are not `ignored`. validate() -> metrics in percent.
+    Raises StudyError when the loss is not finite, or memory runs out.
     """
-    device = next(model.parameters()).device
-    history, first = History(), 0
+    device, alike = next(model.parameters()).device, distributed.world() * training.accumulate
+    if training.batch % alike:
+        raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
+                         f"times accumulate {training.accumulate}")
+    history, first, metrics = History(), 0, {}
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        batches.resume({key: value.cpu() if torch.is_tensor(value) else value for key, value in state["batches"].items()})
-        torch.set_rng_state(state["random"].cpu())
-        history.rows, first = [tuple(row) for row in state["history"]], state["step"]
-    metrics, total, seen, began = {}, torch.zeros((), device=device), [], time.perf_counter()
-    model.train()
-    bar = tqdm(range(first, training.steps), initial=first, total=training.steps, desc=title, unit="step", mininterval=1, dynamic_ncols=True)
-    for step in bar:
-        learning_rate = poly(training.learning_rate, step, training.steps, training.power)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * group["multiplier"]
-        batch = batches()
-        seen += batch[-1]
-        with autocast(device):
-            loss = loss_of(model, batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        total += loss.detach()
-        done = step + 1
-        if done % LOG_EVERY == 0 or done == training.steps:
-            steps = (done - 1) % LOG_EVERY + 1
-            mean = total.item() / steps
-            if mean != mean or mean == float("inf"):
-                raise StudyError(f"{title}: the loss is {mean} by step {done}; lower learning_rate. Images seen since step {done - steps}: {seen}")
-            rate = len(seen) / (time.perf_counter() - began)
-            history.log(done, loss=mean, learning_rate=learning_rate, images_per_second=rate)
-            total.zero_()
-            seen, began = [], time.perf_counter()
-            bar.set_postfix(loss=f"{mean:.3f}", **{name: f"{value:.1f}" for name, value in metrics.items()})
-        if done % training.validate_every == 0 or done == training.steps:
-            model.eval()
-            with torch.inference_mode():
-                metrics = validate()
-            model.train()
-            history.log(done, **metrics)
-            if done < training.steps:
-                checkpoint.save(model=model.state_dict(), optimiser=optimiser.state_dict(), batches=batches.state(),
-                                random=torch.get_rng_state(), history=[list(row) for row in history.rows], step=done)
-            began = time.perf_counter()
+        batches.resume(state["batches"])
+        devices.set_random_state(state["random"])
+        history.rows, first, metrics = [tuple(row) for row in state["history"]], state["step"], state["metrics"]
+    network = parallel(model)
+    forward = compiled(network) if training.compile else network
+    training_mode(model)
+    window, saved = Window(batches.ids), time.perf_counter()
+    with progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar:
+        for step in range(first, training.steps):
+            learning_rate = poly(training.learning_rate, step, training.steps, training.power)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * group["multiplier"]
+            with memory_explained(training):
+                inputs, labels, numbers = batches()
+                optimiser.zero_grad(set_to_none=True)
+                window.losses.append(gradients(network, forward, inputs, labels, loss_of, ignored, training.accumulate))
+                window.numbers.append(numbers)
+                optimiser.step()
+            done = step + 1
+            bar.update()
+            validating = done % training.validate_every == 0 or done == training.steps
+            if not validating and done % LOG_EVERY:
+                continue
+            with memory_explained(training):
+                measured = window.close(title, done)
+            gauges = devices.gauges(device)
+            history.log(done, learning_rate=learning_rate, **measured, **gauges)
+            if validating:
+                model.eval()
+                with torch.inference_mode():
+                    metrics = validate()
+                training_mode(model)
+                history.log(done, **metrics)
+            bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{learning_rate:.2g}",
+                             "images/s": f"{measured['images_per_second']:.1f}",
+                             **{name: f"{value:.1f}" for name, value in (gauges | metrics).items()}}, refresh=False)
+            if done < training.steps and (validating or time.perf_counter() - saved > CHECKPOINT_EVERY):
+                checkpoint.save(model=model.state_dict(), optimiser=optimiser.state_dict(), batches=batches.state(), step=done,
+                                random=devices.random_state(), history=[list(row) for row in history.rows], metrics=metrics)
+                saved = time.perf_counter()
+            window.began = time.perf_counter()
     return history, metrics
+
+
+def gradients(network: nn.Module, forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, loss_of: Callable, ignored: int,
+              parts: int) -> torch.Tensor:
+    """Add up the gradients of the mean loss over the whole batch, of all processes; return this process's share of that loss.
+
+    The batch is computed in `parts` parts, each with batch norm statistics of its own: that and the memory is all the difference.
+    """
+    count = distributed.total((labels != ignored).sum()).clamp(min=1)
+    share = 0
+    for part, (some, their) in enumerate(zip(inputs.chunk(parts), labels.chunk(parts)), 1):
+        with distributed.exchange(network, now=part == parts):
+            with devices.autocast(inputs.device):
+                loss = loss_of(forward, some, their) / count
+            (loss * distributed.world()).backward()  # the processes' gradients are averaged, their shares of the loss add up
+        share = share + loss.detach()
+    return share
+
+
+def finish(model: nn.Module, path: Path, checkpoint: Checkpoint) -> None:
+    """Write the trained `model`'s state dict and drop the checkpoint; process 0 does."""
+    if distributed.rank() == 0:
+        with atomic(path) as partial:
+            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, partial)
+    checkpoint.remove()

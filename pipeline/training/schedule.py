@@ -18,6 +18,8 @@ def optimiser(model: nn.Module, weight_decay: float, learning_rate: float) -> to
     decayed, plain, biases = [], [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             dense = isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
             if name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear)):
                 biases.append(parameter)
@@ -28,8 +30,8 @@ def optimiser(model: nn.Module, weight_decay: float, learning_rate: float) -> to
     groups = [{"params": decayed, "weight_decay": weight_decay, "multiplier": 1.0},
               {"params": plain, "weight_decay": 0.0, "multiplier": 1.0},
               {"params": biases, "weight_decay": 0.0, "multiplier": BIAS_MULTIPLIER}]
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.optim.SGD([group for group in groups if group["params"]], lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
+    groups, on_gpu = [group for group in groups if group["params"]], next(model.parameters()).is_cuda
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
 
 
 def batch_norm_decay(published: float, steps: int) -> float:
@@ -46,3 +48,23 @@ def set_batch_norm(model: nn.Module, family: str, steps: int) -> None:
         if isinstance(module, nn.BatchNorm2d):
             published = PUBLISHED_DECAY[family] if name.startswith("backbone.") else HEAD_DECAY
             module.momentum = 1 - batch_norm_decay(published, steps)
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Statistics, scale and shift stay as the start left them: how the protocol trains at output stride 8.
+
+    DeepLabv3, section 4.1: "freeze batch normalization parameters", then output stride 8, because its batch is too small for good
+    statistics. (The authors' fine_tune_batch_norm=False stops the statistics only.)
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.requires_grad_(False)
+            module.bias.requires_grad_(False)
+
+
+def training_mode(model: nn.Module) -> None:
+    """`model.train()`, but frozen batch norms keep using their statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()

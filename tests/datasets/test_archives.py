@@ -24,10 +24,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def do_POST(self):
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        right = self.path == "/login" and sent == b"username=ann&password=ge+heim&submit=Login"
+        self.send_response(302 if right else 200)
+        if right:
+            self.send_header("Location", "/missing/nothing")
+            self.send_header("Set-Cookie", "session=abc")
+        self.end_headers()
+
     def do_GET(self):
         _, behaviour, name = self.path.partition("?")[0].split("/")
         self.server.log.append((behaviour, self.headers.get("Range")))
         body = self.server.files[name]
+        if behaviour == "members" and self.headers.get("Cookie") != "session=abc":
+            return self.send_error(403)
         if behaviour == "missing":
             return self.send_error(404)
         if behaviour == "busy-once" and len(self.server.log) == 1:
@@ -164,6 +175,24 @@ def test_what_lies_there_is_verified_not_fetched(server, tmp_path):
 def test_names_stay_in_the_folder(tmp_path, name):
     with pytest.raises(StudyError, match="no plain file name"):
         archives.fetch(archive("http://127.0.0.1:1/", name=name), tmp_path)
+
+
+def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    wanted = archive(f"{server.url}/members/a.bin?packageID=1")
+    for name, password, said in ((None, None, "needs a login.*CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD"),
+                                 ("ann", "wrong-geheim", "refused the login"), ("ann", "ge heim", None)):
+        archives._cityscapes.cache_clear()
+        for key, value in (("CITYSCAPES_USERNAME", name), ("CITYSCAPES_PASSWORD", password)):
+            monkeypatch.setenv(key, value) if value else monkeypatch.delenv(key, raising=False)
+        if said:
+            with pytest.raises(StudyError, match=said) as caught:
+                archives.fetch(wanted, tmp_path)
+            assert "geheim" not in str(caught.value) and "ann" not in str(caught.value).replace("cannot", "")
+        else:
+            assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert "heim" not in "".join(capfd.readouterr())
 
 
 def png(labels):

@@ -2,6 +2,7 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from hypothesis import given, settings, strategies as st
@@ -19,24 +20,57 @@ def slowly(prediction, label, distance):
     return cells
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 21), st.integers(0, 10**6))
-def test_counts_equal_a_loop_over_pixels_and_leave_void_out(height, width, classes, seed):
-    rng = np.random.default_rng(seed)
-    prediction, label = (rng.integers(0, classes, (height, width)).astype(np.uint8) for _ in range(2))
-    label[rng.random((height, width)) < 0.2] = 255
-    distance = rng.choice([0, 1, 2, 4, 5, 40, 41, 255], (height, width)).astype(np.uint8)
-    counts = facts.count(*map(torch.tensor, (prediction, label, distance)), classes)
-    assert {cell: counts[cell] for cell in zip(*map(list, np.nonzero(counts)))} == slowly(prediction, label, distance)
-    table = facts.rows("os16", "2007_000033", counts)
-    assert sum(table["pixels"].to_pylist()) == (label != 255).sum()
+def scenes(rng, images, height, width, classes, strategies):
+    """Predictions of each strategy, labels with void, distances: (images, height, width) uint8 each."""
+    predictions = [rng.integers(0, classes, (images, height, width)).astype(np.uint8) for _ in range(strategies)]
+    label = rng.integers(0, classes, (images, height, width)).astype(np.uint8)
+    label[rng.random(label.shape) < 0.2] = 255
+    return predictions, label, rng.choice([0, 1, 2, 4, 5, 40, 41, 255], label.shape).astype(np.uint8)
 
 
-def test_the_file_is_sorted_and_the_same_bytes_whatever_the_order(tmp_path):
-    rng = np.random.default_rng(0)
-    tables = [facts.rows(strategy, image, rng.integers(0, 3, (facts.BANDS, 4, 4))) for strategy in ("os8", "os16") for image in "cab"]
-    facts.save(tables, tmp_path / "a")
-    facts.save(tables[::-1], tmp_path / "b")
-    assert (tmp_path / "a/facts.parquet").read_bytes() == (tmp_path / "b/facts.parquet").read_bytes()
-    keys = [tuple(row.values())[:-1] for row in pq.read_table(tmp_path / "a/facts.parquet").to_pylist()]
-    assert keys == sorted(keys) and len(set(keys)) == len(keys)
+def table_of(predictions, label, distance, classes, names, numbers):
+    """Facts of the images `numbers`."""
+    numbers = list(numbers)
+    counts = counted(predictions, label, distance, classes, numbers)
+    return facts.rows(names, [f"2007_{number:06d}" for number in numbers], counts)
+
+
+def counted(predictions, label, distance, classes, numbers):
+    label, distance, *predictions = (torch.tensor(each[numbers]) for each in (label, distance, *predictions))
+    return facts.count(predictions, label, distance, classes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
+def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, width, classes, strategies, seed):
+    predictions, label, distance = scenes(np.random.default_rng(seed), images, height, width, classes, strategies)
+    names = ["os8", "os16", "os16-ms"][:strategies]
+    found = {}
+    for row in table_of(predictions, label, distance, classes, names, range(images)).to_pylist():
+        assert row["pixels"] > 0
+        found.setdefault((row["strategy"], row["image"]), {})[row["band"], row["target"], row["prediction"]] = row["pixels"]
+    for name, prediction in zip(names, predictions):
+        for number in range(images):
+            assert found.get((name, f"2007_{number:06d}"), {}) == slowly(prediction[number], label[number], distance[number])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.integers(0, 10**6))
+def test_any_split_of_the_images_gives_the_same_file(tmp_path_factory, part_of, seed):
+    predictions, label, distance = scenes(np.random.default_rng(seed), 6, 7, 5, 4, 2)
+    parts = [[number for number in range(6) if part_of[number] == part] for part in range(4)]
+    split = [table_of(predictions, label, distance, 4, ["os16", "os8"], part) for part in parts if part]
+    folder = tmp_path_factory.mktemp("facts")
+    facts.save(pa.concat_tables(split), folder / "split")
+    facts.save(table_of(predictions, label, distance, 4, ["os16", "os8"], range(6)), folder / "whole")
+    assert (folder / "split/facts.parquet").read_bytes() == (folder / "whole/facts.parquet").read_bytes()
+    added = sum(counted(predictions, label, distance, 4, part).sum(1) for part in parts if part)
+    assert np.array_equal(added, counted(predictions, label, distance, 4, list(range(6))).sum(1))
+
+
+def test_the_file_is_sorted_by_unique_keys(tmp_path):
+    predictions, label, distance = scenes(np.random.default_rng(0), 3, 9, 9, 4, 2)
+    facts.save(table_of(predictions, label, distance, 4, ["os8", "os16"], [2, 0, 1]), tmp_path)
+    table = pq.read_table(tmp_path / "facts.parquet")
+    keys = [tuple(row.values())[:-1] for row in table.to_pylist()]
+    assert table.schema.remove_metadata() == facts.SCHEMA and keys == sorted(keys) and len(set(keys)) == len(keys)

@@ -41,7 +41,8 @@ def scenes():
 
 
 def test_two_classes_by_hand():
-    facts = metrics.Facts.of(table([("s", "a", 14, 0, 0, 6), ("s", "a", 14, 0, 1, 2), ("s", "b", 0, 1, 1, 3), ("s", "b", 0, 1, 0, 1)]))
+    facts = metrics.Facts.of(table([("s", "a", 14, 0, 0, 6), ("s", "a", 14, 0, 1, 2), ("s", "b", 0, 1, 1, 3),
+                                    ("s", "b", 0, 1, 0, 1)]))
     matrix = metrics.confusion(facts, "s", 3)
     assert matrix.tolist() == [[6, 2, 0], [1, 3, 0], [0, 0, 0]]
     assert metrics.per_class_iou(matrix)[:2] == pytest.approx([100 * 6 / 9, 100 * 3 / 6])
@@ -56,8 +57,10 @@ def test_miou_is_torchmetrics(scenes):
     from torchmetrics.classification import MulticlassJaccardIndex
     labels, predictions, distances = scenes
     facts = metrics.Facts.of(facts_of(*scenes))
-    per_class = MulticlassJaccardIndex(CLASSES, average=None, ignore_index=255)(torch.tensor(predictions).long(), torch.tensor(labels).long())
-    assert metrics.per_class_iou(metrics.confusion(facts, "os16", CLASSES)) == pytest.approx(100 * per_class.double().numpy(), rel=1e-6)
+    per_class = MulticlassJaccardIndex(CLASSES, average=None, ignore_index=255)(torch.tensor(predictions).long(),
+                                                                                torch.tensor(labels).long())
+    assert metrics.per_class_iou(metrics.confusion(facts, "os16", CLASSES)) == pytest.approx(100 * per_class.double().numpy(),
+                                                                                             rel=1e-6)
     assert metrics.miou(metrics.confusion(facts, "os16", CLASSES)) == pytest.approx(100 * float(per_class.mean()), rel=1e-6)
 
 
@@ -73,7 +76,8 @@ def test_trimap_curve_is_the_score_of_the_near_pixels(scenes):
 @settings(max_examples=25, deadline=None)
 def test_any_split_of_the_images_sums_to_the_whole(split, seed):
     rng = np.random.default_rng(seed)
-    rows = [("s", f"i{image}", int(rng.integers(15)), int(rng.integers(4)), int(rng.integers(4)), int(rng.integers(1, 99))) for image in range(6)
+    rows = [("s", f"i{image}", int(rng.integers(15)), int(rng.integers(4)), int(rng.integers(4)), int(rng.integers(1, 99)))
+            for image in range(6)
             for _ in range(5)]
     rows = list({row[:5]: row for row in rows}.values())
     whole = metrics.Facts.of(table(rows))
@@ -143,14 +147,18 @@ def test_ten_strategies_of_a_whole_val_set_in_seconds(tmp_path):
     rows = 10 * images * bands * cells
     target = rng.integers(0, 21, rows)
     names = pa.array([f"2007_{number:06d}" for number in range(images)])
-    columns = {"strategy": pa.DictionaryArray.from_arrays(np.repeat(np.arange(10), rows // 10), [f"s{number}" for number in range(10)]).cast(pa.string()),
-               "image": pa.DictionaryArray.from_arrays(np.tile(np.repeat(np.arange(images), bands * cells), 10), names).cast(pa.string()),
-               "band": pa.array(np.tile(np.repeat(np.arange(bands), cells), 10 * images), pa.uint8()), "target": pa.array(target, pa.uint8()),
+    columns = {"strategy": pa.DictionaryArray.from_arrays(np.repeat(np.arange(10), rows // 10),
+                                                          [f"s{number}" for number in range(10)]).cast(pa.string()),
+               "image": pa.DictionaryArray.from_arrays(np.tile(np.repeat(np.arange(images), bands * cells), 10),
+                                                       names).cast(pa.string()),
+               "band": pa.array(np.tile(np.repeat(np.arange(bands), cells), 10 * images), pa.uint8()),
+               "target": pa.array(target, pa.uint8()),
                "prediction": pa.array(np.where(rng.random(rows) < 0.8, target, rng.integers(0, 21, rows)), pa.uint8()),
                "pixels": pa.array(rng.integers(1, 5000, rows))}
     pq.write_table(pa.table(columns), tmp_path / "facts.parquet")
     started = time.process_time()
     facts = metrics.Facts.read(tmp_path / "facts.parquet")
-    scores = [(float(metrics.miou(metrics.confusion(facts, name, 21))), metrics.trimap_curve(facts, name, 21)) for name in facts.strategies]
+    scores = [(float(metrics.miou(metrics.confusion(facts, name, 21))), metrics.trimap_curve(facts, name, 21))
+              for name in facts.strategies]
     assert len(scores) == 10 and all(0 < score < 100 for score, _ in scores)
     assert time.process_time() - started < 3  # the design's bound

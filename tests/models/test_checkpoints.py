@@ -13,14 +13,15 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as some
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from safetensors.torch import save_file
 
 from pipeline.models import checkpoints, deeplab, sstables, tensorflow
 from pipeline.study import BackboneSize, Network, Run, StudyError
 
-# Written by TensorFlow 2.21, tf.compat.v1.train.Saver: xception_65/a/weights and its Momentum, xception_65/a/BatchNorm/beta, counts,
-# global_step; in V1 also the partitioned variable "parted". zlib, then base 85.
+# Written by TensorFlow 2.21, tf.compat.v1.train.Saver: xception_65/a/weights and its Momentum, xception_65/a/BatchNorm/beta,
+# counts, global_step; in V1 also the partitioned variable "parted". zlib, then base 85.
 V2_INDEX = (
     'c-'
     'muNVB=tvV&Y(AVB=5DFU>0{=3o|L5n|$C*5ENMIN`pKftxoyCqF4MC%(8OwSa?Dh(UozgTvJIv)dO28NrI=)Pj=C{JeNGQ~gAJr^J%v48Q!MT>Yffl0*(hut'
@@ -205,7 +206,9 @@ def small():
 def values_for(network, scope="xception_65"):
     rng, state = np.random.default_rng(0), network.state_dict()
     def shape(name, ours):
-        return ours if len(ours) != 4 else (*ours[2:], ours[0], 1) if "depthwise_weights" in name else (*ours[2:], ours[1], ours[0])
+        if len(ours) != 4:
+            return ours
+        return (*ours[2:], ours[0], 1) if "depthwise_weights" in name else (*ours[2:], ours[1], ours[0])
     return {name: rng.standard_normal(shape(name, tuple(state[key].shape))).astype("f")
             for key, name in tensorflow.names(network, scope).items()}
 
@@ -224,7 +227,7 @@ def test_published_leaves_what_training_starts_from(tmp_path):
 
 def test_safetensors_that_do_not_fit_are_listed(tmp_path):
     backbone = small().backbone
-    state = {name: value for name, value in backbone.state_dict().items()}
+    state = dict(backbone.state_dict())
     first, *_ = state
     del state[first]
     save_file(state | {"stem.1.bn.weight": torch.zeros(99), "odd": torch.zeros(1)}, tmp_path / "w.safetensors")
@@ -236,8 +239,9 @@ def test_safetensors_that_do_not_fit_are_listed(tmp_path):
 
 
 def test_the_wrong_family_is_named(tiny):
+    resnet = deeplab.build_backbone("resnet", BackboneSize(units=(2, 2, 1, 1), width=0.0625), 32)
     with pytest.raises(StudyError, match="xception_65.*ResNet"):
-        checkpoints.load_backbone_weights(tiny / "one", deeplab.build_backbone("resnet", BackboneSize(units=(2, 2, 1, 1), width=0.0625), 32))
+        checkpoints.load_backbone_weights(tiny / "one", resnet)
 
 
 WRITER = """

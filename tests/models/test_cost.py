@@ -8,6 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import study as studies
 from pipeline.models import cost, deeplab
+from pipeline.models.aspp import ASPP
+from pipeline.models.mobilenet import MobileNet
 from pipeline.study import Strategy
 
 TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.yaml"
@@ -62,6 +64,13 @@ def test_cityscapes_entries_of_the_model_zoo():
     assert count("xception65", 8, scales=[0.75, 1.0, 1.25], flip=True, **options)[0] == pytest.approx(8677.92, rel=0.004)
 
 
+@pytest.mark.parametrize("canvas, classes, entry", [(VOC, 21, 2.75), (CITY, 19, 21.27)])
+def test_mobilenet_entries_of_the_model_zoo(canvas, classes, entry):
+    # The authors' MobileNet checkpoints have neither atrous branches nor a decoder.
+    model = cost.on_meta(lambda: deeplab.DeepLab(MobileNet(16), ASPP(320, ()), None, classes))
+    assert cost.cost(model, canvas).madds_counted_as_paper / 1e9 == pytest.approx(entry, rel=0.004)
+
+
 def network(name, stride, scale="tiny"):
     run = STUDY.runs[name]
     return deeplab.build(run, STUDY.backbones[run.backbone].family, STUDY.scales[scale].network, 21, stride).eval()
@@ -86,7 +95,8 @@ def test_atrous_convolutions_count_on_the_padded_map():
 
 
 def test_activation_bytes_are_the_most_alive_at_once():
-    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(8, 2, 1))
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(inplace=True),
+                                 torch.nn.Conv2d(8, 2, 1))
     found = cost.cost(cost.on_meta(lambda: layers.to("meta")), (10, 20))
     # Batch norm's input and output, 8 channels each, while the caller still holds the image; ReLU works in place.
     assert found.activation_bytes == 4 * 10 * 20 * (3 + 8 + 8)

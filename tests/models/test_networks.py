@@ -1,7 +1,8 @@
-"""The networks' structure: output strides, features, rates, decoders, training mode. Small widths; parity with TensorFlow is elsewhere."""
+"""The networks' structure at small widths: output strides, features, rates, decoders, training mode. Parity is elsewhere."""
 import pytest
 import torch
-from hypothesis import given, settings, strategies as some
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at
@@ -23,7 +24,7 @@ def network(size="resnet", output_stride=None, classes=5, rates=(2, 4, 6), width
 
 
 def stir(module, seed=0):
-    """Batch norm statistics and scales away from 0 and 1, so that a test sees them; weights large enough for signals to get through."""
+    """Batch norm statistics away from 0 and 1, so that a test sees them; weights that let signals through."""
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
@@ -100,13 +101,14 @@ def test_resnet101_strides_and_rates(output_stride, strides, rates):
     with torch.device("meta"):
         backbone = ResNet((3, 4, 23, 3), output_stride=output_stride)
     blocks = [backbone.block1, backbone.block2, backbone.block3, backbone.block4]
-    assert [[unit.stride for unit in block] for block in blocks] == [[1] * (len(block) - 1) + [s] for block, s in zip(blocks, strides)]
+    for block, stride in zip(blocks, strides):
+        assert [unit.stride for unit in block] == [1] * (len(block) - 1) + [stride]
     for number, expected in rates.items():
         assert [unit.conv2.conv.dilation[0] for unit in blocks[number - 1]] == expected
     assert backbone.out_channels == {"conv2": 256, "conv3": 512, "out": 2048}
 
 
-@pytest.mark.parametrize("output_stride, first, middle, last", [(32, 1, 1, 1), (16, 1, 1, 2), (8, 2, 2, 4)])  # protocol, section 3
+@pytest.mark.parametrize("output_stride, first, middle, last", [(32, 1, 1, 1), (16, 1, 1, 2), (8, 2, 2, 4)])
 @pytest.mark.parametrize("entry", [3, 5])
 def test_xception_rates(output_stride, first, middle, last, entry):
     with torch.device("meta"):

@@ -1,4 +1,5 @@
-"""A made-up study on disk: every artifact of the contract between stages, from noise, in a folder of its own. For tests and for drawing."""
+"""A made-up study on disk: every artifact of the contract between stages, from noise, in a folder of its own. For tests and for
+drawing."""
 import io
 
 import numpy as np
@@ -12,8 +13,9 @@ from pipeline.datasets.shards import Example, Writer, void_distance
 from pipeline.evaluation.metrics import BANDS, WIDTHS
 from pipeline.study import Study
 
-CLASSES = ["background", "disc", "ring", "square", "frame", "triangle", "star", "cross", "bar"]
-COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128), (64, 0, 0)]
+CLASSES = ["background", "cat", "cow", "dog", "horse", "sheep", "person", "car", "boat"]
+COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+           (64, 0, 0)]
 PALETTE = bytes(sum((list(colour) for colour in COLOURS), [])).ljust(765, b"\0") + bytes((224, 224, 192))
 STARTED = 1_700_000_000.0
 
@@ -24,7 +26,8 @@ def write(study: Study, images: int = 12, size: int = 65, missing=()) -> None:
     for dataset in ("voc", "cityscapes", "coco"):
         if study.dataset(dataset) is not None:
             scenes[dataset] = _shard(study, dataset, images, size)
-    _imagenet(study)
+    if study.settings.imagenet is not None:
+        _imagenet(study)
     for backbone in study.backbones:
         _weights(study, backbone)
     for name, run in study.runs.items():
@@ -53,14 +56,16 @@ def _scene(rng, height: int, width: int) -> np.ndarray:
     label = np.zeros((height, width), np.uint8)
     rows, columns = np.mgrid[:height, :width]
     for _ in range(rng.integers(2, 5)):
-        y, x, radius, kind = rng.integers(8, height - 8), rng.integers(8, width - 8), rng.integers(6, 16), rng.integers(1, len(CLASSES))
+        y, x = rng.integers(8, height - 8), rng.integers(8, width - 8)
+        radius, kind = rng.integers(6, 16), rng.integers(1, len(CLASSES))
         label[(rows - y) ** 2 + (columns - x) ** 2 < radius ** 2] = kind
     return label
 
 
 def _shard(study, dataset, images, size):
     rng, scenes = np.random.default_rng(len(dataset)), []
-    with Writer(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow", dataset, CLASSES) as writer:
+    with Writer(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow", dataset,
+                CLASSES) as writer:
         for number in range(images):
             truth = _scene(rng, size, size if dataset != "cityscapes" else 2 * size)
             label = np.where(ndimage.grey_dilation(truth, 3) != ndimage.grey_erosion(truth, 3), 255, truth).astype(np.uint8)
@@ -73,7 +78,8 @@ def _shard(study, dataset, images, size):
 
 
 def _imagenet(study, images=40):
-    with Writer(study.artifacts("shards", "imagenet") / f"{study.settings.imagenet.evaluate.split}.arrow", "imagenet", CLASSES[1:]) as writer:
+    with Writer(study.artifacts("shards", "imagenet") / f"{study.settings.imagenet.evaluate.split}.arrow", "imagenet",
+                CLASSES[1:]) as writer:
         for number in range(images):
             writer.add(Example(f"{number}", np.zeros((9, 9, 3), np.uint8), target=number % 8))
 
@@ -85,9 +91,11 @@ def _predict(rng, truth, quality, decoder: bool) -> np.ndarray:
                        mode="edge")[:truth.shape[0], :truth.shape[1]]
     wobble = ndimage.gaussian_filter(rng.normal(size=(2, *truth.shape)), (0, 3, 3)) * 8 * quality
     rows, columns = np.mgrid[:truth.shape[0], :truth.shape[1]]
-    y, x = (rows + wobble[0]).round().astype(int).clip(0, truth.shape[0] - 1), (columns + wobble[1]).round().astype(int).clip(0, truth.shape[1] - 1)
+    y = (rows + wobble[0]).round().astype(int).clip(0, truth.shape[0] - 1)
+    x = (columns + wobble[1]).round().astype(int).clip(0, truth.shape[1] - 1)
     moved = truth[y, x]
-    swapped = {kind: (rng.integers(1, len(CLASSES)) if rng.random() < .12 * quality and kind else kind) for kind in range(len(CLASSES))}
+    swapped = {kind: (rng.integers(1, len(CLASSES)) if rng.random() < .12 * quality and kind else kind)
+               for kind in range(len(CLASSES))}
     return np.array([swapped[kind] for kind in range(len(CLASSES))], np.uint8)[moved]
 
 
@@ -114,7 +122,8 @@ def _facts(study, name, scenes, quality):
                 picture.save(buffer, "PNG")
                 labels.append({"strategy": strategy, "image": image, "png": buffer.getvalue()})
     assert BANDS == 15
-    types = dict(strategy=pa.string(), image=pa.string(), band=pa.uint8(), target=pa.uint8(), prediction=pa.uint8(), pixels=pa.int64())
+    types = dict(strategy=pa.string(), image=pa.string(), band=pa.uint8(), target=pa.uint8(), prediction=pa.uint8(),
+                 pixels=pa.int64())
     table = pa.table({key: pa.array(np.concatenate(value) if key not in ("strategy", "image") else value).cast(types[key])
                       for key, value in columns.items()})
     folder = study.artifacts("facts", name)
@@ -125,12 +134,14 @@ def _facts(study, name, scenes, quality):
 
 
 def _provenance(seconds):
-    return {"commit": "0" * 40, "dirty": False, "python": "3.11.7", "torch": "2.8.0", "machine": "x86_64", "cpus": 2, "started": STARTED,
+    return {"commit": "0" * 40, "dirty": False, "python": "3.11.7", "torch": "2.8.0", "machine": "x86_64", "cpus": 2,
+            "started": STARTED,
             "seconds": seconds, "device": "CPU"}
 
 
 def _history(folder, curves: dict, steps: int):
-    rows = [(step, metric, float(curve(step / steps)), int(1000 * (STARTED + step / 10))) for metric, (curve, every) in curves.items()
+    rows = [(step, metric, float(curve(step / steps)), int(1000 * (STARTED + step / 10))) for metric,
+            (curve, every) in curves.items()
             for step in range(every, steps + 1, every)]
     pq.write_table(pa.table([pa.array(column) for column in zip(*sorted(rows))], names=["step", "metric", "value", "timestamp"]),
                    folder / records.HISTORY)
@@ -152,7 +163,7 @@ def _train(study, name, quality):
 def _weights(study, backbone):
     folder = study.artifacts("weights", backbone)
     if backbone not in study.settings.network.backbones:
-        return records.write(folder, status="skipped", reason=f"scale {study.scale} has no {backbone}: see scales.{study.scale}.network.backbones")
+        return records.write(folder, status="skipped", reason=f"scale {study.scale} has no {backbone}")
     records.write(folder, status="done", params={"backbone": {"name": backbone}}, provenance=_provenance(30.0),
                   metrics={"top1_error": 41.5 if backbone == "resnet101" else 38.25, "top5_error": 9.5, "parameters": 300_000})
     _history(folder, {"loss": (lambda t: 2 * np.exp(-2 * t), 20), "top1_error": (lambda t: 90 - 50 * t, 200)}, 400)
@@ -164,8 +175,10 @@ def _costs(study):
     for name, strategies in study.evaluate.items():
         for strategy in strategies:
             run, how = study.runs[name], study.strategies[strategy]
-            madds = 60 * (1 + 2.3 * (how.output_stride == 8)) * (9 if len(how.scales) > 1 else 1) * (1 + how.flip) * (.6 if run.separable else 1)
-            rows.append({"run": name, "strategy": strategy, "madds_counted_as_paper": madds * 1.05, "madds_executed": madds, "madds_here": madds / 1e4,
+            madds = 60 * (1 + 2.3 * (how.output_stride == 8)) * (9 if len(how.scales) > 1 else 1)
+            madds *= (1 + how.flip) * (.6 if run.separable else 1)
+            rows.append({"run": name, "strategy": strategy, "madds_counted_as_paper": madds * 1.05, "madds_executed": madds,
+                         "madds_here": madds / 1e4,
                          "parameters_paper": 59.3, "parameters_here": 0.4, "activation_bytes_here": 1e7})
     folder = study.artifacts("costs")
     folder.mkdir(parents=True, exist_ok=True)

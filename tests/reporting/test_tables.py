@@ -36,7 +36,8 @@ def measured(study):
     for name, table in rows(study).items():
         for row in table:
             if row.run and (one := measure.measure(study, row)):
-                curves = {curve: {step: value for step, value, _ in points} for curve, points in one.curves.items() if curve.startswith("trimap")}
+                curves = {curve: {step: value for step, value, _ in points} for curve, points in one.curves.items()
+                          if curve.startswith("trimap")}
                 found[name, row.key] = {"metrics": one.metrics, "curves": curves}
     return found
 
@@ -51,7 +52,8 @@ def test_one_row_per_row_of_the_paper_in_its_order(built):
     for name, published in paper.tables().items():
         lines = built[name].to_pylist()
         if name == "figure5":
-            expected = [(row["curve"], width, value) for row in published.rows for width, value in zip(published.widths, row["miou"])]
+            expected = [(row["curve"], width, value) for row in published.rows for width,
+                        value in zip(published.widths, row["miou"])]
             assert [(line["curve"], line["width"], line["miou_paper"]) for line in lines] == expected
             continue
         assert len(lines) == len(published.rows)
@@ -65,7 +67,8 @@ def test_one_row_per_row_of_the_paper_in_its_order(built):
 
 def test_columns_that_people_rely_on(built):
     for name in ("table1", "table2", "table3", "table5", "table6", "table7a", "table7b"):
-        assert {"run", "strategy", "miou_paper", "miou", "miou_low", "miou_high", "madds_paper", "madds_counted_as_paper", "madds_executed",
+        assert {"run", "strategy", "miou_paper", "miou", "miou_low", "miou_high", "madds_paper", "madds_counted_as_paper",
+                "madds_executed",
                 "status"} <= set(built[name].column_names)
         assert str(built[name].schema.field("miou").type) == "double"  # also where no row is measured
     assert {"top1_error", "top1_error_paper", "top5_error", "top5_error_paper", "status"} <= set(built["table4"].column_names)
@@ -91,8 +94,8 @@ def test_rows_without_a_measurement_say_why(built):
     private = built["table5"].to_pylist()[-1]
     assert private["status"] == "needs JFT-300M, which is private" and private["run"] is None and private["miou"] is None
     assert private["madds_executed"] == built["table5"].to_pylist()[19]["madds_executed"]  # the same network: its cost is known
-    assert {line["status"] for line in built["table7b"].to_pylist()} == {"another group's method",
-                                                                         "test server: only the Cityscapes evaluation server can score it"}
+    assert {line["status"] for line in built["table7b"].to_pylist()} == {
+        "another group's method", "test server: only the Cityscapes evaluation server can score it"}
 
 
 def test_same_inputs_same_bytes_and_old_tables_go(built, tmp_path):
@@ -102,15 +105,17 @@ def test_same_inputs_same_bytes_and_old_tables_go(built, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     (tmp_path / "a" / "own.parquet").write_bytes(b"of an earlier study")
     tables.save(built, tmp_path / "a")
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{name}.{kind}" for name in built for kind in ("parquet", "csv")}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{name}.{kind}" for name in built
+                                                                  for kind in ("parquet", "csv")}
     assert pq.read_table(tmp_path / "a/table1.parquet").equals(built["table1"])
 
 
 def test_a_run_of_ones_own_has_a_table(study):
-    own = study.model_copy(update={"runs": study.runs | {"mine": study.runs["t2-x2"].model_copy(update={"low_level_channels": 24})},
-                                   "evaluate": study.evaluate | {"mine": ("os16",)}})
-    line = tables.build(own, {})["own"].to_pylist()
-    assert [(row["label"], row["run"], row["status"]) for row in line] == [("mine/os16", "mine", "not run: dvc repro evaluate@mine has not been run yet")]
+    runs = study.runs | {"mine": study.runs["t2-x2"].model_copy(update={"low_level_channels": 24})}
+    own = study.model_copy(update={"runs": runs, "evaluate": study.evaluate | {"mine": ("os16",)}})
+    (line,) = tables.build(own, {})["own"].to_pylist()
+    assert (line["label"], line["run"]) == ("mine/os16", "mine")
+    assert line["status"] == "not run: dvc repro evaluate@mine has not been run yet"
 
 
 def test_claims_predict_what_the_published_tables_say():
@@ -149,7 +154,8 @@ def test_verdict_is_the_printed_rule(low, width, at_least, size):
         assert all(inside)
     if found == "fails":
         assert not any(inside)
-    assert ledger.verdict(low, high, (at_least, math.inf)) == ("holds" if low > at_least else "fails" if high < at_least else "undecided")
+    assert ledger.verdict(low, high, (at_least, math.inf)) == ("holds" if low > at_least else "fails" if high < at_least
+                                                               else "undecided")
 
 
 def test_ledger_of_a_study(study):
@@ -163,8 +169,8 @@ def test_ledger_of_a_study(study):
     assert decoder["effect"] == pytest.approx(scores[0] - scores[1]) and decoder["low"] < decoder["effect"] < decoder["high"]
     for line in lines.values():
         if line["verdict"] != "not run":
-            bounds = -math.inf if line["at_least"] is None else line["at_least"], math.inf if line["at_most"] is None else line["at_most"]
-            assert line["verdict"] == ledger.verdict(line["low"], line["high"], bounds) or "," in ",".join(claims.claims()[line["id"]].b)
+            claim = claims.claims()[line["id"]]
+            assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds) or len(claim.b) > 1
     assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
 
 

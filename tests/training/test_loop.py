@@ -1,10 +1,12 @@
-"""Exact resume, and a loss that is no number stops the training at once."""
+"""Exact resume, a batch computed in parts, a loss that is no number, no memory left."""
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import nn
 
 from pipeline.study import StudyError, Training
+from pipeline.training import loop
 from pipeline.training.augmentation import Crops
 from pipeline.training.loop import Checkpoint, fit
 from pipeline.training.schedule import optimiser
@@ -16,24 +18,42 @@ class Killed(BaseException):
     pass
 
 
-def run(tmp_path, kill_at=None, spoil=False):
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 5, 1))
-    images = [torch.randint(256, (12, 12, 3), dtype=torch.uint8) for _ in range(5)]
-    labels = [torch.randint(5, (12, 12), dtype=torch.uint8) for _ in range(5)]
-    crops, calls = Crops(images, labels, TRAINING.crop, TRAINING.batch, seed=0), [0]
+class Memory(list):
+    """Examples in memory, as a split of data.py gives them."""
 
-    def loss_of(model, batch):
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.ids = [f"picture-{number}" for number in range(len(pairs))]
+
+    def __call__(self, numbers):
+        return [self[number] for number in numbers]
+
+    def expect(self, numbers):
+        pass
+
+
+def cross_entropy(network, pixels, labels):
+    return F.cross_entropy(network(pixels / 127.5 - 1), labels, ignore_index=255, reduction="sum")
+
+
+def run(tmp_path, kill_at=None, loss_of=cross_entropy, training=TRAINING, norm=nn.BatchNorm2d, dropout=0.3):
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm(4), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(4, 5, 1))
+    pairs = [(torch.randint(256, (12, 12, 3)).byte(), torch.randint(5, (12, 12)).byte()) for _ in range(5)]
+    for _, label in pairs:
+        label[:4, :7] = 255
+    crops, calls = Crops(Memory(pairs), training.crop, training.batch, seed=0), [0]
+
+    def counted(network, pixels, labels):
         calls[0] += 1
         if calls[0] == kill_at:
             raise Killed
-        loss = F.cross_entropy(model(batch[0] / 127.5 - 1), batch[1], ignore_index=255)
-        return loss * float("nan") if spoil else loss
+        return loss_of(network, pixels, labels)
 
     validate = lambda: {"miou": float(sum(parameter.sum() for parameter in model.parameters()))}
     checkpoint = Checkpoint(tmp_path / "run.pt", "inputs")
-    history, metrics = fit(model, optimiser(model, 1e-4, 0.1), crops, loss_of, validate, TRAINING, checkpoint, "run")
-    return model.state_dict(), metrics, [(row[0], row[1], row[2]) for row in history.rows if row[1] != "images_per_second"]
+    history, metrics = fit(model, optimiser(model, 1e-4, 0.1), crops, counted, validate, training, checkpoint, "run", 255)
+    return model.state_dict(), metrics, [tuple(row[:3]) for row in history.rows if row[1] != "images_per_second"]
 
 
 @pytest.mark.parametrize("kill_at", [1, 4, 5, 8, 9, 11, 12])
@@ -43,7 +63,21 @@ def test_killed_at_any_step_it_ends_bit_identical(tmp_path, kill_at):
         run(tmp_path / "b", kill_at)
     resumed = run(tmp_path / "b")
     assert all(torch.equal(undisturbed[0][name], resumed[0][name]) for name in undisturbed[0])
-    assert undisturbed[1] == resumed[1]
+    assert undisturbed[1:] == resumed[1:], "scores and curves too"
+
+
+def test_between_validations_a_checkpoint_is_written_when_it_is_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 3)
+    with pytest.raises(Killed):
+        run(tmp_path / "a", kill_at=8)
+    assert torch.load(tmp_path / "a/run.pt", weights_only=True)["step"] == 4
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0)
+    undisturbed = run(tmp_path / "c")
+    with pytest.raises(Killed):
+        run(tmp_path / "b", kill_at=8)
+    assert torch.load(tmp_path / "b/run.pt", weights_only=True)["step"] == 6
+    resumed = run(tmp_path / "b")
+    assert all(torch.equal(undisturbed[0][name], resumed[0][name]) for name in undisturbed[0]) and undisturbed[1:] == resumed[1:]
 
 
 def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path):
@@ -53,6 +87,58 @@ def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path):
     assert Checkpoint(tmp_path / "run.pt", "other").load(torch.device("cpu")) is None
 
 
-def test_a_loss_that_is_no_number_names_the_run_the_step_and_the_images(tmp_path):
-    with pytest.raises(StudyError, match=r"run: the loss is nan by step 12.*Images seen since step 0: \["):
-        run(tmp_path, spoil=True)
+@pytest.mark.parametrize("factor, shown", [(float("nan"), "nan"), (float("inf"), "inf"), (1e6, r"1\.\d+e\+06")])
+def test_a_spoilt_loss_names_its_step_and_the_pictures_of_its_batch(tmp_path, factor, shown):
+    calls, batches = [0], []
+
+    def spoilt(network, pixels, labels):
+        calls[0] += 1
+        batches.append(pixels)
+        return cross_entropy(network, pixels, labels) * (factor if calls[0] == 7 else 1)
+
+    with pytest.raises(StudyError, match=rf"run: the loss is {shown} at step 7\. Lower learning_rate.*: picture-\d, picture-\d$"):
+        run(tmp_path, loss_of=spoilt)
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 4, "no checkpoint holds the spoilt weights"
+
+
+def test_in_parts_without_batch_norm_the_gradients_are_the_whole_batchs(tmp_path):
+    """The parts hold different numbers of valid pixels: each pixel counts the same all the same."""
+    training = TRAINING.model_copy(update={"batch": 4})
+    parts = training.model_copy(update={"accumulate": 2})
+    whole = run(tmp_path / "a", training=training, norm=lambda channels: nn.Identity(), dropout=0.0)
+    split = run(tmp_path / "b", training=parts, norm=lambda channels: nn.Identity(), dropout=0.0)
+    assert all(torch.allclose(whole[0][name], split[0][name], atol=1e-6) for name in whole[0])
+    assert [row[2] for row in split[2]] == pytest.approx([row[2] for row in whole[2]], abs=1e-4)
+
+
+def test_in_parts_batch_norm_sees_the_parts(tmp_path):
+    training = TRAINING.model_copy(update={"batch": 4, "steps": 1, "accumulate": 2})
+    assert run(tmp_path, training=training)[0]["1.num_batches_tracked"] == 2
+
+
+def test_a_batch_of_void_only_trains_nothing_and_is_no_fault(tmp_path):
+    nothing = lambda network, pixels, labels: cross_entropy(network, pixels, torch.full_like(labels, 255))
+    assert all(row[2] == 0 for row in run(tmp_path, loss_of=nothing)[2] if row[1] == "loss")
+
+
+def test_parts_have_to_be_equal():
+    with pytest.raises(ValidationError, match="accumulate: a batch of 2 cannot be computed in 4 equal parts"):
+        Training(**TRAINING.model_dump() | {"accumulate": 4})
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")])
+def test_out_of_memory_says_what_to_lower(tmp_path, error):
+    def full(*_):
+        raise error
+    with pytest.raises(StudyError, match=r"out of memory.*accumulate: 2 \(now 1; batch norm then sees 1 images\).*"
+                                         r"checkpoint_activations: true.*crop below 9.*batch below 2"):
+        run(tmp_path, loss_of=full)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
+    def wrong(*_):
+        raise RuntimeError("shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes do not match") as caught:
+        run(tmp_path, loss_of=wrong)
+    assert not isinstance(caught.value, StudyError)

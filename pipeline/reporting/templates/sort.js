@@ -21,7 +21,7 @@ document.querySelectorAll("table.sortable").forEach((table) => {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const sign = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
       table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       const key = (row) => { const text = value(row, column), number = parseFloat(text); return Number.isNaN(number) ? text : number; };

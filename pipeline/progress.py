@@ -1,0 +1,32 @@
+"""A progress bar on a terminal; in a log file a line now and then."""
+import sys
+
+from tqdm import tqdm
+
+QUIET = 30  # seconds: no two lines of a log are closer
+LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
+class Lines(tqdm):
+    """tqdm for what is no terminal: whole lines, and none at all where the work is done within QUIET seconds."""
+
+    def display(self, msg=None, pos=None):
+        print(msg or str(self), file=self.fp, flush=True)
+
+    def close(self):
+        if not self.disable and self.n > self.last_print_n and self.last_print_t > self.start_t:
+            self.display()
+        self.leave, self.display = False, lambda *_, **__: None  # tqdm would clear a line now
+        super().close()
+
+
+def bar(title: str, total: int, unit: str, *, initial: int = 0, disable: bool = False) -> tqdm:
+    """Progress on stderr, for `update()`, `set_postfix(..., refresh=False)` and `close()`.
+
+    The time left is the mean pace of all that this process did, pauses (validation, compilation) included, so it is what the rest
+    will take. In a log: a line a per cent, at least QUIET seconds after the last and about ten minutes at most.
+    """
+    common = {"desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0}
+    if sys.stderr.isatty():
+        return tqdm(**common, mininterval=0.5, dynamic_ncols=True)
+    return Lines(**common, mininterval=QUIET, delay=QUIET, miniters=max(total // 100, 1), maxinterval=600, bar_format=LINE)

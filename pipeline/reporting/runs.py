@@ -1,0 +1,83 @@
+"""The trained networks as the report shows them: what each differs in, its curves, times and classes; and provenance."""
+from pipeline import records
+from pipeline.evaluation import metrics
+from pipeline.reporting import figures
+from pipeline.study import Study
+from pipeline.tracking.measure import classes, read_facts
+
+
+def record(folder) -> dict | None:
+    """The record in a folder, or None where its stage has not run."""
+    try:
+        return records.read(folder)
+    except FileNotFoundError:
+        return None
+
+
+def describe(study: Study, name: str) -> dict:
+    """One trained network: what it differs in from the first run of params.yaml, its curves, its times."""
+    run, (first, baseline) = study.runs[name], next(iter(study.runs.items()))
+    plain, other = baseline.model_dump(), run.model_dump()
+    differs = [f"{key}: {', '.join(value) if isinstance(value, tuple) else value}" for key, value in other.items()
+               if value != plain[key] and not (key == "start" and value == f"weights/{run.backbone}")]
+    trained, evaluated = record(study.artifacts("runs", name)), record(study.artifacts("facts", name))
+    done = trained is not None and trained["status"] == "done"
+    return {"id": name, "dataset": run.dataset, "differs": "the baseline" if name == first else "; ".join(differs) or "nothing",
+            "done": done, "reason": None if done else (trained or {}).get("reason") or "not trained yet",
+            "record": trained if done else None,
+            "miou": trained["metrics"].get("miou") if done else None,
+            "parameters": trained["metrics"].get("parameters") if done else None,
+            "seconds": trained["provenance"].get("seconds") if done else None,
+            "evaluation_seconds": evaluated["provenance"].get("seconds") if evaluated and evaluated["status"] == "done" else None,
+            "evaluated": name in study.evaluate, "curves": figures.history(study, name) if done else {}}
+
+
+def scored(study: Study, run: str) -> bool:
+    """Whether the run's facts are there."""
+    found = record(study.artifacts("facts", run))
+    return found is not None and found["status"] == "done"
+
+
+def by_class(study: Study) -> list[dict]:
+    """IoU per class of each evaluated run at its first strategy, by data set."""
+    found: dict[str, dict] = {}
+    for run, strategies in study.evaluate.items():
+        if not scored(study, run):
+            continue
+        names, _ = classes(study, run)
+        scores = metrics.per_class_iou(metrics.confusion(read_facts(study, run), strategies[0], len(names)))
+        table = found.setdefault(study.runs[run].dataset, {"names": names, "runs": []})
+        table["runs"].append((run, strategies[0], scores.tolist()))
+    for dataset, table in found.items():
+        seen = [number for number in range(len(table["names"]))
+                if any(scores[number] == scores[number] for _, _, scores in table["runs"])]
+        table |= {"dataset": dataset, "names": [table["names"][number] for number in seen],
+                  "runs": [(run, strategy, [scores[number] for number in seen]) for run, strategy, scores in table["runs"]]}
+    return list(found.values())
+
+
+def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
+    """Where the numbers come from, from the records of what was trained; no clock is read here."""
+    known = [run["record"]["provenance"] for run in runs if run["record"]]
+    def each(key):
+        return ", ".join(sorted({str(one[key]) for one in known if one.get(key) is not None})) or "unknown"
+    def total(key):
+        return sum(run[key] or 0 for run in runs)
+    dirty = sum(bool(one.get("dirty")) for one in known)
+    return [("Scale", study.scale), ("Commit", each("commit")
+                                     + (f" (with uncommitted changes in {dirty} of {len(known)} runs)" if dirty else "")),
+            ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
+            ("Python", each("python")), ("PyTorch", each("torch")), ("Device", each("device")),
+            ("Machine", f"{each('machine')}, {each('cpus')} CPUs"),
+            ("Networks trained", f"{sum(run['done'] for run in runs)} of {len(runs)}"),
+            ("Training time, summed", duration(total("seconds"))),
+            ("Evaluation time, summed", duration(total("evaluation_seconds")))]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return ""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

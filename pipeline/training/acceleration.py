@@ -1,0 +1,78 @@
+"""What makes a step fit or run faster: torch.compile, activation checkpointing, and advice when memory runs out."""
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.study import StudyError, Training
+
+
+def compiled(network: nn.Module) -> Callable:
+    """`network` through torch.compile. Where compilation fails, one warning, and the network as it is from then on."""
+    state = {"fast": torch.compile(network)}
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if state["fast"] is not None:
+            try:
+                return state["fast"](x)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                state["fast"] = None
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                warnings.warn(f"torch.compile failed ({reason}); going on without it", stacklevel=2)
+        return network(x)
+    return forward
+
+
+def checkpoint_activations(backbone: nn.Module) -> int:
+    """Keep only the inputs of the backbone's units, and compute the inside again in the backward pass; return how many units.
+
+    A third more computation. Results are the same to the bit: the second pass leaves batch norm's statistics alone.
+    """
+    stacks = nn.ModuleList, nn.Sequential
+    units = [child for parent in backbone.modules() if isinstance(parent, stacks) for child in parent
+             if not isinstance(child, stacks) and sum(isinstance(part, nn.Conv2d) for part in child.modules()) > 1]
+    for unit in units:
+        unit.forward = functools.partial(_checkpointed, unit, unit.forward)
+    return len(units)
+
+
+def _checkpointed(unit: nn.Module, forward: Callable, *inputs):
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _untracked(unit)))
+
+
+@contextlib.contextmanager
+def _untracked(unit: nn.Module):
+    """Batch norms of `unit` compute their statistics and record nothing. (`track_running_stats` changes what autograd saves.)"""
+    norms = [(norm, norm.momentum, norm.num_batches_tracked) for norm in unit.modules() if hasattr(norm, "num_batches_tracked")]
+    for norm, _, count in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in norms:
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+@contextlib.contextmanager
+def memory_explained(training: Training):
+    """StudyError that says which setting to change when the block runs out of memory, on the GPU or on the machine."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
+        if not training.checkpoint_activations:
+            ways.insert(0, "checkpoint_activations: true (a third more computation)")
+        if parts := [parts for parts in range(training.accumulate + 1, training.batch + 1) if training.batch % parts == 0]:
+            images = training.batch // parts[0]
+            ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
+        raise StudyError(f"out of memory. In the data set's train settings (params.yaml), try {'; or '.join(ways)}") from error

@@ -1,0 +1,104 @@
+"""Where the images of a split live while a network trains: on the GPU if they fit, else in the memory-mapped shard.
+
+Three places with one face: `split(numbers)` gives the examples on the device, `split.expect(numbers)` says what comes next, and
+`split.ids` names them. Nothing is decoded or resized here, and nothing writes into what is given out.
+"""
+import contextlib
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from pipeline.datasets.shards import Shard
+
+RESIDENT = 0.3  # of the GPU's free memory may hold the split; the rest is for activations
+Pair = tuple[torch.Tensor, torch.Tensor]  # image (H, W, 3) uint8, label (H, W) uint8
+
+with warnings.catch_warnings():
+    # torch warns, once, that it cannot protect a read-only array. This is the once: training only reads
+    warnings.simplefilter("ignore")
+    torch.from_numpy(np.frombuffer(b"\0", np.uint8))
+
+
+def place(shard: Shard, device: torch.device):
+    """The split in the fastest place that holds it: Mapped on a CPU, Resident or else Streamed on a GPU."""
+    if device.type == "cpu":
+        return Mapped(shard)
+    free, _ = torch.cuda.mem_get_info(device)
+    return Resident(shard, device) if size(shard) <= RESIDENT * free else Streamed(shard, device)
+
+
+def size(shard: Shard) -> int:
+    """Bytes of all images and labels."""
+    return sum(part.numel() for number in range(len(shard)) for part in views(shard, number))
+
+
+def views(shard: Shard, number: int) -> Pair:
+    """Image and label as tensors over the shard's own memory, without a copy."""
+    example = shard[number]
+    return torch.from_numpy(example.image), torch.from_numpy(example.label)
+
+
+class Mapped:
+    """On the CPU: views of the file, whose pages the operating system keeps and drops as memory allows."""
+
+    def __init__(self, shard: Shard):
+        self.shard, self.ids = shard, shard.ids
+
+    def __call__(self, numbers: list[int]) -> list[Pair]:
+        return [views(self.shard, number) for number in numbers]
+
+    def expect(self, numbers: list[int]) -> None:
+        """Nothing to prepare."""
+
+
+class Resident:
+    """All of the split in one block of the device's memory: a step copies nothing and the CPU moves no pixel."""
+
+    def __init__(self, shard: Shard, device: torch.device):
+        self.ids, self.pairs, end = shard.ids, [], 0
+        block = torch.empty(size(shard), dtype=torch.uint8, device=device)
+        for number in range(len(shard)):
+            pair = []
+            for part in views(shard, number):
+                start, end = end, end + part.numel()
+                pair.append(block[start:end].view(part.shape).copy_(part))
+            self.pairs.append(tuple(pair))
+
+    def __call__(self, numbers: list[int]) -> list[Pair]:
+        return [self.pairs[number] for number in numbers]
+
+    def expect(self, numbers: list[int]) -> None:
+        """Everything is there."""
+
+
+class Streamed:
+    """Larger than the GPU: a thread pins the next batch's images and copies them on a stream of their own while the step runs."""
+
+    def __init__(self, shard: Shard, device: torch.device):
+        self.shard, self.ids, self.device = shard, shard.ids, device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.thread, self.numbers, self.coming = ThreadPoolExecutor(1), None, None
+
+    def expect(self, numbers: list[int]) -> None:
+        self.numbers, self.coming = list(numbers), self.thread.submit(self._bring, list(numbers))
+
+    def __call__(self, numbers: list[int]) -> list[Pair]:
+        if self.numbers != list(numbers):
+            self.expect(numbers)
+        pairs, self.numbers = self.coming.result(), None
+        if self.stream is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(self.stream)
+            for pair in pairs:
+                for part in pair:
+                    part.record_stream(current)  # the allocator may not hand its memory on before this stream has read it
+        return pairs
+
+    def _bring(self, numbers: list[int]) -> list[Pair]:
+        with torch.cuda.stream(self.stream) if self.stream is not None else contextlib.nullcontext():
+            return [tuple(self._copy(part) for part in views(self.shard, number)) for number in numbers]
+
+    def _copy(self, part: torch.Tensor) -> torch.Tensor:
+        return part.pin_memory().to(self.device, non_blocking=True) if self.stream is not None else part.clone()

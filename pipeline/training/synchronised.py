@@ -1,0 +1,64 @@
+"""A network over several processes: DistributedDataParallel, and the two kinds of layer that look across a batch's images."""
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.training.distributed import rank, total, world
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """What computes `model` with the other processes, some of its layers replaced in place; `model` itself where it is alone."""
+    if world() == 1:
+        return model
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and child.weight.requires_grad:  # a frozen one has nothing to share
+                setattr(parent, name, synchronised(child))
+            elif isinstance(child, nn.Dropout):
+                setattr(parent, name, SharedDropout(child.p))
+    devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
+    return DistributedDataParallel(model, devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
+
+
+def synchronised(norm: nn.BatchNorm2d) -> nn.Module:
+    """`norm` over all processes: torch's own on CUDA, SyncBatchNorm on a CPU."""
+    if not norm.weight.is_cuda:
+        return SyncBatchNorm(norm)
+    if type(norm) is nn.BatchNorm2d:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    from timm.layers import convert_sync_batchnorm  # keeps the activation inside timm's norms
+    return convert_sync_batchnorm(norm)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, in place of `norm`, whose parameters it takes. torch's own needs CUDA."""
+
+    def __init__(self, norm: nn.BatchNorm2d):
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self._parameters, self._buffers = norm._parameters, norm._buffers
+        self.after = nn.Sequential(*[getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)])  # timm's norms
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return self.after(super().forward(x))
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        own, mean = mean, total(mean) / world()
+        variance = total(variance + (own - mean).square()) / world()
+        count = world() * x.numel() / x.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        mean, scale, shift = (each[:, None, None] for each in (mean, self.weight * (variance + self.eps).rsqrt(), self.bias))
+        return self.after((x - mean) * scale + shift)
+
+
+class SharedDropout(nn.Dropout):
+    """Dropout whose mask is drawn for the whole batch, as one process would; each takes its images' part."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        mask = torch.empty((world() * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=layout)
+        return x * mask.bernoulli_(1 - self.p).div_(1 - self.p)[rank()::world()]

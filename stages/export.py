@@ -1,0 +1,48 @@
+"""Export a trained network for other programs: torch.export (.pt2) and ONNX.
+
+Example:  python -m stages.export t2-x2 --out exported
+"""
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import study as studies
+from stages import console, predict
+
+
+class Kind(StrEnum):
+    pt2 = "pt2"
+    onnx = "onnx"
+
+
+def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or the folder or file (model.safetensors) of one")],
+         out: Annotated[Path, typer.Option(help="folder for NETWORK.pt2 and NETWORK.onnx")] = Path(),
+         kind: Annotated[list[Kind], typer.Option("--format", help="only this one")] = (Kind.pt2, Kind.onnx),
+         output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the training's if left out")] = None):
+    """Export a trained network as NETWORK.pt2 and NETWORK.onnx: photo (1, H, W, 3) uint8 -> labels (1, H, W) uint8, any size.
+
+    Example:  python -m stages.export t2-x2 --out exported
+    """
+    study = studies.load()
+    folder = predict.locate(study, network)
+    if output_stride not in (None, 8, 16, 32):
+        raise studies.StudyError(f"--output-stride is 8, 16 or 32, got {output_stride}")
+    import torch
+
+    from pipeline.datasets import native
+    from pipeline.evaluation import trained
+    from pipeline.evaluation.export import export
+    run, sizes, _ = trained.described(folder)
+    stride = output_stride or run.output_stride
+    family = console.pick("backbone", run.backbone, study.backbones).family
+    model = trained.load(run, family, sizes, folder, {stride}, torch.device("cpu"))[stride]
+    for each in kind:
+        path = out / f"{folder.name}.{each}"
+        export(model, native.reader(run.dataset).classes(Path()), path)
+        print(path)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,81 @@
+"""Label your own photos with a trained network.
+
+Example:  python -m stages.predict t2-x2 holiday.jpg --out labelled
+"""
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import study as studies
+from pipeline.study import Strategy, Study, StudyError, suggest
+from stages import console
+
+
+def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or the folder or file (model.safetensors) of one")],
+         images: Annotated[list[Path], typer.Argument(help="photos of any size and format that Pillow reads")],
+         out: Annotated[Path | None, typer.Option(help="folder for the results; beside each photo if left out")] = None,
+         strategy: Annotated[str | None, typer.Option(help="one of params.yaml; plain, as in training, if left out")] = None,
+         longest: Annotated[int | None, typer.Option(min=33, help="larger photos are labelled at this longest side in pixels; "
+                                                     "twice the training crop if left out")] = None):
+    """Label your own photos: NAME.labels.png, a palette PNG, and NAME.overlay.png.
+
+    A photo that cannot be read is named, the rest goes on, and the exit code is 1.
+
+    Example:  python -m stages.predict t2-x2 holiday.jpg --out labelled
+    """
+    study = studies.load()
+    chosen = strategy and console.pick("strategy", strategy, study.strategies)
+    folder, targets = locate(study, network), names(images, out)
+    from tqdm import tqdm
+
+    from pipeline.datasets import native, palettes
+    from pipeline.evaluation import photos, trained
+    from pipeline.models import device as devices
+    run, sizes, crop = trained.described(folder)
+    chosen = chosen or Strategy(output_stride=run.output_stride, scales=(1.0,), flip=False)
+    family = console.pick("backbone", run.backbone, study.backbones).family
+    models = trained.load(run, family, sizes, folder, {chosen.output_stride}, devices.pick())
+    classes = native.reader(run.dataset).classes(Path())
+    palette, failed = palettes.of(run.dataset, len(classes)), 0
+    for path, (maps, overlay) in tqdm(targets.items(), desc="predict", unit="photo", dynamic_ncols=True, disable=None):
+        try:
+            image = photos.read(path)
+            labels = photos.label(models, image, chosen, longest or 2 * crop - 1)
+            maps.parent.mkdir(parents=True, exist_ok=True)
+            photos.save(labels, image, palette, maps, overlay)
+        except OSError as error:
+            failed += 1
+            tqdm.write(f"error: {path} {error}", file=sys.stderr)
+        else:
+            tqdm.write(f"{path}: {photos.shares(labels, classes)} -> {maps}")
+    if failed:
+        raise StudyError(f"{failed} of {len(targets)} photos could not be labelled: see above")
+
+
+def locate(study: Study, network: str) -> Path:
+    """The folder of a trained network: a run's, or the one that is named itself or by its weights."""
+    if network in study.runs:
+        return study.artifacts("runs", network)
+    path = Path(network)
+    if not path.exists():
+        raise StudyError(f"{network} is no folder and no run of params.yaml{suggest(network, study.runs)}")
+    return path if path.is_dir() else path.parent
+
+
+def names(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]:
+    """For each photo its label map and its overlay: STEM.labels.png, or NAME.EXT.labels.png where two photos share a stem."""
+    images = list(dict.fromkeys(images))
+    stems = Counter((out or path.parent) / path.stem for path in images)
+    targets = {path: (out or path.parent) / (path.stem if stems[(out or path.parent) / path.stem] == 1 else path.name)
+               for path in images}
+    twice = [str(path) for path in images if list(targets.values()).count(targets[path]) > 1]
+    if twice:
+        raise StudyError(f"{', '.join(twice)} would leave the same files in {out}: label them with different --out")
+    return {path: (Path(f"{target}.labels.png"), Path(f"{target}.overlay.png")) for path, target in targets.items()}
+
+
+if __name__ == "__main__":
+    console.run(main)

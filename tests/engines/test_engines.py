@@ -1,0 +1,90 @@
+"""The tiny study through real `snakemake` and real `dvc repro`. In one checkout, in this order."""
+import json
+import re
+import shutil
+import time
+
+import pytest
+from checkout import ran
+
+pytestmark = pytest.mark.slow
+
+TABLES = ["table1", "table2", "table3", "table4", "table5", "table6", "table7a", "table7b", "figure5"]
+ONE_RUN = {"train@t1-c8", "evaluate@t1-c8", "cost", "compile", "report"}
+
+
+def started(printed: str) -> set[str]:
+    """The stages that Snakemake gave to DVC."""
+    return set(re.findall(r"start    (\S+)", printed))
+
+
+def test_one_command_ends_with_the_report(study):
+    assert len(started(study.printed)) == len(re.findall(r"done     \S+", study.printed)) >= 50
+    assert "reports/index.html" in study.printed.splitlines()[-1]
+    assert not {f"{name}.parquet" for name in TABLES} - study.tables().keys()
+    assert (study.root / "reports/index.html").stat().st_size > 10_000
+    assert "|" in (study.root / "reports/README.md").read_text()
+
+
+def test_what_snakemake_ran_dvc_calls_up_to_date(study):
+    printed = study.run("dvc", "repro")
+    assert "Data and pipelines are up to date" in printed and not ran(printed)
+
+
+def test_a_second_time_there_is_nothing_to_do(study):
+    before, begun = study.tables(), time.monotonic()
+    printed = study.make("study")
+    assert "nothing to do" in printed and not started(printed)
+    assert time.monotonic() - begun < 60  # seconds on an idle machine; docs/performance.md
+    assert study.tables() == before
+
+
+def test_one_parameter_runs_that_run_again_and_no_other(study):
+    study.tables_before = study.tables()
+    study.edit("params.yaml", r'decoder: "\[3x3,256\]", low_level_channels: 8\}', 'decoder: "[3x3,256]", low_level_channels: 12}')
+    assert ran(study.run("dvc", "repro")) == ONE_RUN
+    assert study.tables() != study.tables_before
+
+
+def test_what_dvc_ran_snakemake_calls_up_to_date(study):
+    assert not started(study.run("snakemake", "--workflow-profile", "profiles/local"))
+    shutil.rmtree(study.root / "artifacts/tiny/.markers")  # as in a checkout where only dvc repro was used
+    assert not started(study.run("snakemake", "--workflow-profile", "profiles/local"))
+
+
+def test_going_back_restores_and_trains_nothing(study):
+    study.edit("params.yaml", "low_level_channels: 12}", "low_level_channels: 8}")
+    now = time.time()
+    assert started(study.run("snakemake", "--workflow-profile", "profiles/local")) == ONE_RUN
+    record = json.loads((study.root / "artifacts/tiny/runs/t1-c8/record.json").read_text())
+    assert record["provenance"]["started"] < now  # the first training's
+    assert study.tables() == study.tables_before
+    assert "up to date" in study.run("dvc", "repro")
+
+
+def test_a_lost_mlflow_store_comes_back(study):
+    before, tables = study.mlflow(), study.tables()
+    assert len(before) > 20
+    store = [study.root / name for name in ("mlruns", "mlflow.db") if (study.root / name).exists()]
+    assert store
+    for path in store:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    study.make("study")
+    assert study.mlflow() == before and study.tables() == tables
+
+
+def test_a_fresh_clone_with_the_same_cache_trains_nothing(study, tmp_path):
+    other = study.clone(tmp_path / "other")
+    other.run("dvc", "cache", "dir", "--local", str(study.root / ".dvc/cache"))
+    printed = other.run("dvc", "repro", "evaluate@t1-c48")
+    assert not ran(printed) and "is cached - skipping run" in printed
+    facts = "artifacts/tiny/facts/t1-c48/facts.parquet"
+    assert (other.root / facts).read_bytes() == (study.root / facts).read_bytes()
+
+
+def test_a_change_of_code_is_noticed_where_it_is_used(study):
+    with (study.root / "pipeline/reporting/page.py").open("a") as file:
+        file.write("# a remark\n")
+    with (study.root / "pipeline/study.py").open("a") as file:  # no stage depends on it
+        file.write("# a remark\n")
+    assert set(re.findall(r"Running stage '([^']+)'", study.run("dvc", "repro", "--dry"))) == {"report"}

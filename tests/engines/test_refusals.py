@@ -1,0 +1,119 @@
+"""What cannot be meant is refused before anything runs, in words that name it; an edit while a stage runs fails that stage."""
+import json
+import time
+
+import pytest
+from checkout import Checkout
+
+from stages import dag
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Checkout:
+    """One in which nothing has run."""
+    return Checkout(tmp_path_factory.mktemp("refusals"))
+
+
+@pytest.mark.parametrize("pattern, replacement, words", [
+    (r"low_level_channels: 64\}", "low_level_chanels: 64}", ["runs.t1-c64.low_level_chanels", "unknown key"]),
+    (r"(t3-os32-dec: .*)output_stride: 32", r"\1output_stride: 12", ["runs.t3-os32-dec.output_stride", "12"]),
+    (r"(?m)^  t1-c16: (\[os16\]|\{<<.*\})\n(?=  t1-c32: \[)", "", ["table1", "t1-c16"]),
+    (r"(?m)^scale: \w+", "scale: tinny", ["scale", "tinny", "tiny"]),
+    (r"(?m)^  t1-c32: \[os16\]", "  t1-c32: [os61]", ["evaluate.t1-c32", "os61", "os16"]),
+    (r"runs/coco-x65", "runs/coco-x56", ["runs.t5-coco.start", "coco-x56", "coco-x65"]),
+])
+def test_a_mistake_in_the_settings_is_named_before_anything_runs(checkout, pattern, replacement, words):
+    original = (checkout.root / "params.yaml").read_text()
+    try:
+        checkout.edit("params.yaml", pattern, replacement)
+        for command in (["make", "-o", ".venv/.installed", "study"], ["snakemake", "--workflow-profile", "profiles/local"]):
+            printed = checkout.run(*command, fails=True)
+            assert all(word in printed for word in words), printed
+            assert "Traceback" not in printed and "start " not in printed
+            assert not (checkout.root / "artifacts/tiny").exists()
+    finally:
+        (checkout.root / "params.yaml").write_text(original)
+
+
+GUARDED = """
+import re, sys
+from pathlib import Path
+import pipeline.datasets.shards
+from pipeline.study import StudyError
+from stages import guard
+path, pattern, replacement = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+text = path.read_text()
+try:
+    with guard.unchanged():
+        path.write_text(re.sub(pattern, replacement, text))
+        assert path.read_text() != text
+except StudyError as error:
+    print("refused:", error)
+finally:
+    path.write_text(text)
+"""
+
+
+@pytest.mark.parametrize("path, pattern, replacement, moved", [
+    ("params.yaml", "low_level_channels: 64", "low_level_channels: 65", "runs.t1-c64 in params.yaml"),
+    ("params.yaml", "low_level_channels: 32", "low_level_channels: 33", None),  # another run's
+    ("params.yaml", "# Table 1:", "# Of Table 1:", None),
+    ("pipeline/datasets/shards.py", r"\Z", "# a remark\n", "pipeline/datasets/shards.py"),
+    ("pipeline/datasets/coco.py", r"\Z", "# a remark\n", None),                  # not loaded by this process
+])
+def test_an_edit_while_a_stage_runs(checkout, path, pattern, replacement, moved):
+    printed = checkout.run("python", "-c", GUARDED, path, pattern, replacement, DVC_STAGE="train@t1-c64")
+    assert ("refused:" in printed) == (moved is not None)
+    assert (moved or "") in printed
+
+
+def test_a_stage_that_is_edited_fails_and_is_not_recorded(checkout):
+    """Through DVC itself: the stage's own command edits its settings meanwhile, as a person in an editor would."""
+    script = checkout.root / "stages/download.py"
+    text = script.read_text()
+    edit = "    file = Path('params.yaml'); file.write_text(file.read_text().replace('size: 49, seed: 1', 'size: 49, seed: 9'))\n"
+    script.write_text(text.replace("    settings = study.load()\n", "    settings = study.load()\n" + edit))
+    assert script.read_text() != text
+    printed = checkout.run("dvc", "repro", "download@voc", fails=True)
+    assert "scales.tiny.voc in params.yaml" in printed and "Run the same command again" in printed
+    assert not (checkout.root / "dvc.lock").exists()
+    script.write_text(text)
+    assert "Running stage 'download@voc'" in checkout.run("dvc", "repro", "download@voc")  # with the settings as they are now
+    checkout.run("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
+    script = checkout.root / "stages/download.py"
+    text = script.read_text()
+    script.write_text(text.replace("    settings = study.load()\n", "    __import__('signal').pause()\n"))
+    command = ["snakemake", "--workflow-profile", "profiles/local", "download_coco", "download_imagenet"]
+    scheduler = checkout.start(*command)
+    wait_for(lambda: sum("stages.download" in line for line in checkout.processes()) >= 2)
+    scheduler.kill()
+    scheduler.wait()
+    wait_for(lambda: not checkout.processes())
+    script.write_text(text)
+    assert "done     download@coco" in checkout.run(*command)
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def test_the_schedule_is_the_graph_of_dvc(checkout):
+    """Snakemake has exactly DVC's stages, in an order that DVC's graph allows, the longest way first."""
+    names = set(checkout.run("dvc", "stage", "list", "--name-only").split())
+    plan = "import dataclasses, json; from stages import dag; print(json.dumps(list(map(dataclasses.asdict, dag.stages()))))"
+    stages = [dag.Stage(**stage) for stage in json.loads(checkout.run("python", "-c", plan))]
+    assert {stage.name for stage in stages} == names and len({stage.rule for stage in stages}) == len(names)
+    before, priority = set(), {stage.name: stage.priority for stage in stages}
+    for stage in stages:
+        assert set(stage.upstream) <= before
+        before.add(stage.marker)
+    assert priority["train@coco-x65"] > priority["train@t1-c8"] > priority["evaluate@t1-c8"] > priority["report"]
+    assert all({"gpu", "mem_mb", "runtime"} == set(stage.resources) for stage in stages)

@@ -1,0 +1,142 @@
+"""The stage evaluate on a small untrained network: killed half-way, damaged, started again; and scored by others' code."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline import records, study as studies
+from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.evaluation import evaluate as evaluation, metrics
+from pipeline.models import deeplab
+from stages import evaluate as stage
+
+ROOT = Path(__file__).parents[2]
+RUN, IMAGES, CLASSES = "t2-x2", 9, 5
+PARTS = 3  # the tiny scale evaluates 4 at a time
+KILLED = """
+import os, signal
+from tests.evaluation import test_evaluate as here
+whole, calls = here.evaluation.count, []
+def count(*arguments):
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments)
+here.evaluation.count = count
+here.stage.studies.load = lambda: here.TINY
+here.stage.main(here.RUN)
+"""
+
+
+TINY = studies.load().model_copy(update={"scale": "tiny"})
+
+
+@pytest.fixture(autouse=True)
+def untrained(tmp_path, monkeypatch):
+    """A run's folder and a shard of random images in a fresh artifacts folder, which is the working directory's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage.studies, "load", lambda: TINY)
+    shards, runs, rng = TINY.artifacts("shards", "voc"), TINY.artifacts("runs", RUN), np.random.default_rng(0)
+    with Writer(shards / "val.arrow", "voc", [f"class-{number}" for number in range(CLASSES)]) as writer:
+        for number in range(IMAGES):
+            shape = 20 + 3 * number, 49 - 2 * number
+            label = rng.integers(0, CLASSES, shape).astype(np.uint8)
+            label[3:6, 2:30] = 255
+            image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+            writer.add(Example(f"image-{number}", image, label, void_distance(label)))
+    (shards / "sheet.json").write_text("{}")
+    torch.manual_seed(0)
+    run = TINY.runs[RUN]
+    model = deeplab.build(run, TINY.backbones[run.backbone].family, TINY.settings.network, CLASSES)
+    torch.nn.init.normal_(model.logits.weight)
+    records.write(runs, status="done")
+    save_file(model.state_dict(), runs / "model.safetensors")
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """How many batches were counted."""
+    calls, whole = [], evaluation.count
+    monkeypatch.setattr(evaluation, "count", lambda *arguments: calls.append(1) or whole(*arguments))
+    return calls
+
+
+def results():
+    return {name: (TINY.artifacts("facts", RUN) / name).read_bytes() for name in ("facts.parquet", "labels.parquet")}
+
+
+def unfinished():
+    return sorted(TINY.artifacts("unfinished").rglob("*.parquet"))
+
+
+def kill_half_way(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(unfinished()) == 4 and not TINY.artifacts("facts", RUN).exists()
+
+
+def test_killed_half_way_it_goes_on_with_what_is_missing_and_ends_with_the_same_bytes(tmp_path, counting):
+    stage.main(RUN)
+    undisturbed = results()
+    assert len(counting) == PARTS
+    shutil.rmtree(TINY.artifacts("facts"))
+    kill_half_way(tmp_path)
+    counting.clear()
+    stage.main(RUN)
+    assert len(counting) == PARTS - 2 and results() == undisturbed and not unfinished()
+
+
+def test_what_was_left_of_other_weights_is_not_used(tmp_path, counting):
+    kill_half_way(tmp_path)
+    weights = TINY.artifacts("runs", RUN) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    counting.clear()
+    stage.main(RUN)
+    assert len(counting) == PARTS and not unfinished()
+
+
+def test_a_damaged_part_is_counted_again(monkeypatch, counting):
+    stage.main(RUN)
+    undisturbed = results()
+    monkeypatch.setattr(stage, "shutil", SimpleNamespace(rmtree=lambda *arguments, **more: None))
+    stage.main(RUN)
+    parts = unfinished()
+    assert len(parts) == 2 * PARTS
+    parts[0].write_bytes(parts[0].read_bytes()[:50])
+    parts[3].unlink()
+    counting.clear()
+    stage.main(RUN)
+    assert len(counting) == 2 and results() == undisturbed
+
+
+def test_label_maps_and_facts_tell_the_same_story_and_torchmetrics_agrees_exactly():
+    import io
+
+    from PIL import Image
+    from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
+    stage.main(RUN)
+    facts = metrics.Facts.read(TINY.artifacts("facts", RUN) / "facts.parquet")
+    labels = pq.read_table(TINY.artifacts("facts", RUN) / "labels.parquet").to_pylist()
+    shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
+    assert facts.strategies == tuple(sorted(TINY.evaluate[RUN])) and [row["image"] for row in labels] == shard.ids
+    assert {row["strategy"] for row in labels} == {TINY.evaluate[RUN][0]}
+    matrix, jaccard = MulticlassConfusionMatrix(CLASSES, ignore_index=255), MulticlassJaccardIndex(CLASSES, ignore_index=255)
+    for number, row in enumerate(labels):
+        prediction = np.asarray(Image.open(io.BytesIO(row["png"])))
+        assert prediction.shape == shard[number].label.shape
+        pair = torch.tensor(prediction).long()[None], torch.tensor(shard[number].label).long()[None]
+        matrix.update(*pair), jaccard.update(*pair)
+    ours = metrics.confusion(facts, TINY.evaluate[RUN][0], CLASSES)
+    assert (ours.sum(0) > 0).sum() > 1  # the network does not say the same everywhere
+    assert np.array_equal(ours, matrix.compute().numpy())
+    assert float(metrics.miou(ours)) == pytest.approx(100 * float(jaccard.compute()), abs=1e-5)  # it divides in float32

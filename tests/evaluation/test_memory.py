@@ -1,0 +1,33 @@
+"""Cityscapes' whole canvas, plain, MS and flips at once, in the memory that strategies.py promises."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MEASURE = """
+import resource, torch
+from pipeline.evaluation.strategies import predict
+from pipeline.study import Strategy
+torch.set_num_threads(1)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+network = torch.nn.Conv2d(3, 19, 1, stride=16)
+plain, scales = Strategy(output_stride=16, scales=(1.0,), flip=False), (0.5, 1.0, 1.75)
+strategies = {"os16": plain, "os16-ms": plain.model_copy(update={"scales": scales}),
+              "os16-ms-flip": plain.model_copy(update={"scales": scales, "flip": True})}
+with torch.inference_mode():
+    predict({16: network}, torch.randn(1, 3, 65, 65), strategies)
+    before = peak()
+    labels = predict({16: network}, torch.zeros(1, 3, 1025, 2049).normal_(), strategies)
+assert {tuple(each.shape) for each in labels.values()} == {(1, 1025, 2049)}
+print(peak() - before)
+"""
+
+
+def test_beside_the_network_there_are_three_maps_of_probabilities_at_most():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one_map, inputs = 19 * 1025 * 2049 * 4 / 2**20, 3 * 1794 * 3586 * 4 / 2**20
+    print(f"{int(done.stdout)} MiB more; one map {one_map:.0f} MiB")
+    assert int(done.stdout) < 3 * one_map + 3 * inputs

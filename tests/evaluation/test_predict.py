@@ -1,0 +1,125 @@
+"""The commands predict and export on a small untrained network: what they leave, and what they say of what they cannot do."""
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pipeline import records, study as studies
+from pipeline.datasets import palettes
+from pipeline.evaluation import photos, trained
+from pipeline.models import deeplab
+from pipeline.study import Strategy, StudyError
+from stages import export, predict
+
+STUDY = studies.load()
+RUN = STUDY.runs["t2-x2"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a run of the tiny scale, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    network = STUDY.scales["tiny"].network
+    torch.manual_seed(0)
+    model = deeplab.build(RUN, STUDY.backbones[RUN.backbone].family, network, 21)
+    with torch.inference_mode():
+        model.eval().logits.weight /= model(torch.randn(1, 3, 33, 33)).std()
+    params = {"run": RUN.model_dump(mode="json"), "network": network.model_dump(mode="json"), "training": {"crop": 33}}
+    records.write(tmp_path / "net", status="done", params=params)
+    save_file(model.state_dict(), tmp_path / "net" / trained.MODEL)
+    return tmp_path / "net"
+
+
+def photo(path: Path, size=(40, 61)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(size[0]).integers(0, 256, (*size, 3)).astype(np.uint8)).save(path)
+    return path
+
+
+def call(network, *images, out=None, strategy=None, longest=None):
+    predict.main(str(network), list(images), out, strategy, longest)
+
+
+def labels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "P" and bytes(image.getpalette()) == palettes.of("voc", 21)[:len(image.getpalette())]
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("name", ["net", "net/model.safetensors", "t2-x2"])
+def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
+    if name == "t2-x2":
+        shutil.copytree(folder, STUDY.artifacts("runs", name))
+    call(name, photo(Path("a.png")))
+    run, sizes, crop = trained.described(folder)
+    assert run == RUN and crop == 33
+    models = trained.load(run, "resnet", sizes, folder, {16}, torch.device("cpu"))
+    expected = photos.label(models, photos.read(Path("a.png")), Strategy(output_stride=16, scales=(1.0,), flip=False), 65)
+    assert np.array_equal(labels_of(Path("a.labels.png")), expected) and len(np.unique(expected)) > 1
+    with Image.open("a.overlay.png") as overlay:
+        assert overlay.mode == "RGB" and overlay.size == (61, 40)
+
+
+def test_a_strategy_can_be_chosen_and_large_photos_are_shrunk(folder):
+    image, (run, sizes, _) = photo(Path("a.png"), (80, 129)), trained.described(folder)
+    call(folder, image, out=Path("out"), strategy="os8-ms-flip", longest=49)
+    models = trained.load(run, "resnet", sizes, folder, {8}, torch.device("cpu"))
+    found = labels_of(Path("out/a.labels.png"))
+    assert np.array_equal(found, photos.label(models, photos.read(image), STUDY.strategies["os8-ms-flip"], 49))
+    assert not np.array_equal(found, photos.label(models, photos.read(image), STUDY.strategies["os8"], 1000))
+
+
+def test_what_is_broken_is_named_and_the_rest_goes_on(folder, capsys):
+    first, last = photo(Path("in/first.png")), photo(Path("in/last.jpg"), (33, 33))
+    Path("in/broken.jpg").write_bytes(last.read_bytes()[:500])
+    Path("in/notes.txt").write_text("no photo")
+    with pytest.raises(StudyError, match="3 of 5 photos could not be labelled"):
+        call(folder, first, Path("in/broken.jpg"), Path("in/notes.txt"), Path("in/gone.png"), last, out=Path("out/deep"))
+    said = capsys.readouterr()
+    for name, why in (("broken.jpg", "cannot be read"), ("notes.txt", "is not an image"), ("gone.png", "is not there")):
+        assert f"error: in/{name} {why}" in said.err
+    assert "in/first.png: " in said.out and "%" in said.out
+    left = {path.name for path in Path("out/deep").iterdir()}
+    assert left == {f"{stem}.{kind}.png" for stem in ("first", "last") for kind in ("labels", "overlay")}
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(folder):
+    call(folder, photo(Path("a.png")), photo(Path("a.bmp"), (20, 20)), Path("a.png"))
+    assert labels_of(Path("a.png.labels.png")).shape == (40, 61) and labels_of(Path("a.bmp.labels.png")).shape == (20, 20)
+    with pytest.raises(StudyError, match="x/a.png, y/a.png would leave the same files"):
+        call(folder, photo(Path("x/a.png")), photo(Path("y/a.png")), out=Path("out"))
+    assert not Path("out").exists()
+
+
+def test_wrong_names_and_folders_say_what_to_do(folder):
+    with pytest.raises(StudyError, match="nowhere is no folder and no run"):
+        call("nowhere", Path("a.png"))
+    with pytest.raises(StudyError, match="did you mean os16"):
+        call(folder, Path("a.png"), strategy="os61")
+    with pytest.raises(StudyError, match="t2-x2 holds no trained network.*make study"):
+        call("t2-x2", Path("a.png"))
+    (folder / trained.MODEL).unlink()
+    with pytest.raises(StudyError, match="holds no network: model.safetensors is missing"):
+        call(folder, Path("a.png"))
+    records.write(folder, status="skipped", reason="no voc data at this scale")
+    with pytest.raises(StudyError, match="holds no network: no voc data at this scale"):
+        call(folder, Path("a.png"))
+    with pytest.raises(StudyError, match="--output-stride is 8, 16 or 32, got 4"):
+        export.main(str(folder), Path(), [export.Kind.pt2], 4)
+
+
+def test_export_hands_over_the_network_at_the_output_stride_that_was_asked_for(folder, monkeypatch, capsys):
+    import pipeline.evaluation.export as module
+    handed = []
+    monkeypatch.setattr(module, "export", lambda *arguments: handed.append(arguments))
+    export.main(str(folder), Path("out"), list(export.Kind), 8)
+    assert [path for *_, path in handed] == [Path("out/net.pt2"), Path("out/net.onnx")] and handed[0][1][15] == "person"
+    run, sizes, _ = trained.described(folder)
+    expected, x = trained.load(run, "resnet", sizes, folder, {8}, torch.device("cpu"))[8], torch.randn(1, 3, 65, 65)
+    with torch.inference_mode():
+        assert torch.equal(handed[0][0](x), expected(x))
+    assert capsys.readouterr().out == "out/net.pt2\nout/net.onnx\n"

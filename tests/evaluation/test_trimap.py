@@ -1,0 +1,71 @@
+"""The trimap by discs and by squares, against real dilations and against the facts."""
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.ndimage import binary_dilation
+
+from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.evaluation import metrics, trimap
+from pipeline.evaluation.evaluate import png
+from pipeline.evaluation.metrics import WIDTHS
+
+
+def labels_with_void(seed, shape=(60, 70)):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 3, shape).astype(np.uint8)
+    label[rng.random(shape) < 0.002] = 255
+    label[0, 0] = 255
+    return label
+
+
+@pytest.mark.parametrize("width", [1, 4, 7, 22])
+def test_both_distances_are_dilations_of_void(width):
+    label, far = labels_with_void(0), np.arange(-width, width + 1)
+    disc = far[:, None] ** 2 + far ** 2 <= width ** 2
+    assert np.array_equal(void_distance(label) <= width, binary_dilation(label == 255, disc))
+    assert np.array_equal(trimap.square_distance(label) <= width, binary_dilation(label == 255, np.ones((2 * width + 1,) * 2)))
+    assert (trimap.square_distance(np.zeros((3, 3), np.uint8)) == 255).all()
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A shard of four images and label maps that are wrong at one pixel in five."""
+    rng, maps, labels = np.random.default_rng(1), [], [labels_with_void(number) for number in range(4)]
+    with Writer(tmp_path / "val.arrow", "voc", ["a", "b", "c"]) as writer:
+        for number, label in enumerate(labels):
+            writer.add(Example(f"image-{number}", np.zeros((*label.shape, 3), np.uint8), label, void_distance(label)))
+            guess = rng.integers(0, 3, label.shape).astype(np.uint8)
+            maps.append(np.where((rng.random(label.shape) < 0.8) & (label != 255), label, guess))
+    pictures = [png(each, bytes(768)) for each in maps]
+    order = [2, 0, 3, 1]
+    names = [f"image-{number}" for number in order]
+    table = pa.table({"strategy": ["os16"] * 4, "image": names, "png": [pictures[number] for number in order]})
+    return Shard(tmp_path / "val.arrow"), table, labels, maps
+
+
+def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
+    import torch
+
+    from pipeline.evaluation import facts
+    shard, table, labels, maps = scored
+    distances = [void_distance(label) for label in labels]
+    label, distance, prediction = (torch.tensor(np.stack(each)) for each in (labels, distances, maps))
+    expected = facts.count([prediction], label, distance, 3)[0]
+    recounted = trimap.recounted(shard, table, void_distance)
+    assert recounted.images == tuple(shard.ids)
+    assert np.array_equal(metrics.confusion_by_image(recounted, "os16", 3), expected.sum(1))
+    assert np.array_equal(metrics.confusion_by_band(recounted, "os16", 3), expected.sum(0))
+
+
+def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
+    shard, table, labels, maps = scored
+    discs, squares = trimap.recounted(shard, table, void_distance), trimap.recounted(shard, table)
+    inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(WIDTHS))] for each in (discs, squares)]
+    assert (np.array(inside[1]) >= inside[0]).all() and inside[1][1] > inside[0][1]
+    assert np.array_equal(metrics.confusion(discs, "os16", 3), metrics.confusion(squares, "os16", 3))
+    for width, found in zip(WIDTHS[:2], metrics.trimap_curve(squares, "os16", 3)):
+        label, guess = np.concatenate(labels), np.concatenate(maps)
+        near = np.concatenate([trimap.square_distance(each) <= width for each in labels])
+        label, guess = label[near & (label != 255)], guess[near & (label != 255)]
+        scores = [((label == c) & (guess == c)).sum() / ((label == c) | (guess == c)).sum() for c in range(3)]
+        assert found == pytest.approx(100 * np.mean(scores))

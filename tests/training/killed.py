@@ -1,0 +1,98 @@
+"""A script for test_resume.py, run inside a copy of the project: python -m tests.training.killed REPORT.json PORT WORLD STEP...
+
+The stage `train` runs to its end twice, then once for each STEP with kill -9 in that step and a second start; `s` before a STEP
+kills while the first checkpoint after it is being written. REPORT: the model's digest for each. torch is imported once, and the
+processes are forked from here.
+"""
+import functools
+import hashlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from pipeline import study as studies
+from pipeline.training import loop
+
+RUN = "t2-x2"
+
+
+def forked(work, world: int = 1, port: str = "") -> list[int]:
+    """Exit statuses of `world` processes that do `work`."""
+    children = []
+    for rank in range(world):
+        if not (child := os.fork()):
+            os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
+                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            torch.set_num_threads(1)
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+def stage(*command: str) -> None:
+    """As `python -m stages.COMMAND` does it."""
+    sys.argv = list(command)
+    runpy.run_module(f"stages.{command[0]}", run_name="__main__")
+
+
+def prepared() -> None:
+    for name in ("voc", "imagenet"):
+        stage("download", name)
+        stage("prepare", name)
+    stage("pretrain", "resnet101")
+
+
+def kill_at(step: int) -> None:
+    poly = loop.poly
+
+    def last(base, now, *rest):
+        if now == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return poly(base, now, *rest)
+    loop.poly = last
+    stage("train", RUN)
+
+
+def kill_while_saving(step: int) -> None:
+    save = torch.save
+
+    def half(state, path):
+        save(state, path)
+        if state["step"] >= step:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    torch.save = half
+    stage("train", RUN)
+
+
+def main(report: str, port: str, world: int, *steps: str) -> None:
+    study = studies.load()
+    out, checkpoint = study.artifacts("runs", RUN), study.artifacts("checkpoints") / f"{RUN}.pt"
+    assert forked(prepared) == [0]
+    digests = {}
+    for name in ("once", "again", *steps):
+        shutil.rmtree(out, ignore_errors=True)
+        if name in steps:
+            kill = functools.partial(kill_while_saving if name.startswith("s") else kill_at, int(name.removeprefix("s")))
+            assert signal.SIGKILL in forked(kill, world, port)
+            assert not (out / "record.json").exists()
+        assert forked(lambda: stage("train", RUN), world, port) == [0] * world
+        assert not checkpoint.exists() and not [path for path in out.iterdir() if path.name.startswith(".")]
+        digests[name] = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    Path(report).write_text(json.dumps(digests))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

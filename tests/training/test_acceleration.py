@@ -1,0 +1,96 @@
+"""Checkpointed activations change nothing but memory; a compiler that fails is done without; frozen batch norm stays frozen."""
+import pytest
+import torch
+from torch import nn
+
+from pipeline.models import deeplab
+from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.training import acceleration, schedule, segmentation
+
+SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
+NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones=SIZES)
+
+
+def network(backbone, output_stride=16):
+    torch.manual_seed(0)
+    run = Run(dataset="voc", backbone=backbone, start="runs/other", output_stride=output_stride, decoder="[3x3,256]x2",
+              low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
+    return deeplab.build(run, {"r": "resnet", "x": "xception"}[backbone[0]], NETWORK, 4).to(memory_format=torch.channels_last)
+
+
+def step(model):
+    torch.manual_seed(7)
+    pixels, labels = torch.rand(3, 3, 49, 49) * 255, torch.randint(4, (3, 49, 49))
+    loss = segmentation.loss_of(model, pixels.contiguous(memory_format=torch.channels_last), labels)
+    loss.backward()
+    return loss, [parameter.grad for parameter in model.parameters()], list(model.state_dict().values())
+
+
+def kept_bytes(model):
+    """What the forward pass keeps for the backward pass."""
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.setdefault(each.data_ptr(), each), lambda each: each):
+        model(torch.rand(2, 3, 65, 65))
+    return sum(each.numel() * each.element_size() for each in kept.values())
+
+
+@pytest.mark.parametrize("backbone", SIZES)
+def test_checkpointed_activations_give_the_same_bits(backbone):
+    plain, saving = network(backbone), network(backbone)
+    assert acceleration.checkpoint_activations(saving.backbone) == {"resnet101": 7, "xception65": 6}[backbone]
+    one, other = step(plain), step(saving)
+    assert torch.equal(one[0], other[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True)), "gradients"
+    assert all(torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True)), "batch norm's statistics are recorded once"
+    assert list(plain.state_dict()) == list(saving.state_dict())
+    assert kept_bytes(saving) < 0.7 * kept_bytes(plain)
+
+
+def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):
+    def broken(model):
+        def fail(x):
+            raise RuntimeError("no C compiler\nand a long trace")
+        return fail
+    monkeypatch.setattr(torch, "compile", broken)
+    model = nn.Conv2d(3, 2, 1)
+    forward, x = acceleration.compiled(model), torch.rand(1, 3, 4, 4)
+    with pytest.warns(UserWarning, match=r"torch.compile failed \(no C compiler\); going on without it"):
+        assert torch.equal(forward(x), model(x))
+    assert torch.equal(forward(x), model(x))
+
+
+def test_lack_of_memory_is_no_failure_of_the_compiler(monkeypatch):
+    def full(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(torch, "compile", lambda model: full)
+    with pytest.raises(torch.OutOfMemoryError):
+        acceleration.compiled(nn.Identity())(torch.zeros(1))
+
+
+def test_frozen_batch_norm_keeps_statistics_scale_and_shift_while_the_rest_learns():
+    model = network("resnet101", output_stride=8)
+    schedule.freeze_batch_norm(model)
+    optimiser = schedule.optimiser(model, 1e-4, 0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(2):  # training, validating, training again: as the loop does it
+        schedule.training_mode(model)
+        segmentation.loss_of(model, torch.rand(2, 3, 33, 33) * 255, torch.randint(4, (2, 33, 33))).div(2000).backward()
+        optimiser.step()
+        model.eval()
+    frozen = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == (name.rpartition(".")[0] in frozen), name
+    assert len(frozen) > 20 and model.aspp.dropout.training is False
+
+
+def test_without_freezing_training_mode_is_train():
+    model = network("resnet101").eval()
+    schedule.training_mode(model)
+    assert all(module.training for module in model.modules())
+
+
+def test_output_stride_8_has_to_start_from_a_trained_network(tmp_path):
+    run = Run(dataset="voc", backbone="resnet101", start="weights/resnet101", output_stride=8, decoder="none",
+              low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
+    with pytest.raises(StudyError, match="output_stride 8 trains with frozen batch norm, so it has to start from runs/RUN"):
+        segmentation.start_from(nn.Identity(), run, tmp_path)

@@ -1,0 +1,76 @@
+"""Two processes on Gloo against one: the same losses, the same weights. And the layers that make it so, one by one."""
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.training import distributed, synchronised
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run([sys.executable, "-m", "tests.training.together", folder, str(port)], cwd=ROOT, check=True, timeout=300,
+                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_in_double_precision_two_processes_are_one(results, rank):
+    """With the batch computed in two parts, dropout, a strided share, void, and an epoch that ends inside a batch."""
+    alone, together = results["double-1-0"], results[f"double-2-{rank}"]
+    assert len(alone["losses"]) == 20
+    assert together["losses"] == pytest.approx(alone["losses"], rel=1e-9)
+    assert together["sums"] == pytest.approx(alone["sums"], rel=1e-7, abs=1e-9)
+
+
+def test_in_single_precision_the_losses_agree_as_far_as_rounding_lets_them(results):
+    """A network in training amplifies a last bit many times a step; double precision above tells rounding from mistakes."""
+    alone, together = results["single-1-0"], results["single-2-0"]
+    assert together["losses"][:3] == pytest.approx(alone["losses"][:3], abs=1e-5)
+    assert together["losses"] == pytest.approx(alone["losses"], abs=5e-3)
+    assert results["single-2-1"]["losses"] == together["losses"]
+
+
+def test_alone_nothing_is_replaced():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.1))
+    assert synchronised.parallel(model) is model and type(model[1]) is nn.BatchNorm2d and type(model[2]) is nn.Dropout
+    assert (distributed.rank(), distributed.world()) == (0, 1)
+
+
+@pytest.mark.parametrize("momentum, training", [(0.3, True), (0.03, False)])
+def test_synchronised_batch_norm_of_one_process_is_batch_norm(momentum, training):
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(5, eps=1e-3, momentum=momentum).double()
+    nn.init.uniform_(plain.weight), nn.init.uniform_(plain.bias), nn.init.uniform_(plain.running_var)
+    shared = synchronised.SyncBatchNorm(nn.BatchNorm2d(5, eps=1e-3, momentum=momentum).double())
+    shared.load_state_dict(plain.state_dict())
+    inputs = torch.randn(4, 5, 3, 2, dtype=torch.float64) * 3 + 7
+    outcomes = []
+    for norm in (plain.train(training), shared.train(training)):
+        x = inputs.clone().requires_grad_()
+        (norm(x) ** 3).sum().backward()
+        outcomes.append([x.grad, norm.weight.grad, norm.bias.grad, *norm.state_dict().values()])
+    assert all(torch.allclose(one, other, rtol=1e-9) for one, other in zip(*outcomes, strict=True))
+    assert list(plain.state_dict()) == list(shared.state_dict())
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_shared_dropout_of_one_process_is_dropout(layout):
+    x = torch.randn(4, 6, 3, 5).contiguous(memory_format=layout)
+    torch.manual_seed(1)
+    expected = nn.Dropout(0.3)(x)
+    torch.manual_seed(1)
+    assert torch.equal(synchronised.SharedDropout(0.3)(x), expected)
+    assert torch.equal(synchronised.SharedDropout(0.3).eval()(x), x)

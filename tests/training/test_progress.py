@@ -1,0 +1,62 @@
+"""The bar on a terminal, the few lines in a log."""
+import io
+import sys
+
+import pytest
+
+from pipeline import progress
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("tqdm.std.time", lambda: self.now)
+        monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def lines(monkeypatch, clock, total, seconds, initial=0, terminal=False, **more):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress.bar("t2-x2", total, "step", initial=initial, **more)
+    for step in range(initial, total):
+        clock.now += seconds
+        bar.set_postfix(loss=f"{step}", refresh=False)
+        bar.update()
+    bar.close()
+    bar.close()
+    return stream.getvalue()
+
+
+def test_a_log_of_a_short_task_holds_nothing(monkeypatch, clock):
+    assert lines(monkeypatch, clock, 200, 0.1) == ""
+
+
+@pytest.mark.parametrize("total, seconds, least, most", [(240, 1, 7, 9), (30000, 0.5, 95, 101), (30, 100, 29, 31)])
+def test_a_log_of_a_long_one_holds_some_whole_lines(monkeypatch, clock, total, seconds, least, most):
+    text = lines(monkeypatch, clock, total, seconds)
+    assert "\r" not in text and text.endswith("\n") and least <= len(text.splitlines()) <= most
+    assert text.splitlines()[-1].startswith(f"t2-x2: 100% {total}/{total} [") and f"loss={total - 1}" in text.splitlines()[-1]
+
+
+def test_the_time_left_counts_only_what_this_process_did(monkeypatch, clock):
+    """Half of 100 steps were done before; the rest takes 40 s each: after 10 of them 40 are left, 26 minutes and 40 seconds."""
+    text = lines(monkeypatch, clock, 100, 40, initial=50)
+    assert "<26:40," in next(line for line in text.splitlines() if " 60/100 " in line)
+
+
+def test_a_terminal_gets_a_bar_that_redraws_itself(monkeypatch, clock):
+    text = lines(monkeypatch, clock, 50, 1, terminal=True)
+    assert text.count("\r") > 10 and text.count("\n") == 1 and "50/50" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_other_processes_show_nothing(monkeypatch, clock, terminal):
+    assert lines(monkeypatch, clock, 50, 60, terminal=terminal, disable=True) == ""

@@ -1,0 +1,71 @@
+"""Training one run of a study: fine-tuning at output stride 8, wrong starts, the messages of each."""
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline import study as studies
+from pipeline.datasets.shards import Example, Writer
+from pipeline.models import deeplab
+from pipeline.study import StudyError
+from pipeline.training.segmentation import train
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The tiny scale on random squares: base (output stride 16), fine (8, from base), other (another network, from base)."""
+    monkeypatch.chdir(tmp_path)
+    loaded = studies.load()
+    base = loaded.runs["t2-x2"]
+    runs = {"base": base, "fine": base.model_copy(update={"output_stride": 8, "start": "runs/base"}),
+            "early": base.model_copy(update={"output_stride": 8}),
+            "other": base.model_copy(update={"low_level_channels": 8, "start": "runs/base"})}
+    study = loaded.model_copy(update={"scale": "tiny", "runs": runs})
+    random, shards = np.random.default_rng(0), study.artifacts("shards", "voc")
+    for split in ("train_aug", "val"):
+        with Writer(shards / f"{split}.arrow", "voc", ["background", "a", "b"]) as writer:
+            for number in range(5):
+                label = random.integers(0, 3, (6, 5), np.uint8).repeat(8, 0).repeat(8, 1)
+                image = 80 * label[..., None] + random.integers(0, 80, (*label.shape, 3))
+                writer.add(Example(f"{split}-{number}", image.astype(np.uint8), label))
+    (shards / "sheet.json").write_text("{}")
+    backbone = deeplab.build(base, "resnet", study.settings.network, 3).backbone
+    study.artifacts("weights", "resnet101").mkdir(parents=True)
+    save_file({name: value.contiguous() for name, value in backbone.state_dict().items()},
+              study.artifacts("weights", "resnet101") / "weights.safetensors")
+    return study
+
+
+def trained(study, name):
+    history, metrics, _ = train(study, name, study.artifacts("runs", name), study.artifacts("checkpoints"))
+    assert not study.artifacts("checkpoints", f"{name}.pt").exists()
+    assert {row[1] for row in history.rows} == {"loss", "learning_rate", "images_per_second", "miou"}
+    assert 0 <= metrics["miou"] <= 100
+    return load_file(study.artifacts("runs", name) / "model.safetensors")
+
+
+def test_fine_tuning_at_output_stride_8_trains_all_but_batch_norm(study):
+    base, fine = trained(study, "base"), trained(study, "fine")
+    norms = {name for name in base if name.endswith("num_batches_tracked")}
+    parts = ("num_batches_tracked", "running_mean", "running_var", "weight", "bias")
+    frozen = {name.replace("num_batches_tracked", part) for name in norms for part in parts}
+    assert len(frozen) > 100 and all(torch.equal(base[name], fine[name]) for name in frozen)
+    assert not any(torch.equal(base[name], fine[name]) for name in base.keys() - frozen)
+
+
+def test_a_start_at_output_stride_8_without_statistics_is_refused(study):
+    with pytest.raises(StudyError, match="has to start from runs/RUN, whose statistics are learnt, not from weights/resnet101"):
+        trained(study, "early")
+
+
+def test_a_start_that_is_another_network_is_refused(study):
+    trained(study, "base")
+    with pytest.raises(StudyError, match=r"starts from runs/base, whose network is another one; these tensors differ: decoder\."):
+        trained(study, "other")
+
+
+def test_a_split_without_images_is_refused(study):
+    with Writer(study.artifacts("shards", "voc") / "train_aug.arrow", "voc", ["background"]):
+        pass
+    with pytest.raises(StudyError, match="split train_aug has no images"):
+        trained(study, "base")

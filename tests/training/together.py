@@ -1,0 +1,90 @@
+"""A script for test_distributed.py: python tests/training/together.py FOLDER PORT.
+
+One network is trained by one process and by two, on a CPU, in double and in single precision; each process leaves its losses and
+the sums of its tensors in FOLDER. torch is imported once, and the processes are forked from here.
+"""
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from pipeline.models import deeplab
+from pipeline.models.layers import resize
+from pipeline.study import Network, Run, Training
+from pipeline.training import distributed, schedule
+from pipeline.training.augmentation import Crops
+from pipeline.training.loop import Checkpoint, fit
+
+STEPS = 20
+RUN = Run(dataset="voc", backbone="resnet101", start="weights/resnet101", output_stride=16, decoder="[3x3,256]x2",
+          low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
+NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones={"resnet101": {"units": (2, 2, 2, 1), "width": 0.0625}})
+
+
+class Pairs:
+    """Seven pictures of two colours in two textures, with void, as a split of data.py gives them."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(1)
+        self.ids = [f"picture-{number}" for number in range(7)]
+        self.pairs = []
+        for _ in self.ids:
+            label = (torch.rand(5, 6, generator=generator) * 3).to(torch.uint8).repeat_interleave(12, 0).repeat_interleave(12, 1)
+            noise = torch.randint(60, (*label.shape, 3), generator=generator)
+            image = (noise + label[..., None] * torch.tensor([40, 70, 20])).clamp(max=255).to(torch.uint8)
+            label[:3] = 255
+            self.pairs.append((image, label))
+
+    def __call__(self, numbers):
+        return [self.pairs[number] for number in numbers]
+
+    def expect(self, numbers):
+        pass
+
+
+def train(folder: Path, name: str, dtype: torch.dtype, learning_rate: float, accumulate: int) -> None:
+    with distributed.joined():
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        training = Training(split="train", crop=49, batch=8, steps=STEPS, learning_rate=learning_rate, power=0.9,
+                            validate_every=1, accumulate=accumulate)
+        model = deeplab.build(RUN, "resnet", NETWORK, 3).to(dtype=dtype, memory_format=torch.channels_last)
+        schedule.set_batch_norm(model, "resnet", STEPS)
+
+        def loss_of(network, pixels, labels):
+            logits = resize(network((pixels / 127.5 - 1).to(dtype)), labels.shape[-2:])
+            return F.cross_entropy(logits, labels, ignore_index=255, reduction="sum")
+
+        crops = Crops(Pairs(), training.crop, training.batch, 0, distributed.rank(), distributed.world())
+        checkpoint, optimiser = Checkpoint(folder / f"{name}.pt", name), schedule.optimiser(model, 1e-4, learning_rate)
+        history, _ = fit(model, optimiser, crops, loss_of, dict, training, checkpoint, name, 255)
+        losses = [row[2] for row in history.rows if row[1] == "loss"]
+        sums = {key: float(value.double().abs().sum()) for key, value in model.state_dict().items()}
+        (folder / f"{name}-{distributed.rank()}.json").write_text(json.dumps({"losses": losses, "sums": sums}))
+
+
+def forked(folder: Path, world: int, port: str, name: str, *settings) -> None:
+    children = []
+    for rank in range(world):
+        if not (child := os.fork()):
+            os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
+                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            try:
+                train(folder, name, *settings)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    assert not any(os.waitpid(child, 0)[1] for child in children)
+
+
+if __name__ == "__main__":
+    to, free_port = sys.argv[1:]
+    for count in (1, 2):
+        forked(Path(to), count, free_port, f"double-{count}", torch.float64, 0.02, 2)
+        forked(Path(to), count, free_port, f"single-{count}", torch.float32, 0.002, 1)
