@@ -38,7 +38,8 @@ drills: $(READY)     ## the long failure drills
 	@python -m pytest -m drills
 
 bench: $(READY)      ## speed of training, evaluation and the pipeline itself
-	@python -m pytest benchmarks
+	@python benchmarks/training.py
+	@python benchmarks/evaluation.py
 
 lint: $(READY)       ## check the style of the code
 	@ruff check .
