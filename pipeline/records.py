@@ -30,7 +30,8 @@ def atomic(path: Path):
 def write(folder: Path, *, status: str, reason: str | None = None, params: dict | None = None,
           metrics: dict[str, float] | None = None, provenance: dict | None = None) -> None:
     """Write `folder/record.json`. `status` is "done" or "skipped"; a skipped stage gives its `reason`, one sentence."""
-    record = {"status": status, "reason": reason, "params": params or {}, "metrics": metrics or {}, "provenance": provenance or {}}
+    record = {"status": status, "reason": reason, "params": params or {}, "metrics": metrics or {},
+              "provenance": provenance or {}}
     with atomic(Path(folder) / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 

@@ -2,8 +2,7 @@
 
 Example:  python -m stages.cost
 """
-from pipeline import records
-from pipeline import study as studies
+from pipeline import records, study as studies
 from stages import console
 
 

@@ -79,8 +79,8 @@ def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
     colours = np.array(Image.open(io.BytesIO(first)).getpalette()).reshape(-1, 3)
     facts = read_facts(study, run)
     seen = set(facts.target.tolist())
-    return [(name, "#%02x%02x%02x" % tuple(colours[number])) for number, name in enumerate(names)
-            if number in seen] + [("void", "#%02x%02x%02x" % CREAM)]
+    return [(name, "#{:02x}{:02x}{:02x}".format(*tuple(colours[number]))) for number, name in enumerate(names)
+            if number in seen] + [("void", "#{:02x}{:02x}{:02x}".format(*CREAM))]
 
 
 def strip(found: list[Case], scale: int = 1) -> bytes:

@@ -78,6 +78,7 @@ def mirror(study: Study) -> int:
     Raises StudyError where the store cannot be opened.
     """
     from tqdm import tqdm
+
     from pipeline.tracking.measure import measure  # not above: pyarrow, numpy and mlflow would cost `current` a second
     with alone():
         before = fingerprint(study)

@@ -13,8 +13,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from hypothesis import given, settings, strategies as some
 from safetensors.torch import save_file
 
 from pipeline.models import checkpoints, deeplab, sstables, tensorflow

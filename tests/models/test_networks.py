@@ -1,8 +1,7 @@
 """The networks' structure at small widths: output strides, features, rates, decoders, training mode. Parity is elsewhere."""
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from hypothesis import given, settings, strategies as some
 
 from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at

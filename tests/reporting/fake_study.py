@@ -122,8 +122,8 @@ def _facts(study, name, scenes, quality):
                 picture.save(buffer, "PNG")
                 labels.append({"strategy": strategy, "image": image, "png": buffer.getvalue()})
     assert BANDS == 15
-    types = dict(strategy=pa.string(), image=pa.string(), band=pa.uint8(), target=pa.uint8(), prediction=pa.uint8(),
-                 pixels=pa.int64())
+    types = {"strategy": pa.string(), "image": pa.string(), "band": pa.uint8(), "target": pa.uint8(), "prediction": pa.uint8(),
+                 "pixels": pa.int64()}
     table = pa.table({key: pa.array(np.concatenate(value) if key not in ("strategy", "image") else value).cast(types[key])
                       for key, value in columns.items()})
     folder = study.artifacts("facts", name)

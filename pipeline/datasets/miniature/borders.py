@@ -1,7 +1,7 @@
-"""Void borders around objects, as VOC's annotators drew them: a stroke of about five pixels along every outline, over thin parts too.
+"""Void borders around objects, as VOC's annotators drew them: a stroke of about five pixels along every outline, thin parts too.
 
-Two pixels outside the object and two inside. The stroke is as wide as on VOC's large images, not scaled with ours: output stride and trimap
-widths are in pixels too, so what lies right beside the void is as far from the outline, in strides, as in the paper's Figure 5.
+Two pixels outside the object and two inside. The stroke is as wide as on VOC's large images, not scaled with ours: output stride
+and trimap widths are in pixels too, so what lies right beside the void is as far from the outline, in strides, as in Figure 5.
 """
 import numpy as np
 from PIL import Image, ImageFilter
