@@ -9,6 +9,8 @@ from pipeline import records
 from pipeline.study import StudyError, suggest
 from stages import guard
 
+MAKERS = {"data": "download", "shards": "prepare", "weights": "pretrain", "runs": "train"}  # of artifacts/SCALE/...
+
 
 def run(command: Callable) -> None:
     """Run a typer command. A StudyError is printed without a traceback and exits with 1; Ctrl-C exits with 130."""
@@ -46,8 +48,11 @@ def skip(out: Path, reason: str, params: dict | None = None) -> None:
 
 
 def skipped(*inputs: Path) -> str | None:
-    """Why the first of `inputs` that an earlier stage skipped was skipped, or None."""
+    """Why the first of `inputs` that an earlier stage skipped was skipped, or None. StudyError where one is not there yet."""
     for folder in inputs:
+        if not folder.exists():
+            raise StudyError(f"{folder} is not there yet: run  python -m stages.{MAKERS[folder.parent.name]} {folder.name}  first, "
+                             "or dvc repro, which does")
         if (folder / records.RECORD).exists() and (record := records.read(folder))["status"] == "skipped":
             return record["reason"]
     return None

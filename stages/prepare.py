@@ -31,10 +31,7 @@ def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes o
     if reason := console.skipped(data):
         console.skip(out, reason)
         return
-    try:
-        source = json.loads((data / "source.json").read_text())
-    except FileNotFoundError:
-        raise study.StudyError(f"{data}/source.json is missing: run  python -m stages.download {dataset}  first") from None
+    source = json.loads((data / "source.json").read_text())
     sheet = _shards(dataset, settings.dataset(dataset), Path(source["root"]), out, settings.artifacts("unfinished", dataset))
     with records.atomic(out / "sheet.json") as partial:
         partial.write_text(json.dumps(sheet, indent=2) + "\n")
