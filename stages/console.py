@@ -51,8 +51,8 @@ def skipped(*inputs: Path) -> str | None:
     """Why the first of `inputs` that an earlier stage skipped was skipped, or None. StudyError where one is not there yet."""
     for folder in inputs:
         if not folder.exists():
-            raise StudyError(f"{folder} is not there yet: run  python -m stages.{MAKERS[folder.parent.name]} {folder.name}  first, "
-                             "or dvc repro, which does")
+            maker = f"python -m stages.{MAKERS[folder.parent.name]} {folder.name}"
+            raise StudyError(f"{folder} is not there yet: run  {maker}  first, or dvc repro, which does")
         if (folder / records.RECORD).exists() and (record := records.read(folder))["status"] == "skipped":
             return record["reason"]
     return None
