@@ -20,7 +20,7 @@ class Checkout:
         self.root = root
         listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and name != "dvc.lock":
+            if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):  # made by the study, here too
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
         self.edit("params.yaml", r"(?m)^scale: [\w-]+", "scale: tiny")
