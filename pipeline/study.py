@@ -111,6 +111,7 @@ class Training(Strict):
     learning_rate: float = Field(gt=0)
     power: float = Field(gt=0)
     validate_every: int = Field(gt=0)
+    last_layer_gradient_multiplier: float = Field(1.0, gt=0)
     accumulate: int = Field(1, gt=0)
     compile: bool = False
     checkpoint_activations: bool = False

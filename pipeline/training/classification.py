@@ -81,7 +81,8 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     schedule.set_batch_norm(model, family.family, training.steps)
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
-    optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate)
+    optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate,
+                                   training.last_layer_gradient_multiplier)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
     inputs = digest(size.model_dump(), training.model_dump(), shards / "sheet.json")

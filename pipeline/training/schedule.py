@@ -13,25 +13,24 @@ def poly(base: float, step: int, steps: int, power: float) -> float:
     return base * (1 - step / steps) ** power
 
 
-def optimiser(model: nn.Module, weight_decay: float, learning_rate: float) -> torch.optim.SGD:
-    """SGD with momentum 0.9. Weight decay on convolution kernels only: not on batch norm, biases or depthwise kernels."""
-    decayed, plain, biases = [], [], []
-    for module in model.modules():
+def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_layers: float = 1.0) -> torch.optim.SGD:
+    """SGD with momentum 0.9. Weight decay on convolution kernels only: not on batch norm, biases or depthwise kernels.
+
+    last_layers: how much faster all but `model.backbone` learns (authors' last_layer_gradient_multiplier).
+    """
+    groups: dict[tuple[float, float], list] = {}  # (weight decay, multiplier) -> parameters
+    for path, module in model.named_modules():
+        faster = 1.0 if f"{path}.".startswith("backbone.") else last_layers
+        dense = isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
         for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
-            dense = isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
-            if name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear)):
-                biases.append(parameter)
-            elif dense:
-                decayed.append(parameter)
-            else:
-                plain.append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay, "multiplier": 1.0},
-              {"params": plain, "weight_decay": 0.0, "multiplier": 1.0},
-              {"params": biases, "weight_decay": 0.0, "multiplier": BIAS_MULTIPLIER}]
-    groups, on_gpu = [group for group in groups if group["params"]], next(model.parameters()).is_cuda
-    return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
+            bias = name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear))
+            kind = (weight_decay if dense and not bias else 0.0, faster * BIAS_MULTIPLIER if bias else faster)
+            if parameter.requires_grad:
+                groups.setdefault(kind, []).append(parameter)
+    described = [{"params": parameters, "weight_decay": decay, "multiplier": multiplier}
+                 for (decay, multiplier), parameters in groups.items()]
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.optim.SGD(described, lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
 
 
 def batch_norm_decay(published: float, steps: int) -> float:

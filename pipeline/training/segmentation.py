@@ -68,7 +68,8 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
         schedule.freeze_batch_norm(model)
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
-    optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate)
+    optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
+                                   training.last_layer_gradient_multiplier)
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = scored_classes(dataset.evaluate.classes, shard.classes)
     start = study.artifacts(run.start) / ("weights.safetensors" if run.start.startswith("weights/") else MODEL)

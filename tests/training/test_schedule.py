@@ -23,3 +23,11 @@ def test_only_dense_kernels_decay_and_biases_learn_twice_as_fast():
     where = {id(parameter): (group["weight_decay"], group["multiplier"]) for group in groups for parameter in group["params"]}
     assert where == {id(dense.weight): (1e-4, 1.0), id(dense.bias): (0.0, 2.0), id(depthwise.weight): (0.0, 1.0),
                      id(norm.weight): (0.0, 1.0), id(norm.bias): (0.0, 1.0)}
+
+
+def test_last_layers_learn_faster_and_the_backbone_does_not():
+    model = nn.ModuleDict({"backbone": nn.Conv2d(4, 8, 3), "logits": nn.Conv2d(8, 2, 1)})
+    groups = schedule.optimiser(model, 1e-4, 0.1, last_layers=10).param_groups
+    where = {id(parameter): (group["weight_decay"], group["multiplier"]) for group in groups for parameter in group["params"]}
+    assert where == {id(model["backbone"].weight): (1e-4, 1.0), id(model["backbone"].bias): (0.0, 2.0),
+                     id(model["logits"].weight): (1e-4, 10.0), id(model["logits"].bias): (0.0, 20.0)}
