@@ -20,13 +20,14 @@ class Lines(tqdm):
         super().close()
 
 
-def bar(title: str, total: int, unit: str, *, initial: int = 0, disable: bool = False) -> tqdm:
-    """Progress on stderr, for `update()`, `set_postfix(..., refresh=False)` and `close()`.
+def bar(title: str, total: int | None, unit: str, *, initial: int = 0, disable: bool = False) -> tqdm:
+    """Progress on stderr, for `update()`, `set_postfix(..., refresh=False)` and `close()`. unit: "B" counts in kB, MB, GB.
 
     The time left is the mean pace of all that this process did, pauses (validation, compilation) included, so it is what the rest
     will take. In a log: a line a per cent, at least QUIET seconds after the last and about ten minutes at most.
     """
-    common = {"desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0}
+    common = {"desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0,
+              "unit_scale": unit == "B"}
     if sys.stderr.isatty():
         return tqdm(**common, mininterval=0.5, dynamic_ncols=True)
-    return Lines(**common, mininterval=QUIET, delay=QUIET, miniters=max(total // 100, 1), maxinterval=600, bar_format=LINE)
+    return Lines(**common, mininterval=QUIET, delay=QUIET, miniters=max((total or 0) // 100, 1), maxinterval=600, bar_format=LINE)

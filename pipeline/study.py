@@ -16,6 +16,7 @@ ARTIFACTS = Path("artifacts")
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
+Recipe = Literal["train", "fine_tune", "trainval"]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
@@ -28,20 +29,26 @@ class Strict(BaseModel):
 
 
 class Run(Strict):
-    """One training: the network, where it starts, the data it sees. Field meanings: comments in `params.yaml`."""
+    """One network: where it starts, the data it sees; or where it is published. Field meanings: comments in `params.yaml`."""
     dataset: Literal["voc", "coco", "cityscapes"]
     backbone: str
-    start: str
+    start: str | None = None
+    published: str | None = None
     output_stride: OutputStride
     decoder: DecoderConvs
     low_level: tuple[Literal["conv2", "conv3"], ...]
     low_level_channels: int = Field(gt=0)
     separable: bool
     image_level: bool
+    atrous: bool = True
+    dense_prediction_cell: bool = False
+    recipe: Recipe = "train"
     seed: int = 0
 
     @model_validator(mode="after")
-    def _conv2_first(self):
+    def _consistent(self):
+        if (self.start is None) == (self.published is None):
+            raise ValueError("a network is trained from `start`, or fetched from where it is `published`: name one of the two")
         if self.low_level not in (("conv2",), ("conv2", "conv3")):
             raise ValueError(f"low_level must be [conv2] or [conv2, conv3], got {list(self.low_level)}")
         return self
@@ -57,6 +64,7 @@ class Strategy(Strict):
 class BackboneFamily(Strict):
     family: Literal["resnet", "xception", "mobilenet"]
     weight_decay: float = Field(ge=0)
+    batch_norm_decay: float = Field(0.9997, ge=0, lt=1)
 
 
 class BackboneSize(Strict):
@@ -87,6 +95,7 @@ class Archive(Strict):
     mirrors: tuple[str, ...]
     md5: str | None = None
     size: int | None = None
+    optional: bool = False  # where no mirror has it, the data set does without
 
 
 class Source(Strict):
@@ -111,6 +120,10 @@ class Training(Strict):
     learning_rate: float = Field(gt=0)
     power: float = Field(gt=0)
     validate_every: int = Field(gt=0)
+    slow_start_steps: int = Field(0, ge=0)
+    slow_start_learning_rate: float = Field(1e-4, gt=0)
+    batch_norm_decay: float = Field(0.9997, ge=0, lt=1)
+    fine_tune_batch_norm: bool = True
     last_layer_gradient_multiplier: float = Field(1.0, gt=0)
     accumulate: int = Field(1, gt=0)
     compile: bool = False
@@ -118,9 +131,11 @@ class Training(Strict):
     deterministic: bool = False
 
     @model_validator(mode="after")
-    def _equal_parts(self):
+    def _consistent(self):
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate: a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
+        if self.slow_start_steps >= self.steps:
+            raise ValueError(f"slow_start_steps: {self.slow_start_steps} of {self.steps} steps leave none")
         return self
 
 
@@ -133,9 +148,19 @@ class Evaluation(Strict):
 
 
 class Dataset(Strict):
+    """`train`, `fine_tune`, `trainval`: what a run's `recipe` names."""
     source: Source | None
     train: Training | None
+    fine_tune: Training | None = None
+    trainval: Training | None = None
     evaluate: Evaluation
+
+
+class ServerScore(Strict):
+    """What an evaluation server said of a submission (`stages.submit`): mIOU on the test set, in percent."""
+    run: str
+    strategy: str
+    miou: float = Field(ge=0, le=100)
 
 
 class Scale(Strict):
@@ -144,6 +169,11 @@ class Scale(Strict):
     coco: Dataset | None
     cityscapes: Dataset | None
     imagenet: Dataset | None
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are trained at this scale; else published ones are fetched and evaluated."""
+        return any(dataset and dataset.train for dataset in (self.voc, self.coco, self.cityscapes))
 
 
 class Study(Strict):
@@ -154,6 +184,20 @@ class Study(Strict):
     evaluate: dict[str, tuple[str, ...]]
     backbones: dict[str, BackboneFamily]
     scales: dict[str, Scale]
+    test_scores: dict[str, dict[Literal["voc", "cityscapes"], ServerScore]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zoo_holds_runs(cls, raw):
+        """Networks under `zoo` are runs like any other; they stand apart because another stage makes them (dvc.yaml)."""
+        raw = dict(raw)
+        zoo, runs = raw.pop("zoo", None) or {}, raw.get("runs") or {}
+        for name in zoo:
+            if name in runs:
+                raise ValueError(f"zoo.{name}: there is a run of that name, too")
+            if "published" not in zoo[name]:
+                raise ValueError(f"zoo.{name}.published: this key is missing")
+        return raw | {"runs": {**runs, **zoo}}
 
     @model_validator(mode="after")
     def _names_exist(self):
@@ -163,6 +207,8 @@ class Study(Strict):
         check("scale", self.scale, self.scales, "scale")
         for key, run in self.runs.items():
             check(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
+            if run.published:
+                continue
             kind, _, name = run.start.partition("/")
             check(f"runs.{key}.start", kind, ("weights", "runs"), "kind of start")
             check(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
@@ -174,6 +220,12 @@ class Study(Strict):
             check(f"evaluate.{key}", key, self.runs, "run")
             for name in names:
                 check(f"evaluate.{key}", name, self.strategies, "strategy")
+        for scale, scores in self.test_scores.items():
+            check(f"test_scores.{scale}", scale, self.scales, "scale")
+            for dataset, score in scores.items():
+                own = {name for name, run in self.runs.items() if run.dataset == dataset}
+                check(f"test_scores.{scale}.{dataset}.run", score.run, own, f"run on {dataset}")
+                check(f"test_scores.{scale}.{dataset}.strategy", score.strategy, self.strategies, "strategy")
         for scale, settings in self.scales.items():
             for name in settings.network.backbones:
                 check(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
@@ -186,19 +238,30 @@ class Study(Strict):
     def dataset(self, name: DatasetName) -> Dataset | None:
         return getattr(self.settings, name)
 
+    def training(self, run: str) -> Training | None:
+        """The settings that `run` trains with, or None where this scale has none for its recipe."""
+        dataset = self.dataset(self.runs[run].dataset)
+        return dataset and getattr(dataset, self.runs[run].recipe)
+
     def artifacts(self, kind: str, name: str = "") -> Path:
         """`artifacts/SCALE/KIND/NAME`: the folder that stage KIND leaves for NAME (data, shards, weights, runs, facts, costs)."""
         return ARTIFACTS / self.scale / kind / name
 
     def skipped(self, run: str) -> str | None:
-        """Why this scale cannot train `run`, as one sentence, or None where it can."""
+        """Why this scale cannot train (or fetch) `run`, as one sentence, or None where it can."""
         wanted = self.runs[run]
         dataset = self.dataset(wanted.dataset)
+        if wanted.published and self.settings.trains:
+            return f"scale {self.scale} trains its networks; published ones are evaluated by make study SCALE=zoo"
+        if not wanted.published and not self.settings.trains:
+            return f"scale {self.scale} trains nothing, it evaluates published networks"
         if wanted.backbone not in self.settings.network.backbones:
             return f"scale {self.scale} has no {wanted.backbone}: see scales.{self.scale}.network.backbones"
-        if dataset is None or dataset.source is None or dataset.train is None:
+        if dataset is None or dataset.source is None or (self.settings.trains and dataset.train is None):
             return f"no {wanted.dataset} data at scale {self.scale}: name them in scales.{self.scale}.{wanted.dataset}.source"
-        kind, _, start = wanted.start.partition("/")
+        if self.settings.trains and self.training(run) is None:
+            return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"
+        kind, _, start = (wanted.start or "").partition("/")
         return self.skipped(start) if kind == "runs" else None
 
 

