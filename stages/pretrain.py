@@ -3,12 +3,13 @@
 Example:  python -m stages.pretrain resnet101
 """
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline import records, study as studies
-from stages import console
+from stages import console, torchrun
 
 
 def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in params.yaml")]):
@@ -24,20 +25,32 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
         return console.skip(out, f"scale {study.scale} has no {backbone}: see scales.{study.scale}.network.backbones")
     params = {"backbone": {"name": backbone, **family.model_dump(mode="json"), **size.model_dump(mode="json")}}
     if size.weights is not None:
-        from pipeline.models.checkpoints import published
-        metrics, device = published(size, family.family, out), "CPU"
-    else:
-        if (reason := console.skipped(study.artifacts("shards", "imagenet"))):
-            return console.skip(out, reason, params)
-        from pipeline.training import distributed
-        from pipeline.training.classification import pretrain
-        with distributed.joined():
-            history, metrics, device = pretrain(study, backbone, out, study.artifacts("checkpoints"))
-            if distributed.rank() > 0:
-                return
-        history.save(out)
-        params["training"] = study.settings.imagenet.train.model_dump(mode="json")
-    records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device=device))
+        return published(study, size, family.family, out, params, started)
+    if (reason := console.skipped(study.artifacts("shards", "imagenet"))):
+        return console.skip(out, reason, params)
+    if study.settings.imagenet.train is None:
+        key = f"scales.{study.scale}"
+        return console.skip(out, f"{key}.network.backbones.{backbone} names no weights, and {key}.imagenet.train is null", params)
+    params["training"] = study.settings.imagenet.train.model_dump(mode="json")
+    if torchrun.launched():
+        return
+    from pipeline.training import classification, distributed
+    distributed.recorded(classification.pretrain, study, backbone, out, params, started)
+
+
+def published(study: studies.Study, size: studies.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
+    """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
+    shards, dataset = study.artifacts("shards", "imagenet"), study.settings.imagenet
+    reason = console.skipped(shards)
+    from pipeline.datasets.shards import Shard
+    from pipeline.models import checkpoints, device as devices
+    pictures = None if reason else Shard(shards / f"{dataset.evaluate.split}.arrow")
+    metrics = checkpoints.published(size, family, out, pictures, dataset.evaluate.batch if dataset else 1)
+    if not reason and "top1_error" not in metrics:
+        reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"
+    device = "CPU" if reason else devices.describe(devices.pick())
+    provenance = records.provenance(started, device=device)
+    records.write(out, status="done", reason=reason, params=params, metrics=metrics, provenance=provenance)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def rates_at(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
 
 
 class ASPP(nn.Module):
-    """1x1, three 3x3 at `rates` (separable or not), image pooling if `image_level`; concatenated, 1x1, dropout.
+    """1x1, a 3x3 at each of `rates` (separable or not), image pooling if `image_level`; concatenated, 1x1, dropout.
 
     forward: (N, inputs, h, w) -> (N, self.outputs, h, w), self.outputs = 256 times `width`.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.models.slices import key as slice_key
 from pipeline.models.sstables import crc32c, entries, masked, varint
 from pipeline.study import StudyError
 
@@ -19,24 +20,10 @@ Message = dict[int, list]
 
 
 def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The variables of the checkpoint at `prefix` whose names are `wanted`."""
-    index, shards, variables = Path(f"{prefix}.index"), {}, {}
-    count = None
-    for key, value in entries(index):
-        entry = parse(value, index)
-        if key == b"":
-            count = _number(entry, 1)
-            if _number(entry, 2):
-                raise StudyError(f"{index}: written on a big-endian machine, which is not supported")
-            continue
-        name = key.decode(errors="replace")
-        dtype = DTYPES.get(_number(entry, 1))
-        if key[0] == 0 or dtype is None or not wanted(name):  # a key that begins with 0 is one slice of a variable
-            continue
-        if count is None:
-            raise StudyError(f"{index} is damaged: it has no header")
-        if 7 in entry:
-            raise StudyError(f"{index}: {name} was saved in slices (a partitioned variable); save it in one piece")
+    """The variables of the checkpoint at `prefix` whose names are `wanted`. Variables saved in slices are put together."""
+    index, shards, variables, slices, count = Path(f"{prefix}.index"), {}, {}, {}, None
+
+    def values(entry: Message, name: str, dtype: str) -> np.ndarray:
         shard = _number(entry, 3)
         if shard not in shards:
             shards[shard] = _map(Path(f"{prefix}.data-{shard:05d}-of-{count:05d}"))
@@ -45,8 +32,50 @@ def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray
         crc = int.from_bytes(entry.get(6, [b"\0\0\0\0"])[0], "little")
         if len(data) != size or masked(crc32c(data)) != crc:
             raise StudyError(f"{prefix}: the values of {name} are damaged or cut short (checksum)")
-        variables[name] = _array(data, dtype, shape, name, prefix)
+        return _array(data, dtype, shape, name, prefix)
+
+    for key, value in entries(index):
+        entry = parse(value, index)
+        if key == b"":
+            count = _number(entry, 1)
+            if _number(entry, 2):
+                raise StudyError(f"{index}: written on a big-endian machine, which is not supported")
+            continue
+        if key[0] == 0:  # one slice of a variable, whose own entry comes later
+            slices[bytes(key)] = entry
+            continue
+        name, dtype = key.decode(errors="replace"), DTYPES.get(_number(entry, 1))
+        if dtype is None or not wanted(name):
+            continue
+        if count is None:
+            raise StudyError(f"{index} is damaged: it has no header")
+        if 7 not in entry:
+            variables[name] = values(entry, name, dtype)
+            continue
+        parts = []
+        for each in _messages(entry, 7, index):
+            extents = _messages(each, 1, index)
+            part = slices.get(slice_key(name, [(_number(one, 1), _number(one, 2) if 2 in one else -1) for one in extents]))
+            if part is None or DTYPES.get(_number(part, 1)) != dtype:
+                raise StudyError(f"{index} is damaged: a slice of {name} is not in it")
+            parts.append((extents, values(part, name, dtype)))
+        variables[name] = _joined(parts, _shape(_message(entry, 2, index), index), name, index)
     return variables
+
+
+def _joined(parts: list[tuple[list[Message], np.ndarray]], shape: tuple[int, ...], name: str, where: Path) -> np.ndarray:
+    """A variable of its slices, which have to cover it, each position once."""
+    if sum(values.size for _, values in parts) != np.prod(shape, dtype=float):
+        raise StudyError(f"{where}: the slices of {name} do not make its shape {list(shape)}")
+    whole, filled = np.empty(shape, parts[0][1].dtype), np.zeros(shape, bool)
+    for extents, values in parts:
+        place = tuple(_extent(each, side) for each, side in zip(extents, shape))
+        if whole[place].shape != values.shape:
+            raise StudyError(f"{where}: a slice of {name} has shape {list(values.shape)}, not {list(whole[place].shape)}")
+        whole[place], filled[place] = values, True
+    if not filled.all():
+        raise StudyError(f"{where}: the slices of {name} overlap and leave some of it out")
+    return whole
 
 
 def read_v1(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:

@@ -1,4 +1,5 @@
-"""Published weights: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's names."""
+"""Published weights and networks: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's
+names."""
 import tarfile
 import tempfile
 from pathlib import Path
@@ -10,33 +11,57 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.datasets import archives, unpacking
-from pipeline.models import bundles, deeplab, tensorflow
+from pipeline.datasets.shards import Shard
+from pipeline.models import bundles, deeplab, imagenet, tensorflow
 from pipeline.models.sstables import is_table
 from pipeline.records import atomic
-from pipeline.study import ARTIFACTS, Archive, BackboneSize, StudyError
+from pipeline.study import ARTIFACTS, Archive, BackboneSize, Network, Run, StudyError
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"
 CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has
 
 
-def published(size: BackboneSize, family: str, out: Path) -> dict[str, float]:
-    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics."""
+def published(size: BackboneSize, family: str, out: Path, pictures: Shard | None = None, batch: int = 1) -> dict[str, float]:
+    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics.
+
+    They have the errors on `pictures` (ImageNet val, `batch` at a time) where the checkpoint has its classifier.
+    """
     backbone = deeplab.build_backbone(family, size, 32)
-    load_backbone_weights(size.weights, backbone)
-    with atomic(Path(out) / WEIGHTS) as partial:
-        save_file({name: value.contiguous() for name, value in backbone.state_dict().items()}, partial)
-    return {"parameters": sum(parameter.numel() for parameter in backbone.parameters())}
+    variables = load_backbone_weights(size.weights, backbone)
+    metrics = _save(backbone, Path(out) / WEIGHTS)
+    if pictures is not None and variables and imagenet.has_classifier(variables):
+        metrics |= imagenet.errors(variables, family, size, pictures, batch)
+    return metrics
 
 
-def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> None:
+def network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> dict[str, float]:
+    """Write the published network that `run.published` names to OUT/model.safetensors, as training would; return metrics.
+
+    Raises StudyError that lists every variable that is missing, left over, or of another shape.
+    """
+    found = deeplab.build(run, family, sizes, classes)
+    tensorflow.load(found, read(run.published))
+    return _save(found, Path(out) / MODEL)
+
+
+def _save(module: nn.Module, path: Path) -> dict[str, float]:
+    with atomic(path) as partial:
+        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, partial)
+    return {"parameters": sum(parameter.numel() for parameter in module.parameters())}
+
+
+def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:
     """Load published ImageNet weights into a backbone. `weights`: a safetensors file, or whatever `read` takes.
 
-    Raises StudyError that lists everything missing, left over or of another shape.
+    Returns all variables of a TensorFlow checkpoint, {} for safetensors. Raises StudyError that lists everything missing, left
+    over or of another shape.
     """
     if str(weights).endswith(".safetensors"):
         _load_safetensors(Path(weights), backbone)
-    else:
-        tensorflow.load(backbone, read(weights))
+        return {}
+    variables = read(weights)
+    tensorflow.load(backbone, variables)
+    return variables
 
 
 def read(source: str | Path) -> dict[str, np.ndarray]:
@@ -77,7 +102,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _only(folder: Path, shown: str) -> Path:
     """The one checkpoint under `folder`: its prefix."""
-    found = {path.with_name(path.name.removesuffix(".index")) for path in folder.rglob("*.index")}
+    found = {path.with_name(path.name.removesuffix(".index")) for path in folder.rglob("[!.]*.index")}
     found = found or {path for path in folder.rglob("*") if path.is_file() and is_table(path)}
     if len(found) != 1:
         names = ", ".join(sorted(str(path.relative_to(folder)) for path in found)) or "none"

@@ -107,15 +107,16 @@ class Counter(TorchDispatchMode):
 def rows(study: Study) -> Iterator[dict]:
     """One dict for each (run, strategy) of `evaluate`: run, strategy and COLUMNS; multiply-adds in 1e9, parameters in 1e6.
 
-    "paper": the network of scale paper on its canvas, whatever scale is studied; "here": the studied scale's on its own canvas.
-    None where there is no such network: the paper has no such backbone, or this scale skips the run.
+    "paper": the network of scale paper on its canvas, whatever scale is studied, or of scale zoo where the network is published;
+    "here": the studied scale's on its own canvas. None where there is no such network: the paper has no such backbone, or this
+    scale skips the run.
     """
-    paper, here = Costs(study, "paper"), Costs(study, study.scale)
+    paper, zoo, here = Costs(study, "paper"), Costs(study, "zoo"), Costs(study, study.scale)
     for name, strategies in study.evaluate.items():
         run = study.runs[name]
         for strategy in strategies:
             row = {"run": name, "strategy": strategy} | dict.fromkeys(COLUMNS)
-            if (found := paper.of(run, study.strategies[strategy])):
+            if (found := (zoo if run.published else paper).of(run, study.strategies[strategy])):
                 row |= {"madds_counted_as_paper": found[0].madds_counted_as_paper / 1e9,
                         "madds_executed": found[0].madds_executed / 1e9, "parameters_paper": found[1] / 1e6}
             if not study.skipped(name) and (found := here.of(run, study.strategies[strategy])):
@@ -125,7 +126,7 @@ def rows(study: Study) -> Iterator[dict]:
 
 
 class Costs:
-    """Costs at one scale. Runs that differ in data, start or seed only are the same network, and it is counted once."""
+    """Costs at one scale. Runs that differ in data, training or seed only are the same network, and it is counted once."""
 
     def __init__(self, study: Study, scale: str):
         self.settings, self.families = study.scales.get(scale), study.backbones
@@ -143,7 +144,8 @@ class Costs:
         dataset = getattr(self.settings, run.dataset)
         if dataset is None:
             return None
-        same = {"dataset": "voc" if run.dataset == "coco" else run.dataset, "start": "", "seed": 0, "output_stride": 16}
+        same = {"dataset": "voc" if run.dataset == "coco" else run.dataset, "start": "", "published": None, "seed": 0,
+                "recipe": "train", "output_stride": 16}
         run = run.model_copy(update=same)
         stride = strategy.output_stride
         return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),

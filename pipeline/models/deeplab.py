@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.models import resnet
 from pipeline.models.aspp import ASPP, rates_at
 from pipeline.models.decoder import Decoder
+from pipeline.models.dpc import DPC
 from pipeline.models.layers import truncated_normal
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.xception import Xception
@@ -16,7 +17,7 @@ from pipeline.study import BackboneSize, Network, Run, StudyError
 class DeepLab(nn.Module):
     """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at stride 4 with a decoder, else the output stride."""
 
-    def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int):
+    def __init__(self, backbone: nn.Module, aspp: ASPP | DPC, decoder: Decoder | None, classes: int):
         super().__init__()
         self.backbone, self.aspp, self.decoder = backbone, aspp, decoder
         self.logits = nn.Conv2d((decoder or aspp).outputs, classes, 1)
@@ -54,8 +55,11 @@ def build(run: Run, family: str, network: Network, classes: int, output_stride: 
         raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
     output_stride = output_stride or run.output_stride
     body = build_backbone(family, network.backbones[run.backbone], output_stride, multi_grid)
-    aspp = ASPP(body.out_channels["out"], rates_at(network.atrous_rates, output_stride), width=network.width,
-                separable=run.separable, image_level=run.image_level)
+    if run.dense_prediction_cell:
+        aspp = DPC(body.out_channels["out"], output_stride, width=network.width)
+    else:
+        rates = rates_at(network.atrous_rates, output_stride) if run.atrous else ()
+        aspp = ASPP(body.out_channels["out"], rates, width=network.width, separable=run.separable, image_level=run.image_level)
     decoder = None
     if run.decoder != "none":
         low_level = {name: body.out_channels[name] for name in run.low_level}
@@ -79,6 +83,4 @@ def build_backbone(family: str, size: BackboneSize, output_stride: int, multi_gr
         if size.middle is None:
             raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")
         return Xception(size.middle, size.entry, size.width, output_stride, multi_grid or (1, 1, 1))
-    if size.width != 1:
-        raise StudyError(f"mobilenet comes at width 1 only, got {size.width}: it is timm's mobilenetv2_100")
-    return MobileNet(output_stride)
+    return MobileNet(output_stride, size.width)

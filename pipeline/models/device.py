@@ -34,7 +34,7 @@ def gauges(device: torch.device) -> dict[str, float]:
     if device.type != "cuda":
         return {}
     readings = {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
-    with contextlib.suppress(ImportError, RuntimeError):  # without nvidia-ml-py or a driver that answers
+    with contextlib.suppress(Exception):  # no nvidia-ml-py, or a driver (a MIG slice's, say) that does not tell: NVMLError
         readings["gpu_utilisation"] = float(torch.cuda.utilization(device))
     return readings
 

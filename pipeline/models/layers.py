@@ -18,10 +18,8 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Grey levels 0..255, uint8 or float, (N, H, W, 3) or (N, 3, H, W) -> float32 (N, 3, H, W) in [-1, 1]: x / 127.5 - 1."""
-    if images.shape[1] != 3:
-        images = images.permute(0, 3, 1, 2)
-    return images.float() / 127.5 - 1
+    """Grey levels 0..255, uint8 or float, (N, H, W, 3) as pictures are -> float32 (N, 3, H, W) in [-1, 1]: x / 127.5 - 1."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def channels(count: int, width: float) -> int:
@@ -32,10 +30,12 @@ def channels(count: int, width: float) -> int:
 class ConvBN(nn.Module):
     """Convolution without bias, batch norm, and (unless told otherwise) ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, rate: int = 1, groups: int = 1,
-                 relu: bool = True, epsilon: float = HEAD_EPSILON):
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, rate: int | tuple[int, int] = 1,
+                 groups: int = 1, relu: bool = True, epsilon: float = HEAD_EPSILON):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, rate * (kernel // 2), rate, groups, bias=False)
+        rates = (rate, rate) if isinstance(rate, int) else rate  # vertical and horizontal
+        padding = tuple(each * (kernel // 2) for each in rates)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, rates, groups, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=epsilon)
         self.relu = relu
 
@@ -47,7 +47,7 @@ class ConvBN(nn.Module):
 class SeparableConvBN(nn.Module):
     """Atrous separable convolution of ASPP and decoder (Figure 3): depthwise 3x3, BN, ReLU, then pointwise 1x1, BN, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, rate: int = 1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, rate: int | tuple[int, int] = 1):
         super().__init__()
         self.depthwise = ConvBN(inputs, inputs, kernel, rate=rate, groups=inputs)
         self.pointwise = ConvBN(inputs, outputs, 1)

@@ -1,37 +1,90 @@
-"""MobileNetV2, the light backbone: timm's `mobilenetv2_100` up to its last bottleneck (the authors' layer_18)."""
+"""MobileNetV2 (arXiv 1801.04381, Table 2), the light backbone, up to its last bottleneck: the authors' layer_18.
+
+Parameter names are those of timm's `mobilenetv2_100`, which is the same network at width 1: timm's weights load.
+"""
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.layers import dilate, initialise_backbone
+
+STEM = 32
+STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))  # channels, units, stride
+EXPANSION = 6       # of a unit's inner channels; the first unit has none
+DEVIATION = 0.09    # of the initial weights (released code, slim's mobilenet.py)
+
+
+def channels(count: int, width: float) -> int:
+    """`count` channels times `width`. The authors' DeepLab rounds to no multiple of 8, unlike slim and timm: 24 at 0.5 is 12."""
+    return max(1, int(count * width + 0.5))
+
+
+class Unit(nn.Module):
+    """Inverted residual: 1x1 to `expansion` times the channels, depthwise 3x3, 1x1 without activation; shortcut where it fits."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, rate: int, expansion: int):
+        super().__init__()
+        inner = inputs * expansion
+        self.shortcut = stride == 1 and inputs == outputs
+        depthwise = nn.Conv2d(inner, inner, 3, stride, rate, rate, groups=inner, bias=False)
+        project = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.expands = expansion > 1
+        if self.expands:
+            self.conv_pw, self.bn1 = nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner)
+            self.conv_dw, self.bn2 = depthwise, nn.BatchNorm2d(inner)
+            self.conv_pwl, self.bn3 = project, nn.BatchNorm2d(outputs)
+        else:
+            self.conv_dw, self.bn1 = depthwise, nn.BatchNorm2d(inner)
+            self.conv_pw, self.bn2 = project, nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The unit's output, and its depthwise convolution's (after ReLU6): what the decoder takes."""
+        if self.expands:
+            y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
+            depthwise = F.relu6(self.bn2(self.conv_dw(y)), inplace=True)
+            y = self.bn3(self.conv_pwl(depthwise))
+        else:
+            depthwise = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
+            y = self.bn2(self.conv_pw(depthwise))
+        return (x + y if self.shortcut else y), depthwise
 
 
 class MobileNet(nn.Module):
-    """Backbone with timm's parameter names. The classifier's 1x1 convolution (conv_head) is left out, as in the authors' DeepLab.
+    """Backbone. The classifier's 1x1 convolution to 1280 channels is left out, as in the authors' DeepLab.
 
-    `out_channels` names the channels of each feature: conv2 (stride 4), conv3 (stride 8) and out (the output stride).
+    `width` multiplies all channels. `out_channels` names the channels of each feature: conv2 (stride 4), conv3 (stride 8) and out
+    (the output stride).
     """
 
-    def __init__(self, output_stride: int = 32):
+    def __init__(self, output_stride: int = 32, width: float = 1.0):
         super().__init__()
-        import timm  # takes 10 s, and only this backbone needs it
-        network = timm.create_model("mobilenetv2_100", output_stride=output_stride, num_classes=0)
-        self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks
-        self.out_channels = {"conv2": 144, "conv3": 192, "out": 320}
+        inputs = channels(STEM, width)
+        self.conv_stem, self.bn1 = nn.Conv2d(3, inputs, 3, 2, 1, bias=False), nn.BatchNorm2d(inputs)
+        steps = [stride if i == 0 else 1 for _, units, stride in STAGES for i in range(units)]
+        plan = iter(dilate(steps, 2, output_stride))
+        self.blocks, self.out_channels = nn.ModuleList(), {}
+        for number, (count, units, _) in enumerate(STAGES):
+            stage, outputs = nn.ModuleList(), channels(count, width)
+            for _ in range(units):
+                stage.append(Unit(inputs, outputs, *next(plan), EXPANSION if number else 1))
+                inputs = outputs
+            self.blocks.append(stage)
+            if number in (1, 2):
+                self.out_channels[("conv2", "conv3")[number - 1]] = outputs * EXPANSION
+        self.out_channels["out"] = inputs
+        initialise_backbone(self, DEVIATION)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: depthwise outputs (after ReLU6) of the last bottlenecks at strides 4 and 8.
+        """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: depthwise outputs (after ReLU6) of the last units at strides 4 and 8.
 
         The authors' decoder takes conv2 = layer_4/depthwise_output; conv3 = layer_7/depthwise_output is ours, by analogy.
         """
-        x = self.blocks[0](self.bn1(self.conv_stem(x)))
+        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
         taken = {}
-        for i, stage in enumerate(self.blocks[1:]):
-            for block in stage[:-1]:
-                x = block(x)
-            last = stage[-1]
-            if i < 2:
-                depthwise = last.bn2(last.conv_dw(last.bn1(last.conv_pw(x))))
-                taken[("conv2", "conv3")[i]] = depthwise
-                x = x + last.bn3(last.conv_pwl(depthwise))
-            else:
-                x = last(x)
+        for number, stage in enumerate(self.blocks):
+            for unit in stage:
+                x, depthwise = unit(x)
+            if number in (1, 2):
+                taken[("conv2", "conv3")[number - 1]] = depthwise
         return {**taken, "out": x}
 
     forward = features

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.models.deeplab import Classifier, DeepLab
+from pipeline.models.dpc import DPC
 from pipeline.models.layers import SeparableConvBN
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.resnet import ResNet
@@ -174,6 +175,11 @@ def _head(path: str, module: nn.Module, plain: str, separable: str) -> Scopes:
 
 
 def _aspp(network: DeepLab) -> Scopes:
+    if isinstance(network.aspp, DPC):
+        for i, branch in enumerate(network.aspp.branches):
+            yield from _head(f"aspp.branches.{i}", branch, "", f"meta_architecture/branch{i}")
+        yield _both("aspp.project", "meta_architecture/concat_projection")
+        return
     if network.aspp.image is not None:
         yield _both("aspp.image", "image_pooling")
     yield _both("aspp.point", "aspp0")

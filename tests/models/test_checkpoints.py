@@ -16,8 +16,9 @@ import torch
 from hypothesis import given, settings, strategies as some
 from safetensors.torch import save_file
 
-from pipeline.models import checkpoints, deeplab, sstables, tensorflow
+from pipeline.models import checkpoints, deeplab, slices, sstables, tensorflow
 from pipeline.study import BackboneSize, Network, Run, StudyError
+from tests.models import bundle
 
 # Written by TensorFlow 2.21, tf.compat.v1.train.Saver: xception_65/a/weights and its Momentum, xception_65/a/BatchNorm/beta,
 # counts, global_step; in V1 also the partitioned variable "parted". zlib, then base 85.
@@ -36,6 +37,16 @@ V1 = (
     'IJk<S1UB0yuA8k!oKh4c_%1Pd1_DJ=;GFlev`5)MEF#0@~az=4~^s0pOa0Im%w5Fr{502Mv}Vg^SB1_2;e0Ad42MkO13;S2Sq6@gd)d0tFQ1n8RmKnv_Q@Gm'
     'sc$j<Wvxs{*a8XC4>ztsaxv&0oo;BZFrrX9#Ipf~LyUS41?Cg=i>A-Hi)1mhCP+y;B>m;o3&K(O#vx+R=*;M2kl42;Z-'
     '3};#4Vum>mIhR;D?z8eU5Cq}B8@g3W-ERW`vK_H9')
+# Likewise, with fixed_size_partitioner: parted in 3 rows, cols/parted in 2 columns, tall in 2 rows; whole is in one piece.
+SLICED_INDEX = (
+    'c-muNVB=tvV&Y(A5D{ib&d({<FGwsZNljs3WMpb+X=vhL6ygwK;$Q({CJhDC2VLiu2r-E^H6n>KDkx|On6CW!sh*Kf6iIheLo-wr6A&{i7-&eC'
+    '9=L5Q&dmbU50_&E%Xw(<n7(rpiUG<sqsxT=<>DTEI>E>*R+5;L12+4BH{5C7APW={G;Xk%K51o==42B;;Ef@@gB2vdj%C(T25u!JZz6ev*@}aU'
+    'Nq_~2nXI_LEEWzX0Y(NkJse7zfS4Jm6s!!+W`?jCSd>AI1#03HV&<3z@(B}Imp9Y`77lL+n}JoRJR?6R6{r*($_f*>G&oH2X1@H+00fL6BJiL+'
+    '7o2n8)4~l5jLa1bOPJwe?_>AATFK0@jhUZ;APE26(5+JHej5NYZ&v#')
+SLICED_DATA = (
+    'c-muN0D%U31_lQQAPvL^fcOCr3pg?`C;%}7ki7ti8Gvj9M+UfhkT^`w0wjGPbuhg!^}_*x{5%{mDBgwxb{HnOVVK|r!vur!h=KzE3wo+_')
+SLICED = {"parted": np.arange(12, dtype="f").reshape(4, 3), "cols/parted": np.arange(12, dtype="f").reshape(4, 3),
+          "tall": (np.arange(300) // 50).astype("f").reshape(150, 2), "whole": np.array([1, 2.5], "f")}
 EXPECTED = {"xception_65/a/weights": np.arange(6, dtype="f").reshape(2, 3) / 4, "counts": np.array([-2, 300, 5], "i4"),
             "xception_65/a/BatchNorm/beta": np.array([-1, .5, 3e-7, 1e9, 0], "f")}
 PARTED = {"parted": np.arange(12, dtype="f").reshape(4, 3)}
@@ -50,6 +61,9 @@ def tiny(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "model.ckpt.index").write_bytes(unpacked(V2_INDEX))
     (tmp_path / "two" / "model.ckpt.data-00000-of-00001").write_bytes(unpacked(V2_DATA))
+    (tmp_path / "sliced").mkdir()
+    (tmp_path / "sliced" / "model.ckpt.index").write_bytes(unpacked(SLICED_INDEX))
+    (tmp_path / "sliced" / "model.ckpt.data-00000-of-00001").write_bytes(unpacked(SLICED_DATA))
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "model.ckpt").write_bytes(unpacked(V1))
     return tmp_path
@@ -64,6 +78,52 @@ def same(found, expected):
 @pytest.mark.parametrize("name", ["two/model.ckpt", "two/model.ckpt.index", "two"])
 def test_v2_as_tensorflow_wrote_it(tiny, name):
     same(checkpoints.read(tiny / name), EXPECTED)
+
+
+def test_partitioned_variables_of_v2_are_put_together(tiny):
+    same(checkpoints.read(tiny / "sliced"), SLICED)
+
+
+def pieces(**parts):
+    """A V2 checkpoint's entries: variable v, 4 x 2, in slices of rows, each (start, length)."""
+    full = bundle.field(1, 1) + bundle.field(2, bundle.shape_of((4, 2)))
+    pairs, data = [(b"", bundle.field(1, 1))], b""
+    for start, length in parts["rows"]:
+        values = np.full((length, 2), start, "f")
+        extents = [bundle.field(1, start) + bundle.field(2, length), b""]  # no length: the whole of the axis
+        full += bundle.field(7, b"".join(bundle.field(1, extent) for extent in extents))
+        if (start, length) not in parts.get("lost", ()):
+            pairs.append((slices.key("v", [(start, length), (0, -1)]), bundle.entry(values, len(data))))
+        data += values.tobytes()
+    return [*sorted(pairs), (b"v", full)], data
+
+
+@pytest.mark.parametrize("parts, message", [
+    ({"rows": [(0, 2), (2, 2)]}, None), ({"rows": [(0, 2), (2, 2)], "lost": [(2, 2)]}, "a slice of v is not in it"),
+    ({"rows": [(0, 2)]}, "do not make its shape"), ({"rows": [(0, 2), (1, 2)]}, "overlap"),
+    ({"rows": [(0, 2), (3, 2)]}, r"has shape \[2, 2\], not \[1, 2\]")])
+def test_slices_have_to_cover_their_variable(tmp_path, parts, message):
+    pairs, data = pieces(**parts)
+    (tmp_path / "m.index").write_bytes(bundle.table([pairs]))
+    (tmp_path / "m.data-00000-of-00001").write_bytes(data)
+    if message:
+        with pytest.raises(StudyError, match=message):
+            checkpoints.read(tmp_path / "m")
+    else:
+        assert checkpoints.read(tmp_path / "m")["v"].tolist() == [[0, 0], [0, 0], [2, 2], [2, 2]]
+
+
+numbers = some.one_of(some.integers(-200, 200), some.integers(-(1 << 60), 1 << 60))
+
+
+@given(some.tuples(some.text(max_size=5), numbers, numbers), some.tuples(some.text(max_size=5), numbers, numbers))
+def test_keys_of_slices_are_in_the_order_of_what_they_say(one, other):
+    # That is what TensorFlow's ordered code is for.
+    def key(name, start, length):
+        return slices.key(name, [(start, length)])
+    def said(name, *extent):
+        return (name.encode(), *extent)
+    assert (key(*one) < key(*other)) == (said(*one) < said(*other)) and (key(*one) == key(*other)) == (one == other)
 
 
 @pytest.mark.parametrize("name", ["one/model.ckpt", "one"])
@@ -81,7 +141,7 @@ def test_an_archive_and_its_url(tiny, kind, expected):
 
 
 @pytest.mark.parametrize("text, name", [(V2_INDEX, "two/model.ckpt.index"), (V2_DATA, "two/model.ckpt.data-00000-of-00001"),
-                                        (V1, "one/model.ckpt")])
+                                        (SLICED_INDEX, "sliced/model.ckpt.index"), (V1, "one/model.ckpt")])
 def test_every_flipped_byte_is_noticed_or_does_not_matter(tiny, text, name):
     good, where = unpacked(text), tiny / name
     whole = checkpoints.read(where.parent)
@@ -112,7 +172,7 @@ def test_no_checkpoint_and_too_many(tiny):
         (tiny / "empty").mkdir()
         checkpoints.read(tiny / "empty")
     (tiny / "two" / "other.index").write_bytes(unpacked(V2_INDEX))
-    with pytest.raises(StudyError, match="one checkpoint, found two/model.ckpt, two/other"):
+    with pytest.raises(StudyError, match="one checkpoint, found sliced/model.ckpt, two/model.ckpt, two/other"):
         checkpoints.read(tiny)
     (tiny / "picture").write_bytes(b"no table at all")
     with pytest.raises(StudyError, match="no table magic"):
@@ -121,34 +181,8 @@ def test_no_checkpoint_and_too_many(tiny):
 
 # ---- tables made by hand, after LevelDB's description of its format
 
-def number(value):
-    result = b""
-    while value > 127:
-        result, value = result + bytes([value & 127 | 128]), value >> 7
-    return result + bytes([value])
-
-
-def block(pairs, restart=16, compression=0):
-    body, restarts, last = b"", [], b""
-    for i, (key, value) in enumerate(pairs):
-        shared = 0 if i % restart == 0 else len(os.path.commonprefix([key, last]))
-        restarts += [len(body)] if i % restart == 0 else []
-        body += number(shared) + number(len(key) - shared) + number(len(value)) + key[shared:] + value
-        last = key
-    restarts = restarts or [0]
-    body += b"".join(position.to_bytes(4, "little") for position in (*restarts, len(restarts))) + bytes([compression])
-    return body + sstables.masked(slow_crc(body)).to_bytes(4, "little")
-
-
 def table(blocks, **options):
-    data, index = b"", []
-    for pairs in blocks:
-        piece = block(pairs, **options)
-        index.append((pairs[-1][0], number(len(data)) + number(len(piece) - 5)))
-        data += piece
-    meta, top = block([]), block(index, restart=1)
-    footer = b"".join(number(n) for n in (len(data), len(meta) - 5, len(data) + len(meta), len(top) - 5))
-    return data + meta + top + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+    return bundle.table(blocks, crc=slow_crc, **options)
 
 
 def slow_crc(data):

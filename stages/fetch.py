@@ -1,0 +1,37 @@
+"""Fetch one published network: training done by others.
+
+Example:  python -m stages.fetch xception65_coco_voc_trainaug
+"""
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import records, study as studies
+from stages import console
+
+CROP = {"voc": 513, "coco": 513, "cityscapes": 769}  # pixels, of the authors' trainings (released code)
+
+
+def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml")]):
+    """Fetch one published network of params.yaml: artifacts/SCALE/runs/RUN, as if it had been trained here (docs/zoo.md).
+
+    Example:  python -m stages.fetch xception65_coco_voc_trainaug
+    """
+    study = studies.load()
+    wanted = console.pick("published network", run, {name: each for name, each in study.runs.items() if each.published})
+    out, started = study.artifacts("runs", run), time.time()
+    params = {"run": wanted.model_dump(mode="json")}
+    if (reason := study.skipped(run) or console.skipped(study.artifacts("shards", wanted.dataset))):
+        return console.skip(out, reason, params)
+    from pipeline.datasets import native
+    from pipeline.models.checkpoints import network
+    classes = native.reader(wanted.dataset).classes(Path())
+    metrics = network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
+    params |= {"training": {"crop": CROP[wanted.dataset]}, "network": study.settings.network.model_dump(mode="json")}
+    records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device="CPU"))
+
+
+if __name__ == "__main__":
+    console.run(main)
