@@ -14,8 +14,9 @@ from stages import console
 def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
     """Decode DATASET, as stage download left it, into artifacts/SCALE/shards/DATASET.
 
-    Writes SPLIT.arrow for the splits that the scale trains and evaluates on, sheet.json (counts, class frequencies, sizes)
-    and contact.png. Stops with one list of all files that are missing, unreadable, of the wrong size or wrongly labelled.
+    Writes SPLIT.arrow (and SPLIT-0001.arrow, ...) for the splits that the scale trains and evaluates on, sheet.json (counts,
+    class frequencies, sizes) and contact.png. Stops with one list of all files that are missing, unreadable, of the wrong size or
+    wrongly labelled.
     Interrupted, it goes on where it was.
 
     Examples:
@@ -49,7 +50,7 @@ def _shards(dataset: study.DatasetName, wanted: study.Dataset, root: Path, out: 
     reader = native.reader(dataset)
     options = {"proportional": True} if dataset == "coco" and wanted.source.generate else {}
     found, classes = reader.splits(root, **options), reader.classes(root)
-    splits = [wanted.train.split] if wanted.train else []
+    splits = list(dict.fromkeys(each.split for each in (wanted.train, wanted.fine_tune, wanted.trainval) if each))
     splits += [] if wanted.evaluate.split in splits else [wanted.evaluate.split]
     for name in splits:
         if name not in found:

@@ -6,14 +6,14 @@ import functools
 import hashlib
 import http.client
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
-from tqdm import tqdm
-
+from pipeline import progress
 from pipeline.datasets.unpacking import unpack
 from pipeline.study import Archive, StudyError
 
@@ -29,13 +29,19 @@ class _MirrorError(Exception):
 
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
-    """Fetch and unpack each archive into `out`. Archives stay in `cache`: what is there need not be fetched again."""
+    """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud."""
     for archive in archives:
         stamp = Path(out) / ".unpacked" / archive.name
-        if not stamp.exists():
+        if stamp.exists():
+            continue
+        try:
             unpack(fetch(archive, cache), Path(out))
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
+        except StudyError as error:
+            if not archive.optional:
+                raise
+            print(f"goes on without it: {error}", file=sys.stderr)
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
@@ -77,11 +83,12 @@ def _from(mirror: str, archive: Archive, target: Path) -> Path:
         return local
     if parts.scheme not in ("http", "https"):
         raise _MirrorError(f"cannot fetch by {parts.scheme}, only http, https, file")
+    if archive.md5 is None and mirror.startswith(f"{CITYSCAPES}/"):
+        archive = archive.model_copy(update={"md5": _published(mirror)})
     partial = target.with_name(f".{archive.name}.part")
     resumed = partial.exists()
     _download(mirror, archive, partial)
-    problem = _wrong(partial, archive)
-    if problem and resumed:  # what an earlier run left was perhaps of other bytes
+    if (problem := _wrong(partial, archive)) and resumed:  # what an earlier run left was perhaps of other bytes
         partial.unlink()
         _download(mirror, archive, partial)
         problem = _wrong(partial, archive)
@@ -116,7 +123,7 @@ def _download(url: str, archive: Archive, partial: Path) -> None:
             return _attempt(url, archive, partial, before if archive.md5 else 0)
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416 and before:  # the server has fewer bytes than we do
+            if error.code == 416 and before:  # the server has fewer bytes
                 partial.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):
                 raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
@@ -149,8 +156,7 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
         if archive.size is not None and total != archive.size:
             raise _MirrorError(f"offers {total} bytes, not {archive.size}")
         got = start
-        with partial.open("ab" if start else "wb") as file, tqdm(
-                total=total, initial=start, desc=archive.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
+        with partial.open("ab" if start else "wb") as file, progress.bar(archive.name, total, "B", initial=start) as bar:
             while chunk := answer.read1(CHUNK):
                 got += len(chunk)
                 if total is not None and got > total:
@@ -164,6 +170,15 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
 class _StayHere(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments):
         return None
+
+
+def _published(url: str) -> str:
+    """The MD5 that Cityscapes publishes of the package at `url`."""
+    try:
+        with _cityscapes().open(f"{CITYSCAPES}/md5-sum/?{urlsplit(url).query}", timeout=TIMEOUT) as answer:
+            return answer.read(1000).decode().split()[0]
+    except (OSError, http.client.HTTPException, ValueError, IndexError) as error:
+        raise _MirrorError(f"does not tell the checksum: {error}") from error
 
 
 @functools.cache

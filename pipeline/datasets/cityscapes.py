@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes with fine labels of 19 classes, in its native layout (leftImg8bit, gtFine)."""
+"""Cityscapes: street scenes with fine or coarse labels of 19 classes, in its native layout (leftImg8bit, gtFine, gtCoarse)."""
 from functools import cache
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.datasets.native import Item, read_labels
 from pipeline.study import StudyError
 
-COUNTS = {"train": 2975, "val": 500}
+COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
 VOID = 255
 
 
@@ -27,6 +27,11 @@ def train_ids() -> np.ndarray:
     return table
 
 
+def label_ids() -> np.ndarray:
+    """uint8 (19,): label id of every train id, which is what the evaluation server takes."""
+    return np.array([each.id for each in _table()], np.uint8)
+
+
 @cache
 def _known() -> np.ndarray:
     from cityscapesscripts.helpers.labels import labels
@@ -44,16 +49,22 @@ def colours(count: int) -> np.ndarray:
 
 
 def splits(root: Path) -> dict[str, list[Item]]:
-    """train and val, as far as they are there, sorted by id (CITY_SEQUENCE_FRAME)."""
-    root, found = Path(root), {}
-    for split in ("train", "val"):
-        images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
-        if images:
-            found[split] = [Item(stem, path, root / "gtFine" / split / path.parent.name / f"{stem}_gtFine_labelIds.png")
-                            for path in images for stem in [path.name.removesuffix("_leftImg8bit.png")]]
+    """train, val and train_extra (coarse labels), as far as they are there, sorted by id (CITY_SEQUENCE_FRAME)."""
+    found = {}
+    for split, kind in (("train", "gtFine"), ("val", "gtFine"), ("train_extra", "gtCoarse")):
+        labels = Path(root) / kind / split
+        if (items := images(root, split)) and (kind == "gtFine" or labels.is_dir()):
+            found[split] = [Item(item.id, item.image, labels / item.image.parent.name / f"{item.id}_{kind}_labelIds.png")
+                            for item in items]
     if not found:
         raise StudyError(f"{root} holds no Cityscapes: expected leftImg8bit/train/CITY/*_leftImg8bit.png and gtFine beside it")
     return found
+
+
+def images(root: Path, split: str) -> list[Item]:
+    """The images of leftImg8bit/SPLIT, without labels: those of `test` are the server's."""
+    paths = sorted((Path(root) / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    return [Item(path.name.removesuffix("_leftImg8bit.png"), path, None) for path in paths]
 
 
 def label(item: Item) -> np.ndarray:

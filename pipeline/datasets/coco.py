@@ -1,11 +1,12 @@
 """COCO 2017 for pretraining: the 20 classes of VOC by name, every other class background (section 4 of the paper)."""
-import json
+from array import array
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets import voc
+from pipeline.datasets import jsonlists, voc
 from pipeline.datasets.native import Item
 from pipeline.study import StudyError
 
@@ -16,6 +17,14 @@ CATEGORY_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane"
                 "potted plant": 64, "dining table": 67, "tv": 72}
 _NAMES = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "pottedplant": "potted plant",
           "diningtable": "dining table", "tvmonitor": "tv"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the annotations of a split lie. Only their places in the file are kept in memory, not the outlines."""
+    path: Path
+    changed: tuple[int, int]                # size and time of the file: parts made of another one are not used
+    numbers: tuple[tuple[int, int], ...]    # (COCO's category id, VOC class)
 
 
 def coco_name(name: str) -> str:
@@ -32,7 +41,7 @@ colours = voc.colours
 
 def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
     """train and val: images with more than 1,000 annotated pixels of the 20 classes. `proportional`: more than that share of a
-    640x480 image, for generated images. An item's label is (height, width, [(VOC class, segmentation, is a crowd)])."""
+    640x480 image, for generated images. An item's label is (Source, height, width, places of its annotations)."""
     root = Path(root)
     found = {split: _split(root, split, proportional) for split in ("train", "val")
              if (root / f"annotations/instances_{split}2017.json").is_file()}
@@ -43,34 +52,46 @@ def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
 
 def _split(root: Path, split: str, proportional: bool) -> list[Item]:
     path = root / f"annotations/instances_{split}2017.json"
+    images, names = [], {}
+    owners, categories, starts, lengths, areas = array("q"), array("q"), array("q"), array("q"), array("d")
     try:
-        content = json.loads(path.read_text())
-        numbers = {each["name"]: each["id"] for each in content["categories"]}
-        ids = {numbers[coco_name(name)]: index for index, name in enumerate(voc.CLASSES) if index}
-        objects, areas = defaultdict(list), defaultdict(float)
-        for each in content["annotations"]:
-            if each["category_id"] in ids:
-                objects[each["image_id"]].append((ids[each["category_id"]], each["segmentation"], bool(each.get("iscrowd"))))
-                areas[each["image_id"]] += each["area"]
-        items = []
-        for image in sorted(content["images"], key=lambda image: image["id"]):
-            size = image["height"], image["width"]
-            share = size[0] * size[1] / REFERENCE_AREA if proportional else 1
-            if areas[image["id"]] > MINIMUM_PIXELS * share:
-                picture = root / f"{split}2017" / image["file_name"]
-                items.append(Item(picture.stem, picture, (*size, objects[image["id"]])))
+        for key, each, (start, length) in jsonlists.elements(path):
+            if key == "images":
+                images.append((each["id"], each["file_name"], each["height"], each["width"]))
+            elif key == "categories":
+                names[each["name"]] = each["id"]
+            elif key == "annotations":
+                for column, value in zip((owners, categories, areas), (each["image_id"], each["category_id"], each["area"])):
+                    column.append(value)
+                starts.append(start)
+                lengths.append(length)
+        numbers = {names[coco_name(name)]: index for index, name in enumerate(voc.CLASSES) if index}
+        spans, sums = defaultdict(list), defaultdict(float)
+        for owner, category, start, length, area in zip(owners, categories, starts, lengths, areas):
+            if category in numbers:
+                spans[owner].append((start, length))
+                sums[owner] += area
+        stat, items = path.stat(), []
+        source = Source(path, (stat.st_size, stat.st_mtime_ns), tuple(numbers.items()))
+        for number, name, height, width in sorted(images):
+            share = height * width / REFERENCE_AREA if proportional else 1
+            if sums[number] > MINIMUM_PIXELS * share:
+                picture = root / f"{split}2017" / name
+                items.append(Item(picture.stem, picture, (source, height, width, tuple(spans[number]))))
         return items
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StudyError(f"{path} is not a COCO instances file: {type(error).__name__}: {error}") from error
 
 
 def label(item: Item) -> np.ndarray:
     """uint8 (H, W): VOC class numbers; 255 where objects of different classes overlap, and on crowds."""
     from pycocotools import mask as coder
-    height, width, objects = item.label
-    labels = np.zeros((height, width), np.uint8)
-    for number, segmentation, crowd in objects:
+    source, height, width, spans = item.label
+    numbers, labels = dict(source.numbers), np.zeros((height, width), np.uint8)
+    for span in spans:
         try:
+            found = jsonlists.element(source.path, span)
+            number, crowd, segmentation = numbers[found["category_id"]], bool(found.get("iscrowd")), found["segmentation"]
             packed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
             coded = segmentation if packed else coder.frPyObjects(segmentation, height, width)
             mask = coder.decode(coder.merge(coded) if isinstance(coded, list) else coded).astype(bool)

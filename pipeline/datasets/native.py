@@ -46,7 +46,12 @@ def read_list(path: Path) -> list[str]:
     """The ids in a text file, one a line. Raises StudyError where it is missing or empty or names an id twice."""
     if not path.is_file():
         raise StudyError(f"{path} is missing: is {path.parent} the native layout of the data set?")
-    ids = path.read_text().split()
+    try:
+        ids = path.read_text("utf-8").split()
+        if any("\0" in each for each in ids):
+            raise ValueError("it holds zeros")
+    except ValueError as error:
+        raise StudyError(f"{path} is no list of names: {error}") from error
     if not ids or len(set(ids)) < len(ids):
         raise StudyError(f"{path} " + ("is empty" if not ids else "names an image twice"))
     return ids

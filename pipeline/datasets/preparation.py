@@ -1,42 +1,45 @@
 """From a native layout to shards: decode every image once, on all cores, with a data sheet and one list of all that is wrong.
 
-A split is cut into parts of some hundred images. A worker decodes a part, checks it and writes it to its own small shard; the
-parts are joined in order. Parts of an interrupted preparation are used by the next one.
+A split is cut into parts. A worker decodes a part, checks it and writes it to a file of its own, which becomes one of the
+shard's. Parts of an interrupted preparation are used by the next one.
 """
 import hashlib
 import json
+import os
 import pickle
+import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
-from tqdm import tqdm
 
+from pipeline import progress
 from pipeline.datasets import native
-from pipeline.datasets.shards import Example, Writer, schema, void_distance
+from pipeline.datasets.shards import Example, Writer, file_of, void_distance
 from pipeline.records import atomic
 from pipeline.study import StudyError
 
-PART = 128           # images a part: about 100 MB of VOC
+PART = 32            # images a part: about 25 MB of VOC, and little to wait for at the end, however many cores
 SHOWN = 50           # problems printed; the rest is counted
 VOID = 255
 
 
 @dataclass(frozen=True)
 class Task:
-    """One part: where it goes and what is in it. `distances`: also the void-distance maps. `size`: of ImageNet's images."""
+    """One part: where it goes and what is in it. `distances`: also the void-distance maps. `size`: of ImageNet's images.
+    `parts`: of the whole shard."""
     path: Path
     dataset: str
     classes: tuple[str, ...]
     items: tuple[native.Item, ...]
     distances: bool
     size: tuple[int, int] | None
+    parts: int = 1
 
 
 def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
@@ -47,26 +50,34 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
         raise StudyError(f"{dataset} has no images in its split {path.stem}")
     tasks = []
     for start in range(0, len(items), PART):
-        task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size)
-        tasks.append(Task(parts / f"{path.stem}-{_digest(task)}.arrow", *list(vars(task).values())[1:]))
+        task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size, -(-len(items) // PART))
+        tasks.append(replace(task, path=parts / f"{path.stem}-{_digest(task)}.arrow"))
     parts.mkdir(parents=True, exist_ok=True)
     facts = []
-    with tqdm(total=len(items), desc=f"prepare {dataset} {path.stem}", unit="image", disable=None) as bar:
+    with progress.bar(f"prepare {dataset} {path.stem}", len(items), "image") as bar:
         for task, fact in zip(tasks, _map(prepare_part, tasks, workers)):
             facts.append(fact)
             bar.update(len(task.items))
-    problems = [problem for fact in facts for problem in fact["problems"]]
-    if problems:
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        found = "\n  ".join(problems[:SHOWN]) + more
-        raise StudyError(f"{dataset} {path.stem}: {len(problems)} of {len(items)} images cannot be used:\n  {found}")
-    with atomic(path) as partial, pa.ipc.new_file(str(partial), schema(dataset, classes)) as writer:
-        for task in tasks:
-            with pa.memory_map(str(task.path)) as source:
-                reader = pa.ipc.open_file(source)
-                for number in range(reader.num_record_batches):
-                    writer.write_batch(reader.get_batch(number))
+    if found := [problem for fact in facts for problem in fact["problems"]]:
+        raise StudyError(problems(f"{dataset} {path.stem}", found, len(items)))
+    for number, task in reversed(list(enumerate(tasks))):  # the file that says how many there are comes last
+        with atomic(file_of(path, number)) as partial:
+            _link(task.path, partial)
     return _sheet(facts, classes)
+
+
+def _link(part: Path, path: Path) -> None:
+    """Give `part` another name; the old one stays for a preparation that is interrupted later."""
+    try:
+        os.link(part, path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(part, path)
+
+
+def problems(what: str, found: list[str], images: int) -> str:
+    """One message that lists what is wrong with the files of `what`."""
+    more = f"\n  ... and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{what}: {len(found)} of {images} images cannot be used:\n  " + "\n  ".join(found[:SHOWN]) + more
 
 
 def _map(function, tasks, workers):
@@ -103,7 +114,7 @@ def prepare_part(task: Task) -> dict:
         return json.loads(note.read_text())
     size = max(256, len(task.classes))
     facts = {"problems": [], "sizes": [], "pixels": np.zeros(size, np.int64), "images_with": np.zeros(size, np.int64)}
-    with Writer(task.path, task.dataset, list(task.classes)) as writer:
+    with Writer(task.path, task.dataset, list(task.classes), files=task.parts) as writer:
         for item in task.items:
             try:
                 example, counts = load(task, item)

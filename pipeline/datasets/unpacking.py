@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
+from pipeline import progress
 from pipeline.study import StudyError
 
 CHUNK = 1 << 20
@@ -21,7 +20,8 @@ CHUNK = 1 << 20
 
 def unpack(path: Path, folder: Path) -> None:
     """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the
-    archive is damaged, cut short, or has an entry that is a link, a device, absolute, or leads out of the folder by `..`."""
+    archive is damaged, cut short, larger than the disk, or has an entry that is there twice, is a link, a device, absolute, or
+    leads out of the folder by `..`."""
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:
@@ -32,7 +32,7 @@ def unpack(path: Path, folder: Path) -> None:
         except StudyError:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
-            what = f"{path} cannot be unpacked ({type(error).__name__}: {error})"
+            what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
             raise StudyError(f"{what}: delete it and run the stage download again") from error
         _merge(place, folder)
 
@@ -57,7 +57,7 @@ def inside(place: Path, name: str, archive: Path) -> Path:
 
 
 def _untar(path: Path, place: Path) -> None:
-    with tarfile.open(path, "r:*") as archive, _bar(path) as bar:
+    with tarfile.open(path, "r:*") as archive, progress.bar(f"unpack {path.name}", None, "file") as bar:
         for member in archive:
             target = inside(place, member.name, path)
             if member.isdir():
@@ -76,7 +76,7 @@ def _untar(path: Path, place: Path) -> None:
 
 
 def _unzip(path: Path, place: Path) -> None:
-    with zipfile.ZipFile(path) as archive, _bar(path, len(archive.infolist())) as bar:
+    with zipfile.ZipFile(path) as archive, progress.bar(f"unpack {path.name}", len(archive.infolist()), "file") as bar:
         for member in archive.infolist():
             target = inside(place, member.orig_filename, path)
             kind = stat.S_IFMT(member.external_attr >> 16)
@@ -90,12 +90,12 @@ def _unzip(path: Path, place: Path) -> None:
             bar.update()
 
 
-def _bar(path: Path, total: int | None = None) -> tqdm:
-    return tqdm(desc=f"unpack {path.name}", total=total, unit="file", disable=None)
-
-
 def _write(source, target: Path, size: int, archive: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    if size > (free := shutil.disk_usage(target.parent).free):
+        raise StudyError(f"{archive} says that {target.name} has {size / 1e9:.1f} GB, there are {free / 1e9:.1f} GB on the disk")
+    if target.exists():
+        raise StudyError(f"{archive} has the entry {target.name!r} twice: do not trust it")
     with target.open("wb") as file:
         shutil.copyfileobj(source, file, CHUNK)
         if file.tell() != size:

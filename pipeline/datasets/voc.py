@@ -3,13 +3,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.datasets import mat
 from pipeline.datasets.native import Item, read_labels, read_list
 from pipeline.study import StudyError
 
 CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
            "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 VOID = 255
-COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}  # of the full data set; section 4 of the paper
+COUNTS = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582, "test": 1456}  # of all of VOC; section 4 of the paper
 
 
 def palette() -> np.ndarray:
@@ -36,7 +37,7 @@ def home(root: Path) -> Path:
 
 
 def splits(root: Path) -> dict[str, list[Item]]:
-    """train, val and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at
+    """train, val, trainval and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at
     ROOT/benchmark_RELEASE (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own
     mask is used where both exist."""
     root = Path(root)
@@ -55,20 +56,26 @@ def splits(root: Path) -> dict[str, list[Item]]:
     def items(ids):
         return [Item(each, base / f"JPEGImages/{each}.jpg",
                      base / f"SegmentationClass/{each}.png" if each in official else source / f"{each}{suffix}") for each in ids]
-    found = {"train": items(train), "val": items(val)}
+    found = {"train": items(train), "val": items(val), "trainval": items(sorted(train + val))}
     if extra:
         found["train_aug"] = items(sorted((set(train) | set(extra)) - set(val)))
     return found
+
+
+def images(root: Path, split: str) -> list[Item]:
+    """The images that ImageSets/Segmentation/SPLIT.txt names, without labels: `test` has none."""
+    base = home(Path(root))
+    return [Item(each, base / f"JPEGImages/{each}.jpg", None) for each in read_list(base / f"ImageSets/Segmentation/{split}.txt")]
 
 
 def label(item: Item) -> np.ndarray:
     """uint8 (H, W), 0..20 and 255. SBD's .mat files have no void."""
     if item.label.suffix != ".mat":
         return read_labels(item.label)
-    from scipy.io import loadmat
     try:
-        return np.asarray(loadmat(item.label, struct_as_record=True)["GTcls"]["Segmentation"][0, 0], np.uint8)
-    except OSError:
-        raise
-    except Exception as error:  # scipy raises whatever the broken bytes lead it to
-        raise OSError(f"not a mask of SBD: {type(error).__name__}: {error}") from error
+        mask = mat.field(item.label, "GTcls", "Segmentation")
+    except ValueError as error:
+        raise OSError(f"not a mask of SBD: {error}") from error
+    if not np.isin(mask, np.arange(256)).all():
+        raise OSError("not a mask of SBD: values beyond 255")
+    return mask.astype(np.uint8, "C")

@@ -28,7 +28,7 @@ class Labeller(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[1:3]
         # Padded by more than is needed, then cut: sizes that need no padding would be another graph to torch.export.
-        x = F.pad(normalise(image.permute(0, 3, 1, 2)), (0, 16, 0, 16))
+        x = F.pad(normalise(image), (0, 16, 0, 16))
         x = x[:, :, :height + (1 - height) % 16, :width + (1 - width) % 16]
         logits = resize(self.network(x).float(), x.shape[-2:])
         labels = F.softmax(logits, dim=1).argmax(1).to(torch.uint8)  # softmax: ties fall as in strategies.py

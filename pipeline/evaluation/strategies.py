@@ -26,7 +26,7 @@ def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device
         if height > size[0] or width > size[1]:
             raise StudyError(f"an image of {height}x{width} does not fit the evaluation canvas {size[0]}x{size[1]}: "
                              "enlarge `canvas` in params.yaml")
-        target[:, :height, :width] = normalise(torch.tensor(image, device=device).permute(2, 0, 1)[None])[0]
+        target[:, :height, :width] = normalise(torch.tensor(image, device=device)[None])[0]
     return padded
 
 

@@ -1,18 +1,25 @@
 """Downloads against a server on this machine that breaks, lies and redirects; the archives have the official layouts."""
+import base64
 import hashlib
 import http.server
 import io
+import json
+import os
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
+import zipfile
+from urllib.parse import quote, quote_plus
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.datasets import archives, voc
-from pipeline.study import Archive, StudyError
+from pipeline.datasets import archives, cityscapes, coco, voc
+from pipeline.study import ROOT, Archive, StudyError
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -37,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         _, behaviour, name = self.path.partition("?")[0].split("/")
         self.server.log.append((behaviour, self.headers.get("Range")))
         body = self.server.files[name]
-        if behaviour == "members" and self.headers.get("Cookie") != "session=abc":
+        if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
             return self.send_error(403)
         if behaviour == "missing":
             return self.send_error(404)
@@ -195,6 +202,81 @@ def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
     assert "heim" not in "".join(capfd.readouterr())
 
 
+def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, monkeypatch):
+    """`/md5-sum/?packageID=1` answers "MD5 NAME", as cityscapesscripts' downloader reads it."""
+    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    monkeypatch.setenv("CITYSCAPES_USERNAME", "ann")
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "ge heim")
+    archives._cityscapes.cache_clear()
+    wanted = archive(f"{server.url}/members/a.bin?packageID=1", md5=None, size=None)
+    server.files[""] = f"{MD5}  a.bin".encode()
+    (tmp_path / ".a.bin.part").write_bytes(BODY[:1000])
+    assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
+    assert [each for each in server.log if each[0] == "members"] == [("members", "bytes=1000-")]  # a sum known is a break survived
+    for said, content in (("has MD5", b"0" * 32 + b" a.bin"), ("does not tell the checksum", b"")):
+        (tmp_path / "a.bin").unlink(missing_ok=True)
+        server.files[""] = content
+        with pytest.raises(StudyError, match=said):
+            archives.fetch(wanted, tmp_path)
+        assert not (tmp_path / "a.bin").exists()
+    archives._cityscapes.cache_clear()
+
+
+DOWNLOAD = """
+import sys
+from pipeline import study
+from pipeline.datasets import archives
+from stages import console, download
+archives.CITYSCAPES, archives.PAUSE = sys.argv.pop(1), 0
+settings = study.load()
+names = ("a.tar", "b.tar")
+source = study.Source(archives=tuple(study.Archive(name=name, mirrors=(f"{archives.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
+cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
+scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
+changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})
+study.load = lambda: changed
+console.run(download.download)
+"""
+
+
+@pytest.mark.parametrize("password, done", [("ge heim", True), ("Ver/borgen+1", False)])
+def test_a_secret_is_in_no_file_log_or_process_list(server, tmp_path, monkeypatch, password, done):
+    """The whole stage in a process of its own; while it downloads, the server looks at the process list."""
+    server.files = {"a.tar": official({"leftImg8bit/a.png": BODY}), "b.tar": b"no archive", "": b""}
+    seen = []
+
+    def listing(handler):
+        seen.append(subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout)
+        Handler.do_GET(handler)
+    monkeypatch.setattr(server, "RequestHandlerClass", type("Watching", (Handler,), {"do_GET": listing}))
+    server.files[""] = hashlib.md5(server.files["a.tar"]).hexdigest().encode()
+    environment = os.environ | {"CITYSCAPES_USERNAME": "ann", "CITYSCAPES_PASSWORD": password, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", DOWNLOAD, server.url, "cityscapes"], cwd=tmp_path, env=environment, text=True,
+                         capture_output=True, check=False)
+    assert ran.returncode == 1 and ("has MD5" if done else "refused the login") in ran.stderr  # the second archive, or the login
+    assert bool(seen) == done and all("cityscapes" in each for each in seen)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "a.tar" for path in left) == done
+    texts = [ran.stdout, ran.stderr, *seen, *(path.read_bytes().decode("latin-1") for path in left), *map(str, left)]
+    secrets = {password, quote(password), quote(password, safe=""), quote_plus(password), base64.b64encode(password.encode()).decode()}
+    assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
+    server.files = {"set.tar": official({"set/list.txt": b"a"}), "test.tar": official({"set/test.txt": b"b"})}
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in server.files.items()}
+    needed = archive(f"{server.url}/ok/set.tar", name="set.tar", md5=sums["set.tar"], size=None)
+    extra = archive(dead(), name="test.tar", md5=sums["test.tar"], size=None).model_copy(update={"optional": True})
+    archives.fetch_all((extra, needed), tmp_path / "data", tmp_path / "archives")
+    assert [path.name for path in (tmp_path / "data/set").iterdir()] == ["list.txt"]
+    assert "goes on without it: test.tar could not be had" in capfd.readouterr().err
+    extra = extra.model_copy(update={"mirrors": (f"{server.url}/ok/test.tar",)})
+    archives.fetch_all((extra, needed), tmp_path / "data", tmp_path / "archives")
+    assert (tmp_path / "data/set/test.txt").read_bytes() == b"b"
+    with pytest.raises(StudyError, match="could not be had"):
+        archives.fetch_all((archive(dead(), name="other.tar"),), tmp_path / "data", tmp_path / "archives")
+
+
 def png(labels):
     image, file = Image.fromarray(labels), io.BytesIO()
     image.save(file, "PNG")
@@ -244,3 +326,50 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path):
     asked = len(server.log)
     archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
     assert len(server.log) == asked
+
+
+def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
+    """The official archives' layouts: COCO's unpack to train2017, val2017, annotations; Cityscapes' to leftImg8bit, gtFine, gtCoarse."""
+    picture, labels = io.BytesIO(), np.full((4, 6), 7, np.uint8)
+    Image.new("RGB", (6, 4)).save(picture, "PNG")
+    names = {"leftImg8bit_trainvaltest.zip": [("leftImg8bit", "train", "aachen"), ("leftImg8bit", "val", "munster"),
+                                              ("leftImg8bit", "test", "berlin")],
+             "leftImg8bit_trainextra.zip": [("leftImg8bit", "train_extra", "erlangen")],
+             "gtFine_trainvaltest.zip": [("gtFine", "train", "aachen"), ("gtFine", "val", "munster"), ("gtFine", "test", "berlin")],
+             "gtCoarse.zip": [("gtCoarse", "train", "aachen"), ("gtCoarse", "train_extra", "erlangen")]}
+    server.files = {}
+    for name, folders in names.items():
+        with zipfile.ZipFile(file := io.BytesIO(), "w") as made:
+            for kind, split, city in folders:
+                ending = "leftImg8bit" if kind == "leftImg8bit" else f"{kind}_labelIds"
+                made.writestr(f"{kind}/{split}/{city}/{city}_000000_000019_{ending}.png",
+                              picture.getvalue() if kind == "leftImg8bit" else png(labels))
+            made.writestr("license.txt", "may be used")
+        server.files[name] = file.getvalue()
+    wanted = tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=None)
+                   for name, content in server.files.items())
+    archives.fetch_all(wanted, tmp_path / "cityscapes", tmp_path / "archives")
+    found = cityscapes.splits(tmp_path / "cityscapes")
+    assert {split: [item.id for item in items] for split, items in found.items()} == {
+        "train": ["aachen_000000_000019"], "val": ["munster_000000_000019"], "train_extra": ["erlangen_000000_000019"]}
+    assert all((cityscapes.label(items[0]) == 0).all() for items in found.values())  # label id 7 is road, train id 0
+    assert "gtCoarse/train_extra" in str(found["train_extra"][0].label)
+    assert [item.id for item in cityscapes.images(tmp_path / "cityscapes", "test")] == ["berlin_000000_000019"]
+
+    categories = [{"id": number, "name": name} for name, number in coco.CATEGORY_IDS.items()]
+    content = {"images": [{"id": 9, "file_name": "000000000009.jpg", "height": 60, "width": 80}], "annotations": [
+        {"id": 1, "image_id": 9, "category_id": 17, "area": 1200, "iscrowd": 0, "segmentation": [[10, 10, 50, 10, 50, 40, 10, 40]]}],
+        "categories": categories}
+    server.files = {}
+    for name, files in {"val2017.zip": {"val2017/000000000009.jpg": picture.getvalue()},
+                        "annotations_trainval2017.zip": {"annotations/instances_val2017.json": json.dumps(content).encode()}}.items():
+        with zipfile.ZipFile(file := io.BytesIO(), "w") as made:
+            for path, data in files.items():
+                made.writestr(path, data)
+        server.files[name] = file.getvalue()
+    wanted = tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=None)
+                   for name, content in server.files.items())
+    archives.fetch_all(wanted, tmp_path / "coco", tmp_path / "archives")
+    items = coco.splits(tmp_path / "coco")["val"]
+    assert [item.image.name for item in items] == ["000000000009.jpg"] and items[0].image.is_file()
+    assert (coco.label(items[0]) == voc.CLASSES.index("cat")).sum() > 1000

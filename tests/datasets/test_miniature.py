@@ -50,7 +50,7 @@ def test_same_bytes_on_two_processes(tmp_path):
 
 def test_voc(made):
     found = voc.splits(made / "voc")
-    assert {name: len(items) for name, items in found.items()} == {"train": 4, "val": 6, "train_aug": 16}
+    assert {name: len(items) for name, items in found.items()} == {"train": 4, "val": 6, "trainval": 10, "train_aug": 16}
     legal = {0, 255, *(voc.CLASSES.index(name) for name in scenes.CLASSES)}
     for item in found["train_aug"] + found["val"]:
         label = voc.label(item)

@@ -95,6 +95,19 @@ def test_interrupted_work_is_used(root, monkeypatch):
     monkeypatch.setattr(preparation, "load", lambda task, item: (done.append(item.id), real(task, item))[1])
     out, sheet = run(root)
     assert done == Shard(out).ids[4:] and sheet["images"] == 6
+    done.clear()
+    assert run(root)[1] == sheet and done == []  # also what was finished before another split was interrupted
+
+
+def test_without_hard_links_parts_are_copied(root, monkeypatch):
+    out, _ = run(root)
+    expected = out.read_bytes()
+
+    def refuse(*arguments):
+        raise PermissionError
+    monkeypatch.setattr(preparation.os, "link", refuse)
+    out.unlink()
+    assert run(root)[0].read_bytes() == expected
 
 
 def test_changed_files_are_decoded_again(root, monkeypatch):

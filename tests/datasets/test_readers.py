@@ -118,7 +118,7 @@ def test_lists_of_ids_are_checked(tmp_path, content, said):
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")
 def test_real_voc():
     found = voc.splits(REAL)
-    assert {name: len(items) for name, items in found.items()} == {"train": 437, "val": 445, "train_aug": 1000}
+    assert {name: len(items) for name, items in found.items()} == {"train": 437, "val": 445, "trainval": 882, "train_aug": 1000}
     assert not {item.id for item in found["train_aug"]} & {item.id for item in found["val"]}
     assert [item.id for item in found["train_aug"]] == sorted(item.id for item in found["train_aug"])
     own = [item for item in found["train_aug"] if item.label.parent.name == "SegmentationClass"]

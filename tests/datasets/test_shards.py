@@ -4,11 +4,15 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.ndimage import distance_transform_edt
 
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
-from pipeline.study import StudyError
+from pipeline.datasets import voc
+from pipeline.datasets.shards import FAR, Example, Shard, Writer, file_of, void_distance
+from pipeline.paper import TRIMAP_WIDTHS
+from pipeline.study import ROOT, StudyError
 
 CLASSES = ["background", "cat"]
+REAL = ROOT.parent / "shared/data/VOCdevkit"
 sizes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
 
 
@@ -82,6 +86,14 @@ def test_what_is_no_shard_is_named(tmp_path):
         Shard(tmp_path / "none.arrow")
 
 
+def exact(label):
+    """By scipy: distances rounded up, 255 beyond FAR."""
+    if not (label == 255).any():
+        return np.full(label.shape, 255)
+    distance = np.ceil(distance_transform_edt(label != 255))
+    return np.where(distance > FAR, 255, distance)
+
+
 @settings(deadline=None, max_examples=60)
 @given(shape=st.tuples(st.integers(1, 14), st.integers(1, 14)), voids=st.integers(0, 8), seed=st.integers(0, 999))
 def test_void_distance_is_the_rounded_up_distance_to_the_nearest_void(shape, voids, seed):
@@ -100,7 +112,42 @@ def test_void_distance_is_the_rounded_up_distance_to_the_nearest_void(shape, voi
     np.testing.assert_array_equal(void_distance(label), expected)
 
 
-def test_void_distance_ends_at_255():
+@settings(deadline=None, max_examples=150)
+@given(shape=st.tuples(st.integers(1, 150), st.integers(1, 150)), voids=st.integers(0, 30), size=st.integers(1, 20), seed=st.integers(0, 999))
+def test_void_distance_is_scipys_within_the_widest_trimap(shape, voids, size, seed):
+    rng = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    for _ in range(voids):
+        top, left = (rng.integers(0, side) for side in shape)
+        label[top:top + rng.integers(1, size + 1), left:left + rng.integers(1, size + 1)] = 255
+    np.testing.assert_array_equal(void_distance(label), exact(label))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")
+def test_void_distance_is_scipys_on_real_labels():
+    for item in voc.splits(REAL)["val"][::15]:
+        np.testing.assert_array_equal(void_distance(voc.label(item)), exact(voc.label(item)))
+
+
+def test_void_distance_ends_at_the_widest_trimap():
+    assert FAR == TRIMAP_WIDTHS[-1]
     label = np.zeros((2, 400), np.uint8)
     label[:, 0] = 255
-    assert void_distance(label)[0, [0, 1, 254, 255, 256, 399]].tolist() == [0, 1, 254, 255, 255, 255]
+    assert void_distance(label)[0, [0, 1, 39, 40, 41, 256, 399]].tolist() == [0, 1, 39, 40, 255, 255, 255]
+
+
+def test_a_shard_of_several_files_is_one(tmp_path):
+    put = list(examples([(5, 4)] * 7, 3, True))
+    for number, part in enumerate((put[:3], put[3:6], put[6:])):
+        with Writer(file_of(tmp_path / "val.arrow", number), "voc", CLASSES, files=3) as writer:
+            for example in part:
+                writer.add(example)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["val-0001.arrow", "val-0002.arrow", "val.arrow"]
+    shard = pickle.loads(pickle.dumps(Shard(tmp_path / "val.arrow")))
+    assert shard.ids == [example.id for example in put] and len(shard) == 7
+    for got, example in zip((shard[number] for number in range(7)), put):
+        np.testing.assert_array_equal(got.image, example.image)
+        np.testing.assert_array_equal(got.distance, example.distance)
+    file_of(tmp_path / "val.arrow", 1).unlink()
+    with pytest.raises(StudyError, match="val-0001.arrow is no shard .* run the stage prepare again"):
+        Shard(tmp_path / "val.arrow")

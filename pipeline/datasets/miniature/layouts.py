@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pipeline import study
+from pipeline import progress, study
 from pipeline.datasets import coco, palettes, voc
 from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
@@ -27,7 +26,11 @@ def generate(dataset: study.DatasetName, settings: study.Generate, root: Path, w
     the official train list. Cityscapes: `settings.size` is the height, the width is twice that."""
     jobs = [(split, index) for split, count in (("train", settings.train), ("val", settings.val)) for index in range(count)]
     draw = partial({"voc": _voc, "coco": _coco, "cityscapes": _cityscapes, "imagenet": _imagenet}[dataset], Path(root), settings)
-    results = list(tqdm(_map(draw, jobs, workers), total=len(jobs), desc=f"generate {dataset}", unit="image", disable=None))
+    results = []
+    with progress.bar(f"generate {dataset}", len(jobs), "image") as bar:
+        for result in _map(draw, jobs, workers):
+            results.append(result)
+            bar.update()
     if dataset == "voc":
         _voc_lists(Path(root), *([name for split, name in results if split == wanted] for wanted in ("train", "val")))
     elif dataset == "coco":

@@ -1,0 +1,161 @@
+"""How fast the data come: prepare against the bare decoders, and training crops against a DataLoader of torchvision.
+
+    python benchmarks/data.py [--voc ../shared/data/VOCdevkit] [--only prepare|crops]
+
+On a real VOC folder, both in one run, in turns; ratios of the quickest turns.
+
+prepare: a split with all cores, from files to shards (decode, check, count, void distance, write), against
+the same processes only decoding the same files with Pillow.
+crops: augmented 513x513 crops (the paper's scales, padding, flip) from a shard, against torch's DataLoader over torchvision's
+VOCSegmentation with its v2 transforms. Images per second of CPU time: per core.
+"""
+import argparse
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from PIL import Image
+
+from pipeline.datasets import native, preparation, voc
+from pipeline.datasets.shards import Shard, void_distance
+
+PREPARE, CROPS = 0.85, 3.0  # what we aim at
+CROP, BATCH, SCALES = 513, 16, (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+
+
+def decode(items: list[native.Item]) -> int:
+    """What a program has to do that only wants the pixels."""
+    return sum(np.asarray(Image.open(path)).size for item in items for path in (item.image, item.label))
+
+
+def bare(items: list[native.Item], workers: int) -> None:
+    parts = [items[start:start + preparation.PART] for start in range(0, len(items), preparation.PART)]
+    with ProcessPoolExecutor(workers, get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        list(pool.map(decode, parts))
+
+
+def prepared(split: str, items: list[native.Item], folder: Path, workers: int) -> None:
+    preparation.split(folder / f"{split}.arrow", folder / "parts", "voc", list(voc.CLASSES), items, distances=split == "val",
+                      workers=workers)
+
+
+def prepare(root: Path, turns: int) -> None:
+    """Print prepare's speed as a share of the bare decoders'."""
+    workers, found = native.workers(), voc.splits(root)
+    for split in ("train_aug", "val"):
+        best = {}
+        for _ in range(turns):
+            with tempfile.TemporaryDirectory() as folder:
+                for name, work in (("bare", lambda: bare(found[split], workers)),                               # noqa: B023
+                                   ("prepare", lambda: prepared(split, found[split], Path(folder), workers))):  # noqa: B023
+                    taken = spent(work)
+                    best[name] = tuple(map(min, taken, best.get(name, taken)))
+        speeds = ", ".join(f"{name} {len(found[split]) / wall:.0f} images/s" for name, (wall, _) in best.items())
+        wall, cpu = (first / second for first, second in zip(best["bare"], best["prepare"]))
+        print(f"prepare {split}: {speeds} on {workers} cores; ratio {wall:.2f}, of CPU time {cpu:.2f} (aim {PREPARE})")
+    labels = [native.read_labels(item.label) for item in found["val"][:100]]
+    clocks = [per_image(lambda: [distance(label) for label in labels], len(labels)) for distance in (void_distance, exact)]  # noqa: B023
+    print("of which the void distance of val takes {:.1f} ms an image and core (scipy's: {:.1f} ms)".format(*clocks))
+
+
+def spent(work) -> tuple[float, float]:
+    """Seconds by the clock, and of CPU time, its processes' included."""
+    def cpu():
+        both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(used.ru_utime + used.ru_stime for used in both)
+    began, used = time.perf_counter(), cpu()
+    work()
+    return time.perf_counter() - began, cpu() - used
+
+
+def exact(label: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import distance_transform_edt
+    return np.minimum(np.ceil(distance_transform_edt(label != 255)), 255).astype(np.uint8)
+
+
+def per_image(work, images: int) -> float:
+    """Milliseconds of CPU time an image."""
+    began = time.process_time()
+    work()
+    return 1000 * (time.process_time() - began) / images
+
+
+def crops(root: Path, turns: int, batches: int) -> None:
+    """Print how fast augmented training crops come, from a shard and from torch's DataLoader."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from pipeline.training.augmentation import Crops
+    from pipeline.training.data import Mapped
+    torch.set_num_threads(1)
+    items = voc.splits(root)["train"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.arrow"
+        preparation.split(path, Path(folder) / "parts", "voc", list(voc.CLASSES), items, workers=native.workers())
+        ours = Crops(Mapped(Shard(path)), CROP, BATCH, seed=0)
+        theirs = iter(DataLoader(torchvision_set(root), BATCH, sampler=endless(len(items))))
+        best = {}
+        for _ in range(turns):
+            for name, take in (("shards", ours), ("DataLoader", lambda: next(theirs))):
+                milliseconds = per_image(lambda: [take() for _ in range(batches)], batches * BATCH)  # noqa: B023
+                best[name] = min(best.get(name, float("inf")), milliseconds)
+    speeds = ", ".join(f"{name} {1000 / milliseconds:.0f} images/s" for name, milliseconds in best.items())
+    print(f"crops of {CROP}: {speeds} on one core; ratio {best['DataLoader'] / best['shards']:.2f} (aim {CROPS:g})")
+
+
+def endless(images: int):
+    rng = np.random.default_rng(0)
+    while True:
+        yield from rng.permutation(images).tolist()
+
+
+def torchvision_set(root: Path):
+    """VOCSegmentation with the paper's augmentation in torchvision's v2 transforms: uint8 tensors, as it advises."""
+    import torch
+    from torchvision import tv_tensors
+    from torchvision.datasets import VOCSegmentation, wrap_dataset_for_transforms_v2
+    from torchvision.transforms import v2
+
+    class RandomScale(v2.Transform):
+        def make_params(self, flat_inputs):
+            scale = SCALES[torch.randint(len(SCALES), ()).item()]
+            return {"size": [int(side * scale) for side in v2.functional.get_size(flat_inputs[0])]}
+
+        def transform(self, value, params):
+            return self._call_kernel(v2.functional.resize, value, params["size"], antialias=True)
+
+    transforms = v2.Compose([
+        v2.ToImage(), RandomScale(),
+        v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: 255}), v2.RandomHorizontalFlip(),
+        v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None})])
+    home = voc.home(root).parents[1]
+    return wrap_dataset_for_transforms_v2(VOCSegmentation(home, image_set="train", transforms=transforms))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--voc", type=Path, default=Path(__file__).parents[2] / "shared/data/VOCdevkit", help="a VOC folder")
+    parser.add_argument("--only", choices=["prepare", "crops"])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=4, help="of 16 crops, a turn")
+    given = parser.parse_args()
+    if not given.voc.is_dir():
+        sys.exit(f"{given.voc} is not there: name a VOC folder by --voc")
+    if given.only != "crops":
+        prepare(given.voc, given.turns)
+    if given.only != "prepare":
+        crops(given.voc, given.turns, given.batches)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Make the archive that a test set's evaluation server takes.
+
+Example:  python -m stages.submit t6-test --strategy os8-ms-flip
+"""
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import study as studies
+from pipeline.study import StudyError
+from stages import console
+
+
+def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")],
+         strategy: Annotated[str | None, typer.Option(help="one of params.yaml; else the run's last in `evaluate`")] = None,
+         split: Annotated[str, typer.Option(help="test, or val for an archive that can be scored here")] = "test",
+         bf16: Annotated[bool, typer.Option("--bf16", help="in bfloat16: faster on a GPU, labels differ a little")] = False):
+    """Label the test images of RUN's data set and pack them as the VOC or Cityscapes server takes them:
+    artifacts/SCALE/submissions/RUN-STRATEGY-SPLIT.tar (Cityscapes: .zip).
+
+    Interrupted, the same command goes on without labelling finished images again. The score that the server gives goes into
+    params.yaml, `test_scores`, and from there into Table 6 or 7b.
+
+    Example:  python -m stages.submit t6-test --strategy os8-ms-flip
+    """
+    study = studies.load()
+    wanted = console.pick("run", run, study.runs)
+    if not (name := strategy or study.evaluate.get(run, ("",))[-1]):
+        raise StudyError(f"`evaluate` has no line for {run}: name one of {', '.join(study.strategies)} by --strategy")
+    chosen, settings = console.pick("strategy", name, study.strategies), study.dataset(wanted.dataset)
+    if wanted.dataset == "coco":
+        raise StudyError(f"{run} is trained on coco: only voc and cityscapes have a test server here")
+    data, trained = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
+    if reason := study.skipped(run) or console.skipped(data, trained):
+        raise StudyError(f"there is nothing to submit: {reason}")
+    from pipeline.evaluation import submission
+    root = Path(json.loads((data / "source.json").read_text())["root"])
+    items = submission.images(wanted.dataset, root, split, complete=split == "test" and settings.source.generate is None)
+
+    from pipeline.evaluation import trained as networks
+    from pipeline.models import device as devices
+    device, family, sizes = devices.pick(), study.backbones[wanted.backbone].family, study.settings.network
+    what = [each.model_dump(mode="json") for each in (wanted, sizes, settings.evaluate, chosen)]
+    what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
+    digest = networks.digest(what, trained / networks.MODEL)[:16]
+    unfinished = study.artifacts("unfinished", f"submit-{run}") / digest
+    models = networks.load(wanted, family, sizes, trained, {chosen.output_stride}, device)
+    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate.batch, unfinished,
+                     f"{run} {name} {split}", bf16)
+    out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"
+    submission.pack(items, wanted.dataset, split, unfinished, out)
+    shutil.rmtree(unfinished.parent)
+    print(f"submit {run}: {len(items)} label maps in {out}")
+    if split == "test":
+        print(f"its score goes into params.yaml:  test_scores: {{{study.scale}: {{{wanted.dataset}: "
+              f"{{run: {run}, strategy: {name}, miou: ...}}}}}}")
+
+
+if __name__ == "__main__":
+    console.run(main)
