@@ -4,6 +4,7 @@ Scale, pad, crop and flip are index arithmetic, so an image is resampled once, o
 where the crop needs it. Equal to the authors' order (resize, pad, crop, flip; input_preprocess.py), tested against it.
 """
 import torch
+import torch.nn.functional as F
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 MEAN_PIXEL = 127.5
@@ -17,34 +18,41 @@ def scaled_crop(image: torch.Tensor, label: torch.Tensor, scale: float, top: flo
     image: (H, W, 3) uint8; label: (H, W) uint8; top, left: in [0, 1), the crop's place among those possible.
     Returns (crop, crop, 3) float32 in [0, 255] and (crop, crop) uint8. Beyond the scaled image: mean pixel and void.
     """
-    y, inside_y = _source(image.shape[0], scale, top, crop, image.device)
-    x, inside_x = _source(image.shape[1], scale, left, crop, image.device)
-    if flip:
-        x, inside_x = x.flip(0), inside_x.flip(0)
-    rows = _lerp(image, y, 0)
-    pixels = _lerp(rows, x, 1)
-    inside = inside_y[:, None] & inside_x[None, :]
-    nearest = label[(y + 0.5).long()][:, (x + 0.5).long()]
-    pixels = torch.where(inside[..., None], pixels, torch.full_like(pixels, MEAN_PIXEL))
-    return pixels, torch.where(inside, nearest, torch.full_like(nearest, VOID))
+    pixels = torch.empty(crop, crop, 3, device=image.device)
+    labels = torch.empty(crop, crop, dtype=torch.uint8, device=image.device)
+    cut(image, label, scale, top, left, flip, pixels, labels)
+    return pixels, labels
 
 
-def _source(size: int, scale: float, place: float, crop: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coordinates in the unscaled image of `crop` consecutive pixels of the scaled one, and which of them exist."""
+def cut(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left: float, flip: bool, pixels: torch.Tensor,
+        labels: torch.Tensor) -> None:
+    """`scaled_crop` into `pixels` (crop, crop, 3) float32 and `labels` (crop, crop) of any type: no copy of them later."""
+    crop = len(labels)
+    (rows, y), (columns, x) = (_source(side, scale, place, crop, image.device) for side, place in
+                               ((image.shape[0], top), (image.shape[1], left)))
+    x = x.flip(0) if flip else x
+    if len(y) < crop or len(x) < crop:
+        pixels.fill_(MEAN_PIXEL)
+        labels.fill_(VOID)
+    place = slice(len(y)), slice(crop - len(x), None) if flip else slice(len(x))
+    labels[place] = label.index_select(0, (y + 0.5).long()).index_select(1, (x + 0.5).long())
+    part = image[rows, columns].permute(2, 0, 1)[None].float()
+    grid = torch.empty(1, len(y), len(x), 2, device=image.device)
+    for each, at, span, side in ((0, x, columns, part.shape[3]), (1, y[:, None], rows, part.shape[2])):
+        grid[..., each] = (at - span.start) * (2 / max(side - 1, 1)) - 1
+    sampled = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    pixels[place] = sampled[0].permute(1, 2, 0)
+
+
+def _source(size: int, scale: float, place: float, crop: int, device) -> tuple[slice, torch.Tensor]:
+    """Coordinates in the unscaled image of `crop` consecutive pixels of the scaled one, as far as they exist, and the part of the
+    image that they lie in."""
     scaled = max(int(size * scale), 1)
-    offset = int(place * (max(scaled, crop) - crop + 1))
-    at = torch.arange(offset, offset + crop, device=device)
+    first = int(place * (max(scaled, crop) - crop + 1))
+    end = min(first + crop, scaled)
     step = (size - 1) / (scaled - 1) if scaled > 1 else 0.0  # align_corners=True
-    return (at.clamp(max=scaled - 1) * step).clamp(max=size - 1), at < scaled
-
-
-def _lerp(image: torch.Tensor, at: torch.Tensor, dim: int) -> torch.Tensor:
-    """Linear interpolation of `image` along `dim` at float coordinates."""
-    low = at.long()
-    weight = at - low
-    high = (low + 1).clamp(max=image.shape[dim] - 1)
-    weight = weight.view(-1, *[1] * (image.dim() - 1 - dim))
-    return torch.lerp(image.index_select(dim, low).float(), image.index_select(dim, high).float(), weight)
+    at = (torch.arange(first, end, device=device) * step).clamp(max=size - 1)
+    return slice(max(int(first * step) - 1, 0), int((end - 1) * step) + 3), at
 
 
 class Crops:
@@ -66,10 +74,12 @@ class Crops:
         examples = self.split(chosen[self.mine])
         self.next = self._draw()
         self.split.expect(self.next[1][self.mine])
-        crops = [scaled_crop(image, label, SCALES[int(scale * len(SCALES))], top, left, flip < 0.5, self.crop)
-                 for (image, label), (scale, top, left, flip) in zip(examples, draws[self.mine])]
-        pixels, labels = (torch.stack(part) for part in zip(*crops))
-        return pixels.permute(0, 3, 1, 2), labels.long(), chosen
+        device = examples[0][0].device
+        pixels = torch.empty(len(examples), self.crop, self.crop, 3, device=device)
+        labels = torch.empty(len(examples), self.crop, self.crop, dtype=torch.long, device=device)
+        for (image, label), (scale, top, left, flip), *target in zip(examples, draws[self.mine], pixels, labels):
+            cut(image, label, SCALES[int(scale * len(SCALES))], top, left, flip < 0.5, *target)
+        return pixels.permute(0, 3, 1, 2), labels, chosen
 
     def _draw(self) -> tuple[dict, list[int], list[list[float]]]:
         """The state before, image numbers, and each crop's four random numbers."""

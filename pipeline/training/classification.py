@@ -12,7 +12,7 @@ from pipeline.models.layers import normalise
 from pipeline.records import History
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations
+from pipeline.training.acceleration import checkpoint_activations, keep_memory
 from pipeline.training.loop import Checkpoint, digest, finish, fit
 
 WEIGHTS = "weights.safetensors"
@@ -40,7 +40,7 @@ class Pictures:
         crops = [self.padded[number, :, top:top + height, left:left + width]
                  for number, (top, left) in zip(chosen[self.mine].tolist(), shifts[self.mine].tolist())]
         batch = torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips[self.mine].tolist())])
-        return batch, self.targets[chosen[self.mine].to(self.targets.device)], chosen.tolist()
+        return batch, self.targets[chosen[self.mine].to(self.targets.device, non_blocking=True)], chosen.tolist()
 
     def state(self) -> dict:
         return {"generator": self.generator.get_state()}
@@ -73,12 +73,13 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     """Train `backbone` as a classifier, write its state dict to `out`; return curves, final metrics and the device's name."""
     dataset, family = study.settings.imagenet, study.backbones[backbone]
     training, device = dataset.train, devices.pick(dataset.train.deterministic)
+    keep_memory(device)
     size = study.settings.network.backbones[backbone]
     shards = study.artifacts("shards", "imagenet")
     shard, validation = Shard(shards / f"{training.split}.arrow"), Shard(shards / f"{dataset.evaluate.split}.arrow")
     torch.manual_seed(0)
     model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
-    schedule.set_batch_norm(model, family.family, training.steps)
+    schedule.set_batch_norm(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
     optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate,

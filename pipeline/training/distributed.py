@@ -5,14 +5,19 @@ divided by the valid pixels of the whole batch; synchronised.py has the layers t
 """
 import contextlib
 import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline import records
 from pipeline.models import device as devices
-from pipeline.study import StudyError
+from pipeline.study import Study, StudyError
 
 
 @contextlib.contextmanager
@@ -26,11 +31,40 @@ def joined():
         if local >= gpus:
             raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower --nproc-per-node")
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if gpus else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    if gpus:
+        dist.init_process_group("nccl", device_id=torch.device("cuda", local))  # a device that does not answer fails here
+    else:
+        dist.init_process_group("gloo")
+    yield
+    dist.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one
+
+
+def recorded(training: Callable, study: Study, name: str, out: Path, params: dict, started: float) -> None:
+    """Run `training` of `name` (segmentation.train or classification.pretrain) with the processes that torchrun started.
+
+    Process 0 leaves its curves, and its record with `params`, in `out`. started: seconds since the epoch.
+    """
+    with joined():
+        history, metrics, device = training(study, name, out, study.artifacts("checkpoints"))
+        if rank() > 0:
+            return
+    history.save(out)
+    records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device=device))
+
+
+def _end_with_launcher(every: float = 1.0) -> None:
+    """End this process once torchrun is gone or, under DVC, what started torchrun: a kill leaves nobody behind."""
+    import psutil
+
+    def above() -> list[int]:
+        launcher = os.getppid()
+        return [launcher, psutil.Process(launcher).ppid()] if "DVC_STAGE" in os.environ else [launcher]
+    with contextlib.suppress(psutil.Error):
+        first = above()
+        while above() == first:
+            time.sleep(every)
+    os._exit(137)
 
 
 def rank() -> int:

@@ -1,4 +1,5 @@
 """The training loop: one for segmentation and for ImageNet pretraining, on one device or several, resumable to the bit."""
+import contextlib
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ from pipeline.records import History, atomic
 from pipeline.study import StudyError, Training
 from pipeline.training import distributed
 from pipeline.training.acceleration import compiled, memory_explained
-from pipeline.training.schedule import poly, training_mode
+from pipeline.training.schedule import learning_rate, training_mode
 from pipeline.training.synchronised import parallel
 
 LOG_EVERY = 20            # steps; a GPU runs ahead of Python between them
@@ -37,6 +38,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, inputs: str):
         self.path, self.inputs = path, inputs
+        self.live, self.shown = path.with_suffix(".jsonl"), 0
 
     def load(self, device: torch.device) -> dict | None:
         """The saved state, or None where there is none or it belongs to other inputs."""
@@ -50,9 +52,19 @@ class Checkpoint:
             with atomic(self.path) as partial:
                 torch.save({"inputs": self.inputs, **state}, partial)
 
+    def show(self, history: History) -> None:
+        """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""
+        if distributed.rank() == 0:
+            with contextlib.suppress(OSError):  # a curve to look at stops no training
+                self.live.parent.mkdir(parents=True, exist_ok=True)
+                with self.live.open("a" if self.shown else "w") as file:
+                    file.writelines(f"{json.dumps(row)}\n" for row in history.rows[self.shown:])
+                self.shown = len(history.rows)
+
     def remove(self) -> None:
         if distributed.rank() == 0:
             self.path.unlink(missing_ok=True)
+            self.live.unlink(missing_ok=True)
 
 
 class Window:
@@ -102,9 +114,9 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     window, saved = Window(batches.ids), time.perf_counter()
     with progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar:
         for step in range(first, training.steps):
-            learning_rate = poly(training.learning_rate, step, training.steps, training.power)
+            rate = learning_rate(training, step)
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate * group["multiplier"]
+                group["lr"] = rate * group["multiplier"]
             with memory_explained(training):
                 inputs, labels, numbers = batches()
                 optimiser.zero_grad(set_to_none=True)
@@ -119,14 +131,15 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
             with memory_explained(training):
                 measured = window.close(title, done)
             gauges = devices.gauges(device)
-            history.log(done, learning_rate=learning_rate, **measured, **gauges)
+            history.log(done, learning_rate=rate, **measured, **gauges)
             if validating:
                 model.eval()
                 with torch.inference_mode():
                     metrics = validate()
                 training_mode(model)
                 history.log(done, **metrics)
-            bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{learning_rate:.2g}",
+            checkpoint.show(history)
+            bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{rate:.2g}",
                              "images/s": f"{measured['images_per_second']:.1f}",
                              **{name: f"{value:.1f}" for name, value in (gauges | metrics).items()}}, refresh=False)
             if done < training.steps and (validating or time.perf_counter() - saved > CHECKPOINT_EVERY):

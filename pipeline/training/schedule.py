@@ -2,15 +2,18 @@
 import torch
 from torch import nn
 
+from pipeline.study import Training
+
 MOMENTUM = 0.9
 BIAS_MULTIPLIER = 2.0  # authors' model.get_model_gradient_multipliers: biases learn twice as fast
-PUBLISHED_DECAY = {"resnet": 0.95, "xception": 0.9997, "mobilenet": 0.9997}
-HEAD_DECAY = 0.9997
 
 
-def poly(base: float, step: int, steps: int, power: float) -> float:
-    """The "poly" policy: base * (1 - step / steps) ** power."""
-    return base * (1 - step / steps) ** power
+def learning_rate(training: Training, step: int) -> float:
+    """The "poly" policy: base * (1 - step / steps) ** power. A slow start, at a rate of its own, comes before (train_utils)."""
+    if step < training.slow_start_steps:
+        return training.slow_start_learning_rate
+    done = (step - training.slow_start_steps) / (training.steps - training.slow_start_steps)
+    return training.learning_rate * (1 - done) ** training.power
 
 
 def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_layers: float = 1.0) -> torch.optim.SGD:
@@ -41,12 +44,11 @@ def batch_norm_decay(published: float, steps: int) -> float:
     return min(published, max(0.0, 1 - 9 / steps))
 
 
-def set_batch_norm(model: nn.Module, family: str, steps: int) -> None:
-    """Give every batch norm its decay: the family's in `model.backbone`, 0.9997 in ASPP and decoder, adapted to `steps`."""
+def set_batch_norm(model: nn.Module, backbone: float, head: float, steps: int) -> None:
+    """Give every batch norm its decay: `backbone`'s in `model.backbone`, `head`'s in ASPP and decoder, adapted to `steps`."""
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            published = PUBLISHED_DECAY[family] if name.startswith("backbone.") else HEAD_DECAY
-            module.momentum = 1 - batch_norm_decay(published, steps)
+            module.momentum = 1 - batch_norm_decay(backbone if name.startswith("backbone.") else head, steps)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ from pipeline.models.layers import resize
 from pipeline.records import History
 from pipeline.study import Run, Study, StudyError
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations
+from pipeline.training.acceleration import checkpoint_activations, keep_memory
 from pipeline.training.augmentation import VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import Checkpoint, digest, finish, fit
@@ -51,8 +51,9 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     """Train `name`, write its network to `out`; return curves, final metrics and the device's name."""
     run = study.runs[name]
     dataset = study.dataset(run.dataset)
-    training, backbone = dataset.train, study.backbones[run.backbone]
+    training, backbone = study.training(name), study.backbones[run.backbone]
     device = devices.pick(training.deterministic)
+    keep_memory(device)
     shards = study.artifacts("shards", run.dataset)
     shard = Shard(shards / f"{training.split}.arrow")
     validation = Shard(shards / f"{dataset.evaluate.split}.arrow")
@@ -63,9 +64,9 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))
     start_from(model, run, study.artifacts(run.start))
     model.to(device, memory_format=torch.channels_last)
-    schedule.set_batch_norm(model, backbone.family, training.steps)
-    if run.output_stride == 8:
-        schedule.freeze_batch_norm(model)
+    schedule.set_batch_norm(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
+    if run.output_stride == 8 or not training.fine_tune_batch_norm:
+        schedule.freeze_batch_norm(model.backbone if run.start.startswith("weights/") else model)
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
     optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import torch._dynamo  # as the first backward pass of each child would
 
 from pipeline import study as studies
 from pipeline.training import loop
@@ -55,13 +56,13 @@ def prepared() -> None:
 
 
 def kill_at(step: int) -> None:
-    poly = loop.poly
+    rate = loop.learning_rate
 
-    def last(base, now, *rest):
+    def last(training, now):
         if now == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return poly(base, now, *rest)
-    loop.poly = last
+        return rate(training, now)
+    loop.learning_rate = last
     stage("train", RUN)
 
 

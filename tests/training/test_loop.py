@@ -1,4 +1,7 @@
 """Exact resume, a batch computed in parts, a loss that is no number, no memory left."""
+import io
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -78,6 +81,21 @@ def test_between_validations_a_checkpoint_is_written_when_it_is_time(tmp_path, m
     assert torch.load(tmp_path / "b/run.pt", weights_only=True)["step"] == 6
     resumed = run(tmp_path / "b")
     assert all(torch.equal(undisturbed[0][name], resumed[0][name]) for name in undisturbed[0]) and undisturbed[1:] == resumed[1:]
+
+
+def test_the_bar_shows_what_the_history_holds(tmp_path, monkeypatch):
+    """On a GPU; `gauges` says nothing on a CPU."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(loop.devices, "gauges", lambda device: {"gpu_memory_gb": 12.34, "gpu_utilisation": 98.0})
+    _, metrics, rows = run(tmp_path)
+    held = {name: [value for _, metric, value in rows if metric == name] for name in {metric for _, metric, _ in rows}}
+    assert held.keys() == {"loss", "learning_rate", "miou", "gpu_memory_gb", "gpu_utilisation"}
+    shown = terminal.getvalue().split("\r")[-1]
+    for wanted in (f"loss={held['loss'][-1]:.3f}", f"rate={held['learning_rate'][-1]:.2g}", "images/s=", "gpu_memory_gb=12.3",
+                   "gpu_utilisation=98.0", f"miou={metrics['miou']:.1f}", "12/12"):
+        assert wanted in shown, shown
 
 
 def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path):

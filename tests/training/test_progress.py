@@ -1,5 +1,6 @@
 """The bar on a terminal, the few lines in a log."""
 import io
+import re
 import sys
 
 import pytest
@@ -50,6 +51,20 @@ def test_the_time_left_counts_only_what_this_process_did(monkeypatch, clock):
     """Half of 100 steps were done before; the rest takes 40 s each: after 10 of them 40 are left, 26 minutes and 40 seconds."""
     text = lines(monkeypatch, clock, 100, 40, initial=50)
     assert "<26:40," in next(line for line in text.splitlines() if " 60/100 " in line)
+
+
+def test_the_time_left_counts_validations_too(monkeypatch, clock):
+    """A step takes 1 s, each tenth a validation of 40 s as well; going on at 50, after 30 steps the rest takes what it will take."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress.bar("t2-x2", 100, "step", initial=50)
+    for step in range(51, 101):
+        clock.now += 1
+        bar.update()
+        clock.now += 40 * (step % 10 == 0)
+    bar.close()
+    found = re.search(r" 81/100 \[(\S+)<(\S+),", stream.getvalue())
+    assert found.groups() == ("02:31", "01:32"), "19 steps and, with the last one's, 2 validations are 99 s"
 
 
 def test_a_terminal_gets_a_bar_that_redraws_itself(monkeypatch, clock):

@@ -1,13 +1,29 @@
 import pytest
+from pydantic import ValidationError
 from torch import nn
 
+from pipeline.study import Training
 from pipeline.training import schedule
+
+PAPER = Training(split="train_aug", crop=513, batch=16, steps=30000, learning_rate=0.007, power=0.9, validate_every=5000)
 
 
 def test_poly_starts_at_the_base_and_ends_at_zero():
-    assert schedule.poly(0.007, 0, 30000, 0.9) == 0.007
-    assert schedule.poly(0.007, 30000, 30000, 0.9) == 0
-    assert schedule.poly(0.007, 15000, 30000, 0.9) == pytest.approx(0.007 * 0.5 ** 0.9)
+    assert schedule.learning_rate(PAPER, 0) == 0.007
+    assert schedule.learning_rate(PAPER, 30000) == 0
+    assert schedule.learning_rate(PAPER, 15000) == pytest.approx(0.007 * 0.5 ** 0.9)
+
+
+def test_a_slow_start_comes_before_the_whole_of_poly():
+    """As the authors' get_model_learning_rate has it without burn-in."""
+    slow = PAPER.model_copy(update={"slow_start_steps": 1000})
+    rates = [schedule.learning_rate(slow, step) for step in (0, 999, 1000, 15500, 30000)]
+    assert rates == pytest.approx([1e-4, 1e-4, 0.007, 0.007 * 0.5 ** 0.9, 0])
+
+
+def test_a_slow_start_ends_before_the_training_does():
+    with pytest.raises(ValidationError, match="slow_start_steps: 30000 of 30000 steps leave none"):
+        Training(**PAPER.model_dump() | {"slow_start_steps": 30000})
 
 
 def test_batch_norm_decay_is_the_papers_at_the_papers_length_and_shorter_below():
@@ -15,6 +31,13 @@ def test_batch_norm_decay_is_the_papers_at_the_papers_length_and_shorter_below()
     assert schedule.batch_norm_decay(0.9997, 90000) == 0.9997
     assert schedule.batch_norm_decay(0.9997, 300) == pytest.approx(0.97)
     assert schedule.batch_norm_decay(0.95, 30000) == 0.95
+
+
+def test_backbone_and_head_have_their_own_batch_norm_decay():
+    model = nn.ModuleDict({"backbone": nn.BatchNorm2d(2), "aspp": nn.BatchNorm2d(2)})
+    model["backbone"] = nn.Sequential(model["backbone"])
+    schedule.set_batch_norm(model, 0.95, 0.9997, 30000)
+    assert (model["backbone"][0].momentum, model["aspp"].momentum) == pytest.approx((0.05, 0.0003))
 
 
 def test_only_dense_kernels_decay_and_biases_learn_twice_as_fast():

@@ -53,6 +53,42 @@ def test_fine_tuning_at_output_stride_8_trains_all_but_batch_norm(study):
     assert not any(torch.equal(base[name], fine[name]) for name in base.keys() - frozen)
 
 
+def test_without_fine_tune_batch_norm_the_backbone_keeps_its_own_and_the_new_layers_learn_theirs(study):
+    voc = study.settings.voc
+    own = voc.train.model_copy(update={"fine_tune_batch_norm": False})
+    settings = study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own})})
+    start = load_file(study.artifacts("weights", "resnet101") / "weights.safetensors")
+    base = trained(study.model_copy(update={"scales": study.scales | {"tiny": settings}}), "base")
+    norms = {name.removesuffix(".num_batches_tracked") for name in start if name.endswith("num_batches_tracked")}
+    assert len(norms) > 20
+    for name, value in start.items():
+        assert torch.equal(base[f"backbone.{name}"], value) == (name.rpartition(".")[0] in norms), name
+    assert base["aspp.project.bn.num_batches_tracked"] == own.steps
+
+
+def test_a_run_trains_with_the_settings_that_its_recipe_names(study):
+    """The paper's way to the test server, at scale tiny: from a trained run, at output stride 8, on trainval, at a rate of its own."""
+    trained(study, "base")
+    voc = study.settings.voc
+    own = voc.train.model_copy(update={"split": "val", "learning_rate": 1e-4, "steps": 3, "validate_every": 3})
+    server = study.runs["fine"].model_copy(update={"recipe": "trainval"})
+    settings = study.settings.model_copy(update={"voc": voc.model_copy(update={"trainval": own})})
+    told = study.model_copy(update={"runs": study.runs | {"server": server}, "scales": study.scales | {"tiny": settings}})
+    assert told.training("server") == own and told.skipped("server") is None
+    history, *_ = train(told, "server", told.artifacts("runs", "server"), told.artifacts("checkpoints"))
+    assert [row[2] for row in history.rows if row[1] == "learning_rate"] == [pytest.approx(1e-4 * (1 / 3) ** 0.9)]
+
+
+def test_a_recipe_that_the_scale_does_not_have_is_a_reason_to_skip():
+    loaded = studies.load()
+    at = {scale: loaded.model_copy(update={"scale": scale}) for scale in ("tiny", "miniature", "paper")}
+    for scale in ("tiny", "miniature"):
+        assert f"no scales.{scale}.voc.trainval" in at[scale].skipped("t6-test")
+        assert at[scale].training("t5-coco") == at[scale].training("t5-sc") and at[scale].skipped("t5-coco") is None
+    fine, server = at["paper"].training("t5-coco"), at["paper"].training("t6-test")
+    assert (fine.learning_rate, fine.split) == (1e-4, "train_aug") and (server.learning_rate, server.split) == (1e-4, "trainval")
+
+
 def test_a_start_at_output_stride_8_without_statistics_is_refused(study):
     with pytest.raises(StudyError, match="has to start from runs/RUN, whose statistics are learnt, not from weights/resnet101"):
         trained(study, "early")

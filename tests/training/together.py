@@ -53,7 +53,7 @@ def train(folder: Path, name: str, dtype: torch.dtype, learning_rate: float, acc
         training = Training(split="train", crop=49, batch=8, steps=STEPS, learning_rate=learning_rate, power=0.9,
                             validate_every=1, accumulate=accumulate)
         model = deeplab.build(RUN, "resnet", NETWORK, 3).to(dtype=dtype, memory_format=torch.channels_last)
-        schedule.set_batch_norm(model, "resnet", STEPS)
+        schedule.set_batch_norm(model, 0.95, training.batch_norm_decay, STEPS)
 
         def loss_of(network, pixels, labels):
             logits = resize(network((pixels / 127.5 - 1).to(dtype)), labels.shape[-2:])

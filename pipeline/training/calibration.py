@@ -1,0 +1,138 @@
+"""How fast this machine trains: real training steps of the scale's own networks on random pictures, for some seconds."""
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import psutil
+import torch
+
+from pipeline.models import cost, deeplab, device as devices
+from pipeline.study import Run, Study, Training
+from pipeline.training import classification, schedule, segmentation
+from pipeline.training.acceleration import checkpoint_activations, memory_explained
+from pipeline.training.augmentation import VOID, Crops
+from pipeline.training.loop import gradients
+
+ON_CPU = 20e9    # multiply-adds of a step's forward passes: where a CPU has more to do, a smaller step is measured
+SMALL_BATCH, SMALL_CROP = 2, 129
+PUBLISHED = Training(split="", crop=257, batch=4, steps=1, learning_rate=1, power=1, validate_every=1)  # where nothing is trained
+CLASSES = 10     # of the generated classification set; published weights are not trained here
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """Multiply-adds of forward passes a second, with backward passes and without; bytes of memory that a training takes."""
+    learning: float
+    looking: float
+    memory: float
+
+
+def pretrained(study: Study) -> list[str]:
+    """The backbones that are pretrained here."""
+    data = study.settings.imagenet
+    if data is None or data.source is None or data.train is None:
+        return []
+    return [name for name, size in study.settings.network.backbones.items() if size.weights is None]
+
+
+def kind_of(run: Run) -> str:
+    return run.backbone + (", separable" if run.separable else "")
+
+
+def classifier(study: Study, backbone: str):
+    return deeplab.build_classifier(study.backbones[backbone].family, study.settings.network.backbones[backbone], 10)
+
+
+class Noise:
+    """Random pictures and labels, as a split of data.py gives them."""
+
+    def __init__(self, crop: int, classes: int, device: torch.device):
+        self.ids = [str(number) for number in range(16)]
+        self.pairs = [(torch.randint(256, (crop, crop, 3), dtype=torch.uint8, device=device),
+                       torch.randint(classes, (crop, crop), dtype=torch.uint8, device=device)) for _ in self.ids]
+
+    def __call__(self, numbers: list[int]):
+        return [self.pairs[number] for number in numbers]
+
+    def expect(self, numbers: list[int]) -> None:
+        """Everything is there."""
+
+
+def measure(study: Study, seconds: float) -> dict[str, Rate]:
+    """The rate of each kind of network, in about `seconds` altogether. Raises StudyError where memory does not suffice."""
+    runs = [name for name in study.runs if not study.skipped(name)]
+    runs.sort(key=lambda name: (study.settings.trains and study.training(name).crop, study.runs[name].decoder != "none"))
+    largest = {kind_of(study.runs[name]): name for name in runs}  # roughly
+    kinds = {f"{name}, pretraining": (name, None) for name in pretrained(study)}
+    kinds |= {kind: (study.runs[name].backbone, name) for kind, name in largest.items()}
+    rates = {}
+    for kind, (backbone, name) in kinds.items():
+        rates[kind] = rate(study, backbone, name, seconds / len(kinds))
+    return rates
+
+
+def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
+    """Train and infer for about `seconds`: the run `name`, or the classifier that `backbone` is pretrained as."""
+    run = study.runs[name] if name else None
+    data = study.dataset(run.dataset) if run else study.settings.imagenet
+    wanted = (study.training(name) if run else data.train) or PUBLISHED
+    family, training, device = study.backbones[backbone], wanted, devices.pick(wanted.deterministic)
+    classes = cost.CLASSES[run.dataset] if run else CLASSES
+
+    def build():
+        return deeplab.build(run, family.family, study.settings.network, classes) if run else classifier(study, backbone)
+
+    def madds() -> int:
+        return training.batch * cost.cost(cost.on_meta(build), (training.crop, training.crop)).madds_executed
+
+    if device.type == "cpu" and (work := madds()) > ON_CPU:
+        training = training.model_copy(update={"batch": SMALL_BATCH, "crop": min(training.crop, SMALL_CROP), "accumulate": 1})
+    work, before = madds(), _memory(device)
+    model = build().to(device, memory_format=torch.channels_last)
+    if training.checkpoint_activations:
+        checkpoint_activations(model.backbone)
+    optimiser = schedule.optimiser(model, family.weight_decay, 1e-6)
+    noise = Noise(training.crop, classes, device)
+    if run:
+        batches, loss_of = Crops(noise, training.crop, training.batch, 0), segmentation.loss_of
+    else:
+        pictures = torch.stack([image.permute(2, 0, 1).float() for image, _ in noise.pairs])
+        targets = torch.arange(len(pictures), device=device) % classes
+        batches, loss_of = classification.Pictures(pictures, targets, noise.ids, training.batch, 0), classification.loss_of
+
+    def learn():
+        inputs, labels, _ = batches()
+        optimiser.zero_grad(set_to_none=True)
+        gradients(model, model, inputs, labels, loss_of, VOID, training.accumulate)
+        optimiser.step()
+
+    def look():
+        with torch.inference_mode(), devices.autocast(device):
+            model(inputs)
+
+    with memory_explained(training):
+        learning = _seconds(learn, 0.75 * seconds, device)
+        grown = max(_memory(device) - before, 0)
+        inputs = batches()[0]
+        model.eval()
+        looking = _seconds(look, 0.25 * seconds, device)
+    larger = (wanted.batch * wanted.crop ** 2) / (training.batch * training.crop ** 2)
+    return Rate(work / learning, work / looking, before + grown * larger)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that tensors took at most on a GPU; that this process takes on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _seconds(work: Callable[[], None], budget: float, device: torch.device) -> float:
+    """The median time of `work` over about `budget` seconds, twice at least, the first time not counted."""
+    began, times = time.perf_counter(), []
+    while len(times) < 3 or time.perf_counter() - began < budget:
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

@@ -1,0 +1,118 @@
+"""How long the study will take on this machine, before anything of it runs: its multiply-adds over a rate that is measured here.
+
+A stage's work is the multiply-adds of its forward passes; those that it learns from have backward passes too. Each kind of
+network has a rate of its own (calibration.py): depthwise convolutions are slower.
+"""
+import dataclasses
+
+from pipeline.models import cost
+from pipeline.study import Dataset, Run, Study, Training
+from pipeline.training import segmentation
+from pipeline.training.calibration import Rate, classifier, kind_of, pretrained
+
+VALIDATION = {"voc": 1449, "coco": 5000, "cityscapes": 500, "imagenet": 50_000}  # images of the published splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One stage. learning, looking: multiply-adds of the forward passes that it learns from, and of its others."""
+    stage: str
+    kind: str                       # of network, whose rate it runs at
+    after: str                      # the stage that it starts from
+    learning: float
+    looking: float
+
+
+def works(study: Study) -> list[Work]:
+    """The pretraining, trainings and evaluations of this scale, without those that it skips."""
+    count, found = cost.Costs(study, study.scale), []
+
+    def madds(run: Run, stride: int, crop: int) -> float:
+        return count.single(_same(run), stride, (crop, crop)).madds_executed / crop ** 2  # a pixel
+
+    for name in pretrained(study):
+        data, crop = study.settings.imagenet, study.settings.imagenet.train.crop
+        each = cost.cost(cost.on_meta(lambda name=name: classifier(study, name)), (crop, crop)).madds_executed / crop ** 2
+        found.append(Work(f"pretrain@{name}", f"{name}, pretraining", "",
+                          *_training(data, data.train, images(data, "imagenet"), each)))
+    for name, run in study.runs.items():
+        if study.skipped(name):
+            continue
+        data, training, start = study.dataset(run.dataset), study.training(name), (run.start or "").partition("/")
+        if training:
+            shown = min(images(data, run.dataset), segmentation.VALIDATION_IMAGES)
+            each = madds(run, run.output_stride, training.crop)
+            after = f"{'pretrain' if start[0] == 'weights' else 'train'}@{start[2]}"
+            found.append(Work(f"train@{name}", kind_of(run), after, *_training(data, training, shown, each)))
+        chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
+        passes = {(each.output_stride, scale, flip) for each in chosen for scale in each.scales for flip in {False, each.flip}}
+        pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
+        looking = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, scale, _ in passes)
+        found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, looking))
+    return found
+
+
+def _training(data: Dataset, training: Training, shown: int, madds: float) -> tuple[float, float]:
+    """Multiply-adds of a training's steps, and of its validations on `shown` images; madds: of a pixel."""
+    validations = -(-training.steps // training.validate_every)
+    return training.steps * training.batch * training.crop ** 2 * madds, validations * shown * _area(data) * madds
+
+
+def _area(data: Dataset) -> int:
+    return data.evaluate.canvas[0] * data.evaluate.canvas[1]
+
+
+def _same(run: Run) -> Run:
+    """One of the runs whose networks are alike, to count them once."""
+    dataset = "voc" if run.dataset == "coco" else run.dataset
+    return run.model_copy(update={"dataset": dataset, "start": "", "published": None, "recipe": "train", "seed": 0,
+                                  "output_stride": 16})
+
+
+def images(data: Dataset, name: str) -> int:
+    """Images of the validation split; a folder's are not counted, it is taken for the published one."""
+    return data.source.generate.val if data.source and data.source.generate else VALIDATION[name]
+
+
+def seconds(work: Work, rates: dict[str, Rate]) -> float:
+    """The time of a stage's computation."""
+    return work.learning / rates[work.kind].learning + work.looking / rates[work.kind].looking
+
+
+def total(study: Study, works: list[Work], rates: dict[str, Rate], lanes: int, start: float) -> float:
+    """Seconds until the report with `lanes` stages at a time, each of which needs `start` seconds before it computes.
+
+    That is all work shared out, but no less than the longest row of stages that wait for each other.
+    """
+    ends: dict[str, float] = {}
+    for work in sorted(works, key=lambda work: _depth(study, work.stage)):
+        ends[work.stage] = ends.get(work.after, 0) + seconds(work, rates) + start
+    shared = sum(seconds(work, rates) + start for work in works) / lanes
+    return max([shared, *ends.values()])
+
+
+def _depth(study: Study, stage: str) -> int:
+    """How many stages come before one at the most."""
+    kind, _, name = stage.partition("@")
+    if kind == "pretrain":
+        return 0
+    start = study.runs[name].start or ""
+    return (kind == "evaluate") + 1 + (_depth(study, f"train@{start.partition('/')[2]}") if start.startswith("runs/") else 0)
+
+
+def account(works: list[Work], rates: dict[str, Rate]) -> str:
+    """A table: number, multiply-adds and time of each kind of stage, run one after the other. A backward pass counts double."""
+    lines = [f"{'':<10}  stages  multiply-adds  time, one after the other"]
+    for kind in ("pretrain", "train", "evaluate"):
+        some = [work for work in works if work.stage.startswith(kind)]
+        madds = sum(3 * work.learning + work.looking for work in some)
+        lines.append(f"{kind:<10}  {len(some):>6}  {madds:>13.1e}  {spoken(sum(seconds(work, rates) for work in some))}")
+    return "\n".join(lines)
+
+
+def spoken(duration: float) -> str:
+    """Seconds as people say them: 95 seconds, 10 minutes, 3.5 hours, 12 days."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if duration >= 2 * size:
+            return f"{duration / size:.{int(duration < 10 * size)}f} {unit}"
+    return f"{duration:.0f} seconds"

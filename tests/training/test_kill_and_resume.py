@@ -1,0 +1,114 @@
+"""kill -9 at random steps through `dvc repro`, Snakemake and torchrun: the same command goes on and ends with the same bytes.
+
+The stage, its parent (DVC or torchrun) or the Snakemake above it is killed, several times in one training, and nothing may be left
+running. A few samples here; 20 steps for each way are in `make drills`.
+"""
+import hashlib
+import random
+import re
+import shutil
+import socket
+import time
+
+import pytest
+
+from tests.engines.checkout import Checkout
+
+pytestmark = pytest.mark.slow
+RUN, STEPS, VALIDATE = "t2-x2", 24, 7
+COMMANDS = {
+    "dvc": ["dvc", "repro", "--single-item", f"train@{RUN}"],
+    "snakemake": ["snakemake", "--workflow-profile", "profiles/local", "train_t2_x2"],
+    "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", "PORT", "-m", "stages.train", RUN],
+}
+VICTIMS = {"dvc": ["stage", "parent"], "snakemake": ["stage", "parent", "study"], "torchrun": ["stage", "parent"]}
+ABOVE = ["download@voc", "download@imagenet", "prepare@voc", "prepare@imagenet", "pretrain@resnet101"]
+
+# Added to the copy's schedule.py: KILL="STEP VICTIM RANK" in the environment kills when that step begins.
+HOOK = '''
+
+def learning_rate(training, step, learning_rate=learning_rate):
+    import os, signal, time
+    at, victim, rank = os.environ.get("KILL", "-1 none 0").split()
+    if step == int(at) and os.environ.get("RANK", "0") == rank:
+        pids = {"stage": os.getpid(), "parent": os.getppid(), "study": int(os.environ.get("STUDY_PID", -1))}
+        os.kill(pids[victim], signal.SIGKILL)
+        time.sleep(60)
+    return learning_rate(training, step)
+'''
+
+# What comes before, and the undisturbed run's digest with one process and with two; torch is imported once.
+UNDISTURBED = """
+import hashlib, shutil, sys
+from pipeline import study
+from tests.training.killed import RUN, forked, prepared, stage
+out = study.load().artifacts("runs", RUN)
+assert forked(prepared) == [0]
+for world in (1, 2):
+    assert forked(lambda: stage("train", RUN), world, sys.argv[1]) == [0] * world
+    print("undisturbed", hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+    shutil.rmtree(out)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    checkout = Checkout(tmp_path_factory.mktemp("killed"))
+    settings = "batch: 4, steps: {}, learning_rate: 0.05, power: 0.9, validate_every: {}"
+    checkout.edit("params.yaml", re.escape(settings.format(2, 2)), settings.format(STEPS, VALIDATE))
+    with (checkout.root / "pipeline/training/schedule.py").open("a") as file:
+        file.write(HOOK)
+    printed = checkout.run("python", "-c", UNDISTURBED, free_port())
+    checkout.digests = [line.split()[1] for line in printed.splitlines() if line.startswith("undisturbed ")]
+    checkout.run("dvc", "commit", "--force", *ABOVE)
+    checkout.lock = (checkout.root / "dvc.lock").read_text()
+    return checkout
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def survives(project, way: str, kills: list[str], goes_on: str | None = None) -> None:
+    """Kill at each of `kills`, in ascending order of step; then the command `goes_on` ends with the undisturbed run's bytes."""
+    out, checkpoint = (project.root / "artifacts/tiny" / name for name in (f"runs/{RUN}", f"checkpoints/{RUN}.pt"))
+    for made in (out, project.root / ".dvc/cache/runs"):  # nothing may come from a training that is done
+        shutil.rmtree(made, ignore_errors=True)
+    (project.root / "dvc.lock").write_text(project.lock)
+    port = free_port()
+    for kill in kills:
+        command = [port if word == "PORT" else word for word in COMMANDS[way]]
+        assert project.start(*command, KILL=kill).wait(300) != 0  # reading what it prints would keep a killed one a zombie
+        until = time.monotonic() + 60
+        while (left := project.processes()) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert not left
+        assert not (out / "record.json").exists()
+    project.run(*(port if word == "PORT" else word for word in COMMANDS[goes_on or way]))
+    assert hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest() == project.digests[way == "torchrun"]
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "record.json", "history.parquet"}
+    assert not checkpoint.exists() and not project.processes()
+
+
+def kills(way: str, seed: int, count: int) -> list[str]:
+    """`count` random steps in ascending order, each with a victim, and with torchrun a process."""
+    chance = random.Random(f"{way} {seed}")
+    ranks = range(2 if way == "torchrun" else 1)
+    return [f"{step} {chance.choice(VICTIMS[way])} {chance.choice(ranks)}" for step in sorted(chance.sample(range(STEPS), count))]
+
+
+def test_killed_under_snakemake_it_goes_on_through_dvc(project):
+    survives(project, "snakemake", kills("snakemake", 0, 1), goes_on="dvc")
+
+
+def test_killed_under_torchrun_it_goes_on_through_torchrun(project):
+    survives(project, "torchrun", [f"{random.Random(0).randrange(VALIDATE, STEPS)} parent 1"])
+
+
+@pytest.mark.drills
+@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("way", COMMANDS)
+def test_four_kills_in_one_training(project, way, seed):
+    survives(project, way, kills(way, seed, 4))
