@@ -17,8 +17,8 @@ def main():
     study = studies.load()
     paper.check(study)
     claims.check(study)
-    mirror.mirror(study)
-    built = tables.build(study, mirror.read_back(study))
+    runs = mirror.mirror(study).runs
+    built = tables.build(study, mirror.read_back(study, runs))
     tables.save(built | {"claims": ledger.build(study)})
     print(tables.summary(built))
 

@@ -1,12 +1,5 @@
-"""What was measured for one row, read from the plain files that the stages left: scores from the facts, curves, settings,
-provenance.
-
-This is all that MLflow is shown; it is computed afresh from the files each time, so a store that was deleted comes back the same.
-"""
+"""What was measured for one row, computed from the plain files that the stages left: scores, intervals, trimap curves, costs."""
 import functools
-import hashlib
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +11,15 @@ from pipeline.evaluation import metrics
 from pipeline.study import Study, StudyError
 from pipeline.tracking.rows import Row
 
-POINTS = 200  # a curve is thinned to this many points for MLflow; history.parquet keeps them all
-
-
-@dataclass
-class Measurement:
-    """One row's numbers. `curves`: name -> [(step, value, timestamp in ms)]. `pictures`: file name -> palette PNG."""
-    status: str
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    started: int = 0
-    ended: int = 0
-
-    @property
-    def digest(self) -> str:
-        """Of everything that is mirrored: equal digests mean that there is nothing to do."""
-        content = [self.status, self.params, self.metrics, self.curves, self.tags, self.started, self.ended,
-                   {name: hashlib.sha256(data).hexdigest() for name, data in self.pictures.items()}]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
 
 def status(study: Study, row: Row) -> str:
     """ "measured", or one sentence why there is no measurement."""
     if "status" in row.published:
         return row.published["status"]
-    folder = study.artifacts("weights", row.run) if row.table == "table4" else study.artifacts("facts", row.run)
+    kinds = ("weights",) if row.table == "table4" else ("runs", "facts")  # facts without their run: it is being trained again
     stage = ("pretrain@" if row.table == "table4" else "evaluate@") + row.run
     try:
-        record = records.read(folder)
+        record = [records.read(study.artifacts(kind, row.run)) for kind in kinds][-1]
     except FileNotFoundError:
         return f"not run: dvc repro {stage} has not been run yet"
     if record["status"] != "done":
@@ -56,32 +27,6 @@ def status(study: Study, row: Row) -> str:
     if row.table == "table4" and "top1_error" not in record["metrics"]:
         return f"not run: {record['reason'] or 'these weights came without an ImageNet validation set to score them on'}"
     return "measured"
-
-
-def measure(study: Study, row: Row) -> Measurement | None:
-    """All that the row's files hold, or None where it is not measured (see `status`)."""
-    state = status(study, row)
-    if state != "measured":
-        return None
-    trained = study.artifacts("weights" if row.table == "table4" else "runs", row.run)
-    record = records.read(trained)
-    provenance = record["provenance"]
-    found = Measurement(state, params=dict(_flat(record["params"])), curves=_curves(trained))
-    found.started = int(1000 * (provenance.get("started") or 0))
-    found.ended = found.started + int(1000 * (provenance.get("seconds") or 0))
-    found.tags = {f"provenance.{key}": str(value) for key, value in provenance.items() if key not in ("started", "seconds")}
-    found.metrics = {f"training/{name}": float(value) for name, value in record["metrics"].items() if value is not None}
-    found.metrics["training/seconds"] = float(provenance.get("seconds") or 0)
-    if row.table == "table4":
-        found.metrics |= {name: float(record["metrics"][name]) for name in ("top1_error", "top5_error", "parameters")
-                          if name in record["metrics"]}
-        return found
-    found.params |= {f"strategy.{key}": str(value) for key, value in study.strategies[row.strategy].model_dump().items()}
-    found.metrics |= costs(study).get((row.run, row.strategy), {}) | scores(study, row.run, row.strategy)
-    for name, values in trimap(study, row.run, row.strategy, intervals=row.table == "figure5").items():
-        found.curves[name] = [(width, value, found.ended) for width, value in zip(metrics.WIDTHS, values)]
-    found.pictures = _pictures(study, row)
-    return found
 
 
 def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
@@ -131,58 +76,27 @@ def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
     """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high. Empty where no
     void is near."""
-    facts, (names, only) = read_facts(study, run), classes(study, run)
-    curve = metrics.trimap_curve(facts, strategy, len(names), only)
-    if np.isnan(curve).any():
-        return {}
-    found = {"trimap_miou": curve.tolist()}
-    if intervals:
-        bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
-                 for width in range(len(metrics.WIDTHS))]
-        intervals = [metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands]
-        found["trimap_low"], found["trimap_high"] = zip(*intervals)
-    return {name: list(values) for name, values in found.items()}
-
-
-def _curves(folder: Path) -> dict[str, list]:
-    """The training's curves, thinned."""
-    path = folder / records.HISTORY
-    if not path.exists():
-        return {}
-    curves = {}
-    for point in pq.ParquetFile(path).read().to_pylist():
-        curves.setdefault(f"curve/{point['metric']}", []).append((point["step"], point["value"], point["timestamp"]))
-    return {name: points[:: -(-len(points) // POINTS)] for name, points in curves.items()}
+    path = study.artifacts("facts", run) / "facts.parquet"
+    cell = (path.absolute(), strategy, path.stat().st_mtime_ns, intervals)
+    if cell not in _CELLS:
+        facts, (names, only) = read_facts(study, run), classes(study, run)
+        curve = metrics.trimap_curve(facts, strategy, len(names), only)
+        _CELLS[cell] = {} if np.isnan(curve).any() else {"trimap_miou": curve.tolist()}
+        if intervals and _CELLS[cell]:
+            bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
+                     for width in range(len(metrics.WIDTHS))]
+            low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
+            _CELLS[cell] |= {"trimap_low": list(low), "trimap_high": list(high)}
+    return _CELLS[cell]
 
 
 def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:
     """What the cost stage counted, by (run, strategy); empty where it has not run."""
     path = study.artifacts("costs") / "costs.parquet"
-    if not path.exists():
-        return {}
+    return _costs(path.absolute(), path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@functools.lru_cache(maxsize=2)
+def _costs(path: Path, changed: int) -> dict[tuple[str, str], dict[str, float]]:
     return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
             for row in pq.ParquetFile(path).read().to_pylist()}
-
-
-def _pictures(study: Study, row: Row) -> dict[str, bytes]:
-    """Predicted label maps of the two best and the two worst images, where the run kept them for this strategy."""
-    path = study.artifacts("facts", row.run) / "labels.parquet"
-    if not path.exists():
-        return {}
-    facts = read_facts(study, row.run)
-    names, only = classes(study, row.run)
-    ranked = [name for name, _ in metrics.by_score(facts, row.strategy, len(names), only)]
-    chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)}
-    chosen |= {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
-    kept = pq.ParquetFile(path).read()
-    cells = zip(kept["strategy"].to_pylist(), kept["image"].to_pylist(), kept["png"])
-    return {f"{chosen[image]}-{image.replace('/', '_')}.png": png.as_py() for strategy, image, png in cells
-            if strategy == row.strategy and image in chosen}
-
-
-def _flat(values: dict, prefix: str = ""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)

@@ -7,7 +7,8 @@ from pipeline.study import Study
 
 EXPERIMENTS = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "table4": "Table 4", "table5": "Table 5",
                "table6": "Table 6", "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5",
-               "own": "Runs of your own"}
+               "zoo": "Model zoo", "own": "Runs of your own", "trainings": "Trainings"}
+TRAININGS = "trainings"  # no table: each network once, while it is trained and after
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Row:
         if self.table == "table2":
             features = [name for key, name in (("conv2", "Conv2"), ("conv3", "Conv3")) if row[key]]
             return " ".join(["[1x1,48]", row["conv"], *features])
+        if self.table == "zoo":
+            marks = [row["model"], f"eval OS {row['eval_os']}"]
         if self.table in ("table3", "table5"):
             marks = [f"train OS {row['train_os']}", f"eval OS {row['eval_os']}"]
         for key, mark in (("backbone", None), ("dec", "Decoder"), ("ms", "MS"), ("flip", "Flip"), ("sc", "SC"), ("coco", "COCO"),
@@ -44,12 +47,14 @@ class Row:
 
 def rows(study: Study) -> dict[str, list[Row]]:
     """Every row by table, in the paper's order; under "own" the evaluated runs of `params.yaml` that no table of the paper
-    has."""
+    has. The model zoo's rows are there at scales that evaluate published networks."""
     found = {}
     for name, table in paper.tables().items():
         found[name] = [Row(name, dict(row), row["backbone"] if name == "table4" else row.get("run"),
                            row.get("strategy") if "run" in row else None) for row in table.rows]
     known = {row.run for table in found.values() for row in table}
+    if study.settings.trains:
+        del found["zoo"]
     found["own"] = [Row("own", {}, run, strategy) for run, strategies in study.evaluate.items()
                     if run not in known and study.skipped(run) is None for strategy in strategies]
     return found

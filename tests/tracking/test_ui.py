@@ -1,4 +1,5 @@
 """`python -m stages.ui` as people type it: pages on localhost, a store that comes back, a Ctrl-C that ends all of it."""
+import json
 import os
 import shutil
 import signal
@@ -9,9 +10,11 @@ import time
 import urllib.error
 import urllib.request
 
+import psutil
 import pytest
 
 from pipeline import study as studies
+from pipeline.tracking import live
 from tests.reporting import fake_study
 
 
@@ -40,17 +43,41 @@ def get(port, path="/"):
 def test_restore_makes_a_missing_store_and_leaves_one_that_is_there(home):
     shutil.rmtree(home / "mlruns", ignore_errors=True)
     said, complaint = start(home, "--restore").communicate(timeout=100)
-    assert "MLflow: 3 runs written" in said, complaint  # Table 1's row and Table 4's two
+    assert "MLflow: 7 changes written" in said, complaint  # Table 1's row, Table 4's two, and four trainings
     written = (home / "mlruns/mlflow.db").stat().st_mtime_ns
     said, _ = start(home, "--restore").communicate(timeout=100)
     assert said == "" and (home / "mlruns/mlflow.db").stat().st_mtime_ns == written
+
+
+def post(port, path, **fields):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/2.0/mlflow/{path}", json.dumps(fields).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.loads(answer.read())
+
+
+def shows_a_training_that_runs(home, port):
+    """What a training appends to its file is on the pages soon, and more of it later."""
+    path = home / live.path(studies.load(), "t1-c16")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for step in (20, 40):
+        with path.open("a") as file:
+            file.write(f"{json.dumps([step, 'loss', 2 / step, 1_700_000_000_000 + step])}\n")
+        deadline, found = time.time() + 30, {}
+        while found.get("step") != step and time.time() < deadline:
+            time.sleep(0.2)
+            known = json.loads(get(port, "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Trainings"))
+            runs = post(port, "runs/search", experiment_ids=[known["experiment"]["experiment_id"]],
+                        filter="tags.run = 't1-c16'").get("runs", [])
+            found = next((metric for run in runs for metric in run["data"].get("metrics", [])), {})
+        assert (found["key"], found["step"], found["value"]) == ("curve/loss", step, 2 / step)
 
 
 def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = start(home, "--port", str(port))
+    process = start(home, "--port", str(port), "--every", "0.2")
     try:
         deadline = time.time() + 90
         while time.time() < deadline and process.poll() is None:
@@ -61,6 +88,9 @@ def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home):
                 time.sleep(0.3)
         assert b"<html" in page
         assert b"ok" in get(port, "/health").lower()
+        shows_a_training_that_runs(home, port)
+        lines = [" ".join(each.cmdline()) for each in psutil.Process(process.pid).children(recursive=True)]
+        assert any("mlflow" in line for line in lines) and not any("sqlite:" in line for line in lines)  # addresses may hold secrets
         own = next((found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
                     if not found[4][0].startswith("127.")), None)
         if own:

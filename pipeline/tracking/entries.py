@@ -1,0 +1,194 @@
+"""What MLflow is shown of a study: each training once, and for each table of the paper its rows, those of one network nested.
+
+All of it is computed afresh from the files that the stages left, so a store that was deleted comes back the same.
+"""
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline import records
+from pipeline.evaluation import metrics
+from pipeline.study import Study
+from pipeline.tracking import curves, inputs, measure
+from pipeline.tracking.rows import TRAININGS, Row, rows
+
+
+@dataclass
+class Content:
+    """What one MLflow run holds. `curves`: name -> [(step, value, timestamp in ms)]. `pictures`: file name -> palette PNG.
+    `checkpoint`: the trained network's file. `datasets`: as `inputs.split` gives them, by what they were used for."""
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    datasets: dict[str, dict] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    started: int = 0
+    ended: int = 0
+
+    def digest(self, *more: str) -> str:
+        """Of everything that is mirrored: equal digests mean that there is nothing to do. Records hold the time of a training,
+        so a checkpoint of the same size that was trained again is told apart too."""
+        content = [self.params, self.metrics, self.curves, self.tags, self.started, self.ended, self.datasets, more,
+                   {name: hashlib.sha256(data).hexdigest() for name, data in self.pictures.items()},
+                   self.checkpoint and [str(self.checkpoint), self.checkpoint.stat().st_size]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One MLflow run: its experiment (a key of `rows.EXPERIMENTS`), its key and place there, its name, the key of the run that it
+    is nested under, and `content`, which computes what it holds, None where it is not measured."""
+    table: str
+    key: str
+    place: int
+    name: str
+    parent: str | None
+    content: Callable[[], Content | None]
+
+
+def entries(study: Study) -> Iterator[Entry]:
+    """All entries, a parent before its children. Nothing is read before `content` is called."""
+    for place, (kind, name) in enumerate(trainings(study)):
+        yield Entry(TRAININGS, name, place, name, None, functools.partial(training, study, kind, name, checkpoint=True))
+    for table, lines in rows(study).items():
+        groups: dict[str, list[tuple[int, Row]]] = {}
+        for place, row in enumerate(lines):
+            if row.run:
+                groups.setdefault(row.run, []).append((place, row))
+        for run, group in groups.items():
+            parent = run if len(group) > 1 else None
+            if parent:  # the training, and nested under it its strategies
+                some = any(measure.status(study, row) == "measured" for _, row in group)
+                yield Entry(table, run, group[0][0], run, None,
+                            functools.partial(training, study, "runs", run) if some else lambda: None)
+            for place, row in group:
+                yield Entry(table, row.key, place, row.name, parent, functools.partial(line, study, row, nested=bool(parent)))
+
+
+def trainings(study: Study) -> list[tuple[str, str]]:
+    """(kind, name) of everything that is trained: the backbones ("weights"), then the runs."""
+    return [("weights", name) for name in study.backbones] + [("runs", name) for name in study.runs]
+
+
+def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Content | None:
+    """Settings, curves, machine and data of one training; None where it is not done."""
+    folder = study.artifacts(kind, name)
+    try:
+        record = records.read(folder)
+    except FileNotFoundError:
+        return None
+    if record["status"] != "done":
+        return None
+    stage = "pretrain" if kind == "weights" else "fetch" if study.runs[name].published else "train"
+    provenance = record["provenance"]
+    found = Content(params=dict(_flat(record["params"])), curves=curves.of(folder))
+    found.started, found.ended = _times(record)
+    found.metrics = {f"training/{key}": float(value) for key, value in record["metrics"].items() if value is not None}
+    found.metrics["training/seconds"] = float(provenance.get("seconds") or 0)
+    found.tags = _tags(study, name, f"{stage}@{name}", provenance, kind=stage)
+    file = folder / ("weights.safetensors" if kind == "weights" else "model.safetensors")
+    found.checkpoint = file if checkpoint and file.exists() else None
+    scores = [f", {value:.2f} % {key} at its last validation" for key, value in record["metrics"].items()
+              if key in ("miou", "top1_error") and value is not None]
+    found.tags["mlflow.note.content"] = (f"`{name}` at scale {study.scale}{''.join(scores)}. Again: `dvc repro {stage}@{name}`. "
+                                         f"Network: `{file}`.")
+    dataset = "imagenet" if kind == "weights" else study.runs[name].dataset
+    if split := record["params"].get("training", {}).get("split"):
+        found.datasets = inputs.split(study, dataset, split, "training")
+    return found
+
+
+def line(study: Study, row: Row, nested: bool) -> Content | None:
+    """One row of a table: its scores and how it was inferred, and the whole training unless that is its parent's."""
+    if measure.status(study, row) != "measured":
+        return None
+    kind = "weights" if row.table == "table4" else "runs"
+    found = training(study, kind, row.run)
+    stage = f"{'pretrain' if kind == 'weights' else 'evaluate'}@{row.run}"
+    record = records.read(study.artifacts("facts" if kind == "runs" else kind, row.run))
+    if nested:
+        only = {key: value for key, value in found.params.items() if key.startswith("run.")}
+        found = Content(params=only, started=found.started, ended=found.ended)
+        if record["provenance"]:
+            found.started, found.ended = _times(record)
+    found.tags = _tags(study, row.run, stage, record["provenance"], kind="row", strategy=row.strategy or "")
+    if nested:
+        found.tags["mlflow.runType"] = "evaluation"  # MLflow's pages then open the parent
+    for name in ("miou", "madds", "top1_error", "top5_error"):
+        if isinstance(row.published.get(name), int | float):
+            found.metrics[f"{name}_paper"] = row.published[name]
+    if kind == "weights":
+        found.metrics |= {name: found.metrics[f"training/{name}"] for name in ("top1_error", "top5_error", "parameters")
+                          if f"training/{name}" in found.metrics}
+    else:
+        _evaluation(study, row, found)
+    found.tags["mlflow.note.content"] = _note(study, row, stage, found.metrics)
+    return found
+
+
+def _evaluation(study: Study, row: Row, found: Content) -> None:
+    """Add what the run's facts say of the row's strategy."""
+    found.params |= {f"strategy.{key}": str(value) for key, value in study.strategies[row.strategy].model_dump().items()}
+    found.metrics |= measure.costs(study).get((row.run, row.strategy), {}) | measure.scores(study, row.run, row.strategy)
+    for name, values in measure.trimap(study, row.run, row.strategy, intervals=row.table == "figure5").items():
+        found.curves[name] = [(width, value, found.ended) for width, value in zip(metrics.WIDTHS, values)]
+    found.pictures = _pictures(study, row)
+    dataset = study.runs[row.run].dataset
+    found.datasets = found.datasets | inputs.split(study, dataset, study.dataset(dataset).evaluate.split, "evaluation")
+
+
+def _tags(study: Study, run: str, stage: str, provenance: dict, **more: str) -> dict[str, str]:
+    own = study.runs.get(run)
+    tags = {f"provenance.{key}": str(value) for key, value in provenance.items() if key not in ("started", "seconds")}
+    tags |= {"run": run, "backbone": own.backbone if own else run, "dataset": own.dataset if own else "imagenet", **more}
+    return tags | {"mlflow.source.name": f"dvc repro {stage}", "mlflow.source.type": "PROJECT",
+                   "mlflow.source.git.commit": tags.get("provenance.commit", "")}
+
+
+def _note(study: Study, row: Row, stage: str, found: dict[str, float]) -> str:
+    """The run's description, in Markdown."""
+    name, unit = ("top1_error", "top-1 error") if row.table == "table4" else ("miou", "mIOU")
+    ours = f"{found[name]:.2f} %" if name in found else "no number"
+    if "miou_low" in found:
+        ours += f" [{found['miou_low']:.2f}, {found['miou_high']:.2f}]"
+    paper = f"the paper {found[f'{name}_paper']:.2f} %, " if f"{name}_paper" in found else ""
+    return f"{row.name}: {paper}here {ours} {unit}, at scale {study.scale}. Again: `dvc repro {stage}`."
+
+
+def _times(record: dict) -> tuple[int, int]:
+    """When the stage started and ended, in ms since the epoch."""
+    started = int(1000 * (record["provenance"].get("started") or 0))
+    return started, started + int(1000 * (record["provenance"].get("seconds") or 0))
+
+
+def _pictures(study: Study, row: Row) -> dict[str, bytes]:
+    """Predicted label maps of the two best and the two worst images, where the run kept them for this strategy."""
+    path = study.artifacts("facts", row.run) / "labels.parquet"
+    if not path.exists():
+        return {}
+    kept = pq.ParquetFile(path)
+    if row.strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
+        return {}
+    names, only = measure.classes(study, row.run)
+    ranked = [name for name, _ in metrics.by_score(measure.read_facts(study, row.run), row.strategy, len(names), only)]
+    chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)}
+    chosen |= {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
+    kept = kept.read()
+    cells = zip(kept["strategy"].to_pylist(), kept["image"].to_pylist(), kept["png"])
+    return {f"{chosen[image]}-{image.replace('/', '_')}.png": png.as_py() for strategy, image, png in cells
+            if strategy == row.strategy and image in chosen}
+
+
+def _flat(values: dict, prefix: str = ""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

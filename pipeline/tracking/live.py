@@ -1,0 +1,99 @@
+"""Curves of trainings that run now. The training loop appends them to a file beside its checkpoint (`Checkpoint.show`); here they
+are read and drawn in MLflow's experiment "Trainings", until the training is done and `mirror` puts the whole run in their place.
+"""
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.study import Study
+from pipeline.tracking import store as stores
+from pipeline.tracking.rows import TRAININGS
+
+SILENT = 1800  # seconds without a new point after which a training counts as stopped
+
+
+def path(study: Study, name: str) -> Path:
+    """Where the training of run or backbone `name` writes its curves while it lasts: lines of [step, metric, value, ms]."""
+    return study.artifacts("checkpoints") / f"{name}.jsonl"
+
+
+@dataclass
+class Drawn:
+    """One training in MLflow: its run, what of its file is drawn there, and the status MLflow shows."""
+    run: str
+    content: bytes
+    status: str = "RUNNING"
+
+
+class Follower:
+    """Draws what is new at each `look`."""
+
+    def __init__(self):
+        self.drawn: dict[str, Drawn] = {}
+
+    def look(self, study: Study) -> int:
+        """Bring MLflow up to date with the trainings that run; return how many points were new. Imports mlflow only where there
+        are any. Raises StudyError where the store cannot be used."""
+        names = {name: path(study, name) for name in (*study.backbones, *study.runs) if path(study, name).exists()}
+        self.drawn = {name: drawn for name, drawn in self.drawn.items() if name in names}
+        if not names:
+            return 0
+        with stores.alone(), stores.explained():
+            store = stores.client()
+            return sum(self._draw(store, study, name, file) for name, file in names.items())
+
+    def _draw(self, store, study: Study, name: str, file: Path) -> int:
+        try:
+            content, silent = file.read_bytes(), time.time() - file.stat().st_mtime > SILENT
+        except FileNotFoundError:  # it ended just now
+            return 0
+        content = content[:content.rfind(b"\n") + 1]  # the last line may still be written
+        drawn = self.drawn.get(name)
+        if drawn is None or not content.startswith(drawn.content) or not _active(store, drawn.run):
+            drawn = self.drawn[name] = Drawn(_begin(store, study, name, int(1000 * file.stat().st_ctime)), b"")
+        points = []
+        for line in content[len(drawn.content):].splitlines():
+            with contextlib.suppress(ValueError):  # cut short by a full disk
+                points.append(json.loads(line))
+        _log(store, drawn.run, points)
+        drawn.content = content
+        status = "KILLED" if silent and not points else "RUNNING"
+        if status != drawn.status:
+            store.update_run(drawn.run, status)
+            drawn.status = status
+        return len(points)
+
+
+def _active(store, run: str) -> bool:
+    """Whether the run is still there: `mirror` deletes it when the training is done."""
+    return store.get_run(run).info.lifecycle_stage == "active"
+
+
+def _begin(store, study: Study, name: str, started: int) -> str:
+    """A new run for a training, in place of one of ours that was not finished (the page was closed, the training began again)."""
+    there = stores.existing(store, study, TRAININGS).get(name, [])
+    stores.delete(store, [run for run in there if not stores.complete(run)
+                          and run.data.tags.get(stores.WRITER) == stores.writer()])
+    own, kind = study.runs.get(name), "train" if name in study.runs else "pretrain"
+    dataset = own.dataset if own else "imagenet"
+    training = study.training(name) if own else study.settings.imagenet.train
+    tags = {"run": name, "kind": kind, "dataset": dataset, "backbone": own.backbone if own else name, "place": "00",
+            "mlflow.source.name": f"dvc repro {kind}@{name}", "mlflow.source.type": "PROJECT",
+            "mlflow.note.content": f"Training `{name}` at scale {study.scale}, {training.steps} steps: it runs, or was stopped; "
+            f"then the same command goes on: `dvc repro {kind}@{name}`."}
+    params = {f"run.{key}": str(value) for key, value in (own.model_dump(mode="json") if own else {}).items()}
+    params |= {f"training.{key}": str(value) for key, value in training.model_dump(mode="json").items()}
+    run = stores.begin(store, study, TRAININGS, name, name, started, tags)
+    stores.enter(store, run, params, [])
+    return run
+
+
+def _log(store, run: str, points: list) -> None:
+    from pipeline.tracking.curves import named
+    named_points = []
+    for step, metric, value, timestamp in points:
+        name, factor = named(metric)
+        named_points.append((name, value * factor, timestamp, step))
+    stores.enter(store, run, {}, named_points)

@@ -1,0 +1,180 @@
+"""Where MLflow keeps its runs, and how an entry gets there. A password in MLFLOW_TRACKING_URI is never shown or written.
+
+The local store belongs to this folder: a lock keeps its processes apart. A server is shared with other folders and people, who
+may write at the same time: each writer replaces what it wrote itself and leaves alone what others measured.
+"""
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, quote_plus, unquote, urlsplit
+
+from pipeline.study import Study, StudyError
+from pipeline.tracking.experiments import experiment, insist
+from pipeline.tracking.rows import EXPERIMENTS
+
+if TYPE_CHECKING:  # pyarrow and numpy would cost those a second who only ask whether anything changed
+    from pipeline.tracking.entries import Content, Entry
+
+FOLDER = Path("mlruns")
+STORE = FOLDER / "mlflow.db"
+DIGEST, ROW, SCALE, WRITER, PARENT = "digest", "row", "scale", "writer", "mlflow.parentRunId"
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "WARNING",
+         "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # two lines a run, with the address
+BATCH, MOST_PARAMS = 1000, 100  # entries, and parameters among them, that MLflow takes at once
+COMPLAINERS = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "psycopg2", "pymysql", "requests", "urllib3")
+COPIED = 8_000_000  # bytes; a checkpoint up to this size is uploaded to a server. Else MLflow is told where it is, and its hash
+
+
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, else the SQLite store in `mlruns` under the current folder. May hold a password: see `masked`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
+
+
+def is_ours() -> bool:
+    """Whether the store is the local one in `mlruns`."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def masked(text: str | None = None) -> str:
+    """`text`, by default `uri()`, without the password that MLFLOW_TRACKING_URI holds."""
+    text, address = uri() if text is None else text, urlsplit(uri())
+    secrets = [address.password, *parse_qs(address.query).get("password", [])]
+    for secret in filter(None, secrets):
+        for written in (secret, unquote(secret), quote(secret), quote_plus(secret)):
+            text = text.replace(written, "***")
+    return text
+
+
+def client():
+    """An MlflowClient on `uri()`, without telemetry. Importing mlflow takes about 5 s: call late."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+    return MlflowClient(uri())
+
+
+@contextlib.contextmanager
+def alone():
+    """One process of this folder at a time, so that `compile` and `ui` never log the same row twice."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def explained():
+    """What MLflow, its database or the network complains about becomes a StudyError that says what to do, without a password."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in COMPLAINERS and not isinstance(error, ModuleNotFoundError):
+            raise
+        hint = f"it is only a view: delete {FOLDER} and run this again" if is_ours() else "check MLFLOW_TRACKING_URI"
+        if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
+            hint = "PostgreSQL needs a package more: pip install psycopg2-binary"
+        said = masked(f"{type(error).__name__}: {error}".partition("\n(Background")[0])
+        raise StudyError(f"MLflow's store {masked()} cannot be used ({said}); {hint}") from None  # the cause may show a password
+
+
+def writer() -> str:
+    """Who writes: this folder on this machine, as a digest."""
+    return hashlib.sha256(f"{platform.node()}:{FOLDER.absolute()}".encode()).hexdigest()[:12]
+
+
+def existing(store, study: Study, table: str) -> dict[str, list]:
+    """MLflow's active runs of this scale in one experiment, by key; complete ones first, so a log that was cut off loses, then by
+    id, so that all who look choose the same."""
+    known = store.get_experiment_by_name(EXPERIMENTS[table])
+    if known is None:
+        return {}
+    if known.lifecycle_stage != "active":
+        store.restore_experiment(known.experiment_id)
+    found, token = {}, None
+    while True:
+        page = store.search_runs([known.experiment_id], f"tags.{SCALE} = '{study.scale}'", max_results=1000,
+                                 page_token=token)
+        for run in page:
+            if ROW in run.data.tags:
+                found.setdefault(run.data.tags[ROW], []).append(run)
+        token = page.token
+        if not token:
+            return {key: sorted(runs, key=lambda run: (not complete(run), run.info.run_id))
+                    for key, runs in found.items()}
+
+
+def begin(store, study: Study, table: str, key: str, name: str, started: int, tags: dict) -> str:
+    """A new run with its tags; return its id."""
+    number = experiment(store, table, FOLDER / "artifacts" if is_ours() else None)
+    tags = tags | {SCALE: study.scale, ROW: key, WRITER: writer(), "table": EXPERIMENTS[table]}
+    return store.create_run(number, start_time=started, tags=tags, run_name=name).info.run_id
+
+
+def enter(store, number: str, params: dict[str, str], points: list[tuple[str, float, int, int]]) -> None:
+    """Enter parameters, and metrics as (name, value, timestamp in ms, step), in as few requests as MLflow allows."""
+    from mlflow.entities import Metric, Param
+    params, points = [Param(name, value[:6000]) for name, value in params.items()], [Metric(*point) for point in points]
+    while params or points:
+        some, params = params[:MOST_PARAMS], params[MOST_PARAMS:]
+        room = BATCH - len(some)
+        store.log_batch(number, params=some, metrics=points[:room])
+        points = points[room:]
+
+
+def log(store, study: Study, entry: "Entry", found: "Content", digest: str, parent: str | None) -> str:
+    """Write one entry, nested under the run `parent`; return its id."""
+    tags = found.tags | {"place": f"{entry.place:02}", DIGEST: digest} | ({PARENT: parent} if parent else {})
+    number = begin(store, study, entry.table, entry.key, entry.name, found.started, tags)
+    points = [(name, value, found.ended, 0) for name, value in found.metrics.items()]
+    points += [(name, value, timestamp, step) for name, curve in found.curves.items() for step, value, timestamp in curve]
+    enter(store, number, found.params, points)
+    if found.datasets:
+        _inputs(store, number, found.datasets)
+    _files(store, number, found)
+    store.set_terminated(number, end_time=found.ended)
+    return number
+
+
+def complete(run) -> bool:
+    """Whether `log` came to its end: a run that was cut off has another status, or was never begun by `log`."""
+    return run.info.status == "FINISHED" and DIGEST in run.data.tags
+
+
+def _inputs(store, number: str, datasets: dict[str, dict]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    wanted = [DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", context)]) for context, fields in datasets.items()]
+    insist(store.log_inputs, number, datasets=wanted)
+
+
+def _files(store, number: str, found: "Content") -> None:
+    """Pictures; of the checkpoint where it is and its SHA-256, and on a server itself where it is small."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in found.pictures.items():
+            path = Path(folder, "pictures", name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        if found.checkpoint:
+            path = Path(folder, "checkpoint", "reference.json")
+            path.parent.mkdir()
+            with found.checkpoint.open("rb") as file:
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
+            size = found.checkpoint.stat().st_size
+            path.write_text(json.dumps({"path": str(found.checkpoint), "bytes": size, "sha256": sha}, indent=2) + "\n")
+            if size <= COPIED and not is_ours():
+                os.symlink(found.checkpoint.absolute(), path.with_name(found.checkpoint.name))
+        if any(Path(folder).iterdir()):
+            store.log_artifacts(number, folder)
+
+
+def delete(store, runs: list) -> int:
+    """Delete runs; return how many."""
+    for run in runs:
+        store.delete_run(run.info.run_id)
+    return len(runs)
