@@ -4,35 +4,20 @@ import functools
 import numpy as np
 
 from pipeline import paper
-from pipeline.reporting import figures, ledger, pictures, runs, tables
+from pipeline.reporting import columns, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
 from pipeline.tracking.rows import EXPERIMENTS
 
-COLUMNS = {  # what identifies a row: (heading, column)
-    "table1": [("Channels", "channels")],
-    "table2": [("Conv2", "conv2"), ("Conv3", "conv3"), ("3×3 conv structure", "conv")],
-    "table3": [("Train OS", "train_os"), ("Eval OS", "eval_os"), ("Decoder", "dec"), ("MS", "ms"), ("Flip", "flip")],
-    "table4": [("Model", "model")],
-    "table5": [("Train OS", "train_os"), ("Eval OS", "eval_os"), ("Decoder", "dec"), ("MS", "ms"), ("Flip", "flip"),
-               ("SC", "sc"), ("COCO", "coco"),
-               ("JFT", "jft")],
-    "table6": [("Method", "method")],
-    "table7a": [("Backbone", "backbone"), ("Decoder", "dec"), ("ASPP", "aspp"), ("Image-level", "image_level")],
-    "table7b": [("Method", "method"), ("Coarse", "coarse")],
-    "own": [("Run", "run"), ("Strategy", "strategy")],
-}
-COSTS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]
-
 
 def build(study: Study) -> dict:
-    """Everything that the templates show. StudyError where the tables have not been compiled."""
+    """Everything that the templates show; "pages" are the runs' own. StudyError where the tables have not been compiled."""
     stored = tables.load()
     if "claims" not in stored:
         raise StudyError(f"{tables.FOLDER} holds no compiled tables: run python -m stages.compile first")
     claims = stored.pop("claims")
     shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
-    trained = [runs.describe(study, name) for name in study.runs]
+    trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
     figure5, charts = stored.get("figure5", []), {}
     for side in ("paper", "ours"):
         charts |= {f"figure5-{side}": figures.trimap(figure5, side == "ours"),
@@ -41,6 +26,7 @@ def build(study: Study) -> dict:
         "study": study,
         "scale": study.scale,
         "banner": _banner(study, counted),
+        "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
         "claims": _claims(claims),
         "rule": ledger.RULE,
         "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
@@ -52,7 +38,9 @@ def build(study: Study) -> dict:
         "album": _album(study),
         "runs": trained,
         "classes": runs.by_class(study),
+        "sheets": sheets.build(study),
         "provenance": runs.provenance(study, trained),
+        "pages": run_pages.build(study, trained, stored, claims),
     }
 
 
@@ -64,6 +52,8 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
     source = study.settings.voc and study.settings.voc.source
     generated = source is not None and source.generate is not None
     why = "not the paper's data or networks, so not a result of the paper's experiment"
+    if not study.settings.trains:
+        why = "published networks, evaluated here; nothing was trained, so not a result of the paper's experiment"
     if generated:
         why = ("generated data and small networks, not a result. Its percentages are not comparable with the paper's; "
                "what compares is which row beats which")
@@ -72,23 +62,38 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
 
 def _table(name: str, lines: list[dict]) -> dict:
     published = paper.tables().get(name)
-    measures = [("top-1 error", "top1_error"), ("top-5 error", "top5_error")] if name == "table4" else [("mIOU", "miou")]
-    costs = [(words, key) for words, key in COSTS if any(line.get(key) is not None for line in lines)]
+    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(lines)
     rows = []
     for line in lines:
         someone = line["backbone"] if name == "table4" else line["run"]  # None: a row that nobody outside can run
         state = "measured" if line["status"] == "measured" else "missing" if someone else "nobody"
-        rows.append({
-            "cells": [line[key] for _, key in COLUMNS[name]], "label": line["label"], "state": state, "status": line["status"],
-            "run": line.get("run"), "note": line.get("note"),
-            "values": [_value(line, key, -1 if name == "table4" else 1) for _, key in measures],
+        command = f"dvc repro {'pretrain' if name == 'table4' else 'evaluate'}@{someone}" if state == "missing" else None
+        reason = "" if state == "measured" else line["status"].removeprefix("not run: ")
+        rows.append({"cells": [line[key] for _, key in kinds], "label": line["label"], "state": state, "command": command,
+                     "reason": "" if command and reason == f"{command} has not been run yet" else reason,
+                     "run": line.get("run"), "note": line.get("note"),
+                     "values": [_value(line, key, -1 if name == "table4" else 1) for _, key in measures],
                      "costs": [line[key] for _, key in costs]})
     return {"id": name, "number": EXPERIMENTS[name], "title": published.title if published
             else "Evaluated runs of params.yaml that the paper lacks",
             "setting": published.setting if published else "", "section": published.section if published else None,
-            "heads": [head for head, _ in COLUMNS[name]], "measures": [words for words, _ in measures],
-            "costs": [words for words, _ in costs],
-            "rows": rows}
+            "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
+            "costs": [words for words, _ in costs], "rows": rows,
+            "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"])), "order": _order(lines, measures[0][1])}
+
+
+def _order(lines: list[dict], key: str) -> str:
+    """How many pairs of rows are in the paper's order here: a comparison that no scale spoils. Empty under two measured rows."""
+    known = [(line[f"{key}_paper"], line[key]) for line in lines if line.get(f"{key}_paper") is not None
+             and line.get(key) is not None]
+    pairs = [(one[0] - other[0], one[1] - other[1]) for place, one in enumerate(known) for other in known[place + 1:]]
+    pairs = [(theirs, ours) for theirs, ours in pairs if theirs]
+    same = sum(theirs * ours > 0 for theirs, ours in pairs)
+    if not pairs:
+        return ""
+    if len(pairs) == 1:
+        return f"The two measured rows are {'in' if same else 'not in'} the paper's order here."
+    return f"Which row beats which: {same} of {len(pairs)} pairs of measured rows are in the paper's order here."
 
 
 def _value(line: dict, key: str, better: int) -> dict:
@@ -108,7 +113,27 @@ def _figure5(lines: list[dict]) -> dict:
     published = paper.tables()["figure5"]
     return {"title": published.title, "setting": published.setting, "section": published.section, "curves": curves,
             "rows": [(width, [line[curve] for curve in curves]) for width, line in by_width.items()],
-            "missing": sorted({line["status"] for line in lines} - {"measured"})}
+            "squares": _squares(lines), "missing": sorted({line["status"] for line in lines} - {"measured"})}
+
+
+DECODERS = {"ResNet-101": ("ResNet-101 with decoder", "ResNet-101 with BU"),
+            "Xception": ("Xception with decoder", "Xception with BU")}  # of Figure 5's curves
+
+
+def _squares(lines: list[dict]) -> dict | None:
+    """What a square structuring element changes: how far the curves move, and the decoder's gain at the narrowest band by both
+    definitions. None where no curve has both."""
+    both = [line for line in lines if line.get("miou_square") is not None and line["miou"] is not None]
+    if not both:
+        return None
+    def moved(width):
+        return max(abs(line["miou_square"] - line["miou"]) for line in both if line["width"] == width)
+    narrow = {line["curve"]: line for line in both if line["width"] == both[0]["width"]}
+    gains = [(network, *(narrow[better][key] - narrow[worse][key] for key in ("miou", "miou_square")))
+             for network, (better, worse) in DECODERS.items() if {better, worse} <= set(narrow)]
+    widths = list(dict.fromkeys(line["width"] for line in both))
+    farthest = max(widths, key=moved)
+    return {"moved": moved(farthest), "width": farthest, "narrow": widths[0], "gains": gains}
 
 
 def _claims(claims: list[dict]) -> list[dict]:

@@ -28,7 +28,8 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
     values = [row[key] for line in points.values() for row in line]
     if not values:
         return None
-    chart = Chart((0, 41), span(values)).axes("trimap width (pixels)", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    chart = Chart((0, 41), span(values), height=350, margins=(14, 14, 92, 46)).axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    chart.text((chart.left + chart.width - chart.right) / 2, chart.height - chart.bottom + 36, "trimap width (pixels)", "middle")
     for name, (colour, dash, square) in CURVES.items():
         line = points[name]
         if not line:
@@ -40,7 +41,8 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
         chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, square=square, size=3,
                     titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
     entries = [(name, colour, dash, not ours, square) for name, (colour, dash, square) in CURVES.items() if points[name]]
-    return chart.legend(entries, chart.width - 200, chart.height - chart.bottom - 16 - 18 * len(entries))
+    half = -(-len(entries) // 2)
+    return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 200, chart.height - 38)
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
@@ -114,7 +116,14 @@ def effect(claim: dict, limit: float) -> str:
                 x, y = chart.at(inside(value), -0.42)
                 chart.parts.append(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
         chart.marks([(inside(claim["effect"]), -0.42)], colour, size=4)
+        if claim.get("pairings"):
+            ends = [(inside(claim[f"seeds_{end}"]), -0.88) for end in ("low", "high")]
+            chart.line(ends, colour, dash=True, width=1.2)
+            for x, y in (chart.at(*end) for end in ends):
+                chart.parts.append(f'<path d="M{x - 3:.1f} {y:.1f} l3 -3 l3 3 l-3 3 z" fill="var(--paper)" '
+                                   f'stroke="var(--{colour})"/>')
         words += f"; ours {claim['effect']:+.2f}, interval {claim['low']:+.2f} to {claim['high']:+.2f}"
+        words += f"; over seeds {claim['seeds_low']:+.2f} to {claim['seeds_high']:+.2f}" if claim.get("pairings") else ""
     return chart.svg("Effect", words)
 
 

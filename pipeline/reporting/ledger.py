@@ -17,14 +17,18 @@ RULE = ("A claim holds when the whole 95 % interval of the measured difference l
         "whole interval lies outside, and is undecided when the interval reaches across the border. Unless said otherwise a "
         "claim is true above 0. Intervals of mIOU come from a paired bootstrap over the evaluation images (10,000 resamples, "
         "the same draws for both sides); of error rates from the normal approximation; multiply-adds are exact counts of the "
-        "paper's own network. They cover the choice of images, not the choice of the training's random seed: each network was "
-        "trained once. Against several rivals, all must be beaten, and the closest one is shown.")
+        "paper's own network. They cover the choice of images. Seeds are a second source, kept apart: where networks were "
+        "trained with further seeds, the differences between all trainings of one side and all of the other give a range, and "
+        "the claim holds or fails only if interval and range do so together; without further seeds each network was trained "
+        "once, and its luck is not in the interval. Against several rivals, all must be beaten, and the closest one is shown.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
          "top1_error": "points"}
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
-                   + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most")]
+                   + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
+                                                   "seeds_low", "seeds_high")]
+                   + [("pairings", pa.int64())]
                    + [(name, pa.string()) for name in ("verdict", "reason", "scale")])
 
 
@@ -42,17 +46,24 @@ def build(study: Study) -> pa.Table:
 
 
 def judge(study: Study, claim: Claim) -> dict:
-    """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "b", "reason"} of one claim."""
+    """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "b", "reason"} of one claim, and
+    {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
     if claim.status:
         return {"verdict": "not run", "reason": claim.status}
     missing = [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
     if missing:
         return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
-    found = [(*_difference(study, claim, rival), rival) for rival in claim.b]
-    verdicts = {verdict(low, high, claim.bounds) for _, low, high, _ in found}
-    effect, low, high, rival = min(found, key=lambda each: each[0])
-    overall = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
-    return {"verdict": overall, "effect": effect, "low": low, "high": high, "b": rival}
+    found = [{"b": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
+              **_seeds(study, claim, rival)} for rival in claim.b]
+    verdicts = {_together(each, claim.bounds) for each in found}
+    closest = min(found, key=lambda each: each["effect"])
+    return closest | {"verdict": "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"}
+
+
+def _together(found: dict, bounds: tuple[float, float]) -> str:
+    """The verdict of the interval and, where there is one, the range over seeds."""
+    low, high = ([found[key], found[f"seeds_{key}"]] for key in ("low", "high"))
+    return verdict(min(each for each in low if each is not None), max(each for each in high if each is not None), bounds)
 
 
 def verdict(low: float, high: float, bounds: tuple[float, float]) -> str:
@@ -68,6 +79,43 @@ def _missing(study: Study, claim: Claim, cell: str) -> str | None:
         return None if (run, strategy) in costs(study) else "dvc repro cost has not been run yet"
     state = status(study, Row("table4" if claim.measure == "top1_error" else "own", {}, run, strategy or None))
     return None if state == "measured" else state
+
+
+def trainings(study: Study, run: str) -> list[str]:
+    """`run` and the runs that differ from it in nothing but the seed, their own or that of the run they start from."""
+    def but_seed(name):
+        start, mine = study.runs[name].start or "", study.runs[name].model_dump(exclude={"seed", "start"})
+        return mine, but_seed(start.removeprefix("runs/")) if start.startswith("runs/") else start
+    own = but_seed(run)
+    return [run, *(name for name in study.runs if name != run and but_seed(name) == own)]
+
+
+def _seeds(study: Study, claim: Claim, rival: str) -> dict:
+    """The range of a - b over all pairings of the trainings of both sides; of one network's strategies, training by training."""
+    none = {"seeds_low": None, "seeds_high": None, "pairings": None}
+    if claim.measure not in ("miou", "trimap1", "trimap1-miou"):
+        return none
+    (run, strategy), (other, against) = claim.a.split("/"), rival.split("/")
+    pairs = [(a, b) for a in trainings(study, run) for b in trainings(study, other) if run != other or a == b]
+    cells = [(f"{a}/{strategy}", f"{b}/{against}") for a, b in pairs
+             if strategy in study.evaluate.get(a, ()) and against in study.evaluate.get(b, ())]
+    cells = [pair for pair in cells if not any(_missing(study, claim, cell) for cell in pair)]
+    if len(cells) < 2:
+        return none
+    effects = [_effect(study, claim, *pair) for pair in cells]
+    return {"seeds_low": min(effects), "seeds_high": max(effects), "pairings": len(effects)}
+
+
+def _effect(study: Study, claim: Claim, a: str, b: str) -> float:
+    """a - b in points without its interval."""
+    def gain(bands):
+        scores = []
+        for cell in (a, b):
+            run, strategy = cell.split("/")
+            names, only = classes(study, run)
+            scores.append(float(metrics.miou(metrics.confusion(read_facts(study, run), strategy, len(names), bands), only)))
+        return scores[0] - scores[1]
+    return gain(None) if claim.measure == "miou" else gain((0,)) - (gain(None) if claim.measure == "trimap1-miou" else 0)
 
 
 def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, float]:

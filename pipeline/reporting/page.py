@@ -1,4 +1,5 @@
-"""Write the report: `index.html`, one file that opens from disk without a network; `README.md`; `figures/` for the latter."""
+"""Write the report: `index.html` and a page for each run in `runs/`, which open from disk without a network; `README.md`, and
+`figures/` for it."""
 import base64
 import shutil
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from pipeline.records import atomic
-from pipeline.reporting import chart, context, figures, ledger, pictures, runs
+from pipeline.reporting import chart, context, figures, ledger, panels, runs
 from pipeline.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -17,9 +18,14 @@ def write(study: Study, folder: Path = Path("reports")) -> list[Path]:
     found = context.build(study)
     environment = _environment()
     written = _figures(found, folder / "figures")
-    for name in ("index.html", "README.md"):
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    shared = {name: found[name] for name in ("banner", "scale")}
+    pages = {"index.html": found, "README.md": found}
+    pages |= {f"runs/{run}.html": shared | page for run, page in found["pages"].items()}
+    for name, content in pages.items():
+        template = environment.get_template("run.html.j2" if name.startswith("runs/") else f"{name}.j2")
         with atomic(folder / name) as partial:
-            partial.write_text(environment.get_template(f"{name}.j2").render(found), encoding="utf-8")
+            partial.write_text(template.render(content), encoding="utf-8")
         written.append(folder / name)
     return written
 
@@ -50,13 +56,13 @@ def cell(value) -> str:
     return {True: "✓", False: "", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
 
 
-def first_case(columns: dict[str, list[pictures.Case]]) -> pictures.Case | None:
+def first_case(columns: dict[str, list[panels.Case]]) -> panels.Case | None:
     """The first picture of an album's page: the one that the report opens with."""
     return next((case for cases in columns.values() for case in cases), None)
 
 
 def data_url(data: bytes) -> str:
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    kind = "png" if data.startswith(b"\x89PNG") else "webp" if data.startswith(b"RIFF") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -70,7 +76,7 @@ def _figures(found: dict, folder: Path) -> list[Path]:
     """The charts as SVG and the pictures as PNG, for README.md."""
     shutil.rmtree(folder, ignore_errors=True)
     files = {f"{name}.svg": one.svg(*titles(name), alone=True).encode() for name, one in found["charts"].items()}
-    files |= {f"{page['id']}-{heading.split()[0].lower()}.png": pictures.strip(cases, scale=2) for page in found["album"]
+    files |= {f"{page['id']}-{heading.split()[0].lower()}.png": panels.strip(cases, scale=2) for page in found["album"]
               for heading, cases in page["columns"].items() if cases}
     for name, data in files.items():
         with atomic(folder / name) as partial:

@@ -1,9 +1,7 @@
-"""Figure 6: image | truth | prediction, the best and the worst cases of a run; Figure 5b: where the decoder improves most.
-
-Chosen from the facts, drawn from the shards and the label maps that the evaluation kept.
+"""Which images to show: Figure 6's best and worst cases of a run, Figure 5b's most improved ones. Chosen from the facts, drawn
+from the shards and the label maps that the evaluation kept.
 """
 import io
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,53 +9,56 @@ from PIL import Image
 
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
+from pipeline.reporting.panels import CREAM, SIDE, Case, draw
 from pipeline.study import Study
 from pipeline.tracking.measure import classes, read_facts
 
-SIDE = 320  # pixels of a picture's longer side at most
-VOID = 255
-CREAM = (224, 224, 192)  # void, as in VOC's own pictures
 
-
-@dataclass(frozen=True)
-class Case:
-    """One image and what networks made of it. `panels`: (caption, file bytes, is a label map), in the order they are shown."""
-    image: str
-    caption: str
-    panels: tuple[tuple[str, bytes, bool], ...]
-
-
-def cases(study: Study, run: str, count: int = 3) -> tuple[list[Case], list[Case]]:
+def cases(study: Study, run: str, count: int = 3, side: int | None = SIDE) -> tuple[list[Case], list[Case]]:
     """The best and the worst images of a run's first strategy, best and worst first."""
-    strategy = study.evaluate[run][0]
-    names, only = classes(study, run)
-    ranked = metrics.by_score(read_facts(study, run), strategy, len(names), only)
+    ranked = scored(study, run, study.evaluate[run][0])
     best, worst = ranked[::-1][:count], ranked[:count]
-    album = Album(study, {"prediction": run})
+    album = Album(study, {"prediction": run}, side)
     return tuple([album.case(name, f"mIOU {score:.1f} %") for name, score in chosen] for chosen in (best, worst))
 
 
-def improved(study: Study, better: str, worse: str, count: int = 3) -> list[Case]:
-    """The images on which `better` gains most over `worse`, as in Figure 5b."""
-    scores = []
-    for run in (better, worse):
-        names, only = classes(study, run)
-        scores.append(dict(metrics.by_score(read_facts(study, run), study.evaluate[run][0], len(names), only)))
-    gains = sorted(((name, score - scores[1][name]) for name, score in scores[0].items() if name in scores[1]),
-                   key=lambda pair: (-pair[1], pair[0]))
-    album = Album(study, {"without decoder": worse, "with decoder": better})
-    return [album.case(name, f"mIOU {scores[1][name]:.1f} % to {scores[0][name]:.1f} % ({gain:+.1f})") for name,
-            gain in gains[:count]]
+def improved(study: Study, better: str, worse: str, count: int = 3, side: int | None = SIDE) -> list[Case]:
+    """The images on which `better` gains most over `worse`, its network without decoder, as in Figure 5b."""
+    album = Album(study, {"without decoder": worse, "with decoder": better}, side)
+    found = gains(study, better, worse, study.evaluate[better][0], study.evaluate[worse][0])
+    return [album.case(name, change(before, after)) for name, before, after in found[:count]]
+
+
+def scored(study: Study, run: str, strategy: str) -> list[tuple[str, float]]:
+    """The images of a run with their mIOU in percent, worst first."""
+    names, only = classes(study, run)
+    return metrics.by_score(read_facts(study, run), strategy, len(names), only)
+
+
+def gains(study: Study, better: str, worse: str, strategy: str, other: str) -> list[tuple[str, float, float]]:
+    """Images with the mIOU of `worse` at strategy `other` and of `better` at `strategy`; where it gains most first."""
+    before, after = dict(scored(study, worse, other)), dict(scored(study, better, strategy))
+    return sorted(((name, before[name], score) for name, score in after.items() if name in before),
+                  key=lambda each: (each[1] - each[2], each[0]))
+
+
+def change(before: float, after: float) -> str:
+    """Two scores of one image in words."""
+    return f"mIOU {before:.1f} % to {after:.1f} % ({after - before:+.1f})"
+
+
+def without_decoder(study: Study, run: str) -> str | None:
+    """The run that differs from `run` in having no decoder, None where there is none or `run` has none itself."""
+    wanted = study.runs[run].model_copy(update={"decoder": "none"})
+    return next((name for name, other in study.runs.items() if other == wanted and name != run), None)
 
 
 class Album:
-    """Pictures of one data set with the label maps of some runs: caption -> run."""
+    """Pictures of one data set with the label maps of some runs: caption -> run, at the strategy whose maps were kept."""
 
-    def __init__(self, study: Study, runs: dict[str, str]):
-        dataset = study.runs[next(iter(runs.values()))].dataset
-        self.shard = Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
+    def __init__(self, study: Study, runs: dict[str, str], side: int | None = SIDE):
+        self.shard, self.side, self.labels = shard(study, next(iter(runs.values()))), side, {}
         self.numbers = {name: number for number, name in enumerate(self.shard.ids)}
-        self.labels = {}
         for caption, run in runs.items():
             table = pq.ParquetFile(study.artifacts("facts", run) / "labels.parquet").read(["image", "png"])
             self.labels[caption] = dict(zip(table["image"].to_pylist(), table["png"]))
@@ -66,10 +67,14 @@ class Album:
         example = self.shard[self.numbers[name]]
         guesses = {words: Image.open(io.BytesIO(maps[name].as_py())) for words, maps in self.labels.items()}
         palette = next(iter(guesses.values())).getpalette()
-        truth = Image.fromarray(example.label, "P")
-        panels = [("image", _photo(example.image), False), ("truth", _labels(truth, palette), True)]
-        panels += [(words, _labels(guess, palette), True) for words, guess in guesses.items()]
-        return Case(name, caption, tuple(panels))
+        maps = {words: np.asarray(guess) for words, guess in guesses.items()}
+        return Case(name, caption, draw(example.image, example.label, maps, palette, self.side))
+
+
+def shard(study: Study, run: str) -> Shard:
+    """The images that a run is evaluated on."""
+    dataset = study.runs[run].dataset
+    return Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
 
 
 def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
@@ -81,39 +86,3 @@ def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
     seen = set(facts.target.tolist())
     return [(name, "#{:02x}{:02x}{:02x}".format(*tuple(colours[number]))) for number, name in enumerate(names)
             if number in seen] + [("void", "#{:02x}{:02x}{:02x}".format(*CREAM))]
-
-
-def strip(found: list[Case], scale: int = 1) -> bytes:
-    """Cases below each other as one PNG, for pages that cannot lay them out."""
-    rows = [[Image.open(io.BytesIO(data)).convert("RGB") for _, data, _ in case.panels] for case in found]
-    gap = 6
-    width = max(sum(panel.width * scale + gap for panel in row) for row in rows) - gap
-    sheet = Image.new("RGB", (width, sum(max(panel.height for panel in row) * scale + gap for row in rows) - gap), "white")
-    top = 0
-    for row in rows:
-        left = 0
-        for panel in row:
-            sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top))
-            left += panel.width * scale + gap
-        top += max(panel.height for panel in row) * scale + gap
-    return _file(sheet, "PNG", optimize=True)
-
-
-def _photo(image: np.ndarray) -> bytes:
-    picture = Image.fromarray(image)
-    picture.thumbnail((SIDE, SIDE))
-    return _file(picture, "JPEG", quality=88)
-
-
-def _labels(labels: Image.Image, palette: list[int]) -> bytes:
-    labels = labels.copy()
-    labels.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
-    palette = (palette + [0] * 768)[:768]
-    labels.putpalette(palette[:3 * VOID] + list(CREAM))
-    return _file(labels, "PNG", optimize=True)
-
-
-def _file(picture: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()

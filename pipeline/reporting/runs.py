@@ -18,11 +18,14 @@ def describe(study: Study, name: str) -> dict:
     """One trained network: what it differs in from the first run of params.yaml, its curves, its times."""
     run, (first, baseline) = study.runs[name], next(iter(study.runs.items()))
     plain, other = baseline.model_dump(), run.model_dump()
+    expected = {"start": (None, f"weights/{run.backbone}"), "published": (run.published,)}  # follow from what else is said
     differs = [f"{key}: {', '.join(value) if isinstance(value, tuple) else value}" for key, value in other.items()
-               if value != plain[key] and not (key == "start" and value == f"weights/{run.backbone}")]
+               if value != plain[key] and value not in expected.get(key, ())]
+    differs += ["published, not trained here"] if run.published else []
     trained, evaluated = record(study.artifacts("runs", name)), record(study.artifacts("facts", name))
     done = trained is not None and trained["status"] == "done"
-    return {"id": name, "dataset": run.dataset, "differs": "the baseline" if name == first else "; ".join(differs) or "nothing",
+    return {"id": name, "dataset": run.dataset, "baseline": first,
+            "differs": "the baseline" if name == first else "; ".join(differs) or "nothing",
             "done": done, "reason": None if done else (trained or {}).get("reason") or "not trained yet",
             "record": trained if done else None,
             "miou": trained["metrics"].get("miou") if done else None,

@@ -1,10 +1,11 @@
-"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet` and `.csv`, one row per row of the paper, in
-its order.
+"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet`, `.csv` and `.tex`, one row per row of the
+paper, in its order.
 
 Measured numbers are read back through MLflow's search API, costs from the cost stage, the published ones from `pipeline/paper`.
 Same inputs, same bytes: no times, no ids that change from run to run.
 """
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.evaluation.metrics import WIDTHS
+from pipeline.datasets.shards import Shard
+from pipeline.evaluation import trimap
+from pipeline.evaluation.metrics import WIDTHS, trimap_curve
+from pipeline.reporting import latex
 from pipeline.study import Study
-from pipeline.tracking.measure import costs, status
+from pipeline.tracking.measure import classes, costs, status
 from pipeline.tracking.rows import Row, rows
 
 FOLDER = Path("reports/tables")
@@ -31,15 +35,17 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
 
 
 def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
-    """Write each table as parquet and CSV; tables of an earlier study that are not among them are removed."""
+    """Write each table as parquet, CSV and LaTeX; tables of an earlier study that are not among them are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with records.atomic(folder / f"{name}.parquet") as partial:
             pq.write_table(table, partial)
         with records.atomic(folder / f"{name}.csv") as partial:
             pa.csv.write_csv(table, partial)
+        with records.atomic(folder / f"{name}.tex") as partial:
+            partial.write_text(latex.document(name, table.to_pylist()), encoding="utf-8")
     for path in folder.iterdir():
-        if path.suffix in (".parquet", ".csv") and path.stem not in tables:
+        if path.suffix in (".parquet", ".csv", ".tex") and path.stem not in tables:
             path.unlink()
 
 
@@ -64,6 +70,10 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
     if state == "measured" and not measured:
         state = "not run: MLflow has no such run; run python -m stages.compile again"
     line = {"label": row.name, "run": row.run, "strategy": row.strategy}
+    if submitted := study.test_scores.get(study.scale, {}).get(published.get("test_server")):
+        row, state = replace(row, run=submitted.run, strategy=submitted.strategy), "measured"
+        line |= {"run": row.run, "strategy": row.strategy}
+        scores = {"miou": submitted.miou}  # what the server said is all that there is
     if row.table == "table4":
         line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
         for name in ("top1_error", "top5_error"):
@@ -71,21 +81,37 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
         return [line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None, "scale": study.scale, "status": state}]
     if row.table == "figure5":
         curves = (measured or {}).get("curves", {})
+        squares = _squares(study, row.run, row.strategy) if measured else {}
         return [{"curve": published["curve"], "width": width, "run": row.run, "strategy": row.strategy, "miou_paper": paper,
                  "miou": curves.get("trimap_miou", {}).get(width), "miou_low": curves.get("trimap_low", {}).get(width),
-                 "miou_high": curves.get("trimap_high", {}).get(width), "scale": study.scale, "status": state}
+                 "miou_high": curves.get("trimap_high", {}).get(width), "miou_square": squares.get(width),
+                 "scale": study.scale, "status": state}
                 for width, paper in zip(WIDTHS, published["miou"])]
     own = {key: value for key, value in published.items()
-           if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as")}
+           if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as", "test_server")}
     line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
     cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
     return [line | {"scale": study.scale, "status": state, "note": published.get("note")}]
 
 
+def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
+    """mIOU (%) by trimap width with a square structuring element instead of a disc; empty where the label maps of `strategy`
+    were not kept."""
+    path = study.artifacts("facts", run) / "labels.parquet"
+    labels = pq.ParquetFile(path).read() if path.exists() else None
+    if not labels or labels["strategy"][0].as_py() != strategy:
+        return {}
+    dataset = study.runs[run].dataset
+    shard = Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
+    names, only = classes(study, run)
+    curve = trimap_curve(trimap.recounted(shard, labels), strategy, len(names), only)
+    return {width: value for width, value in zip(WIDTHS, curve.tolist()) if value == value}
+
+
 def _typed(lines: list[dict]) -> pa.Table:
     """Columns that are empty in every row still get their type: numbers are float64, text is string."""
-    numbers = {"miou", "miou_low", "miou_high", "miou_paper", "madds_paper", "top1_error", "top5_error", *COSTS}
+    numbers = {"miou", "miou_low", "miou_high", "miou_square", "miou_paper", "madds_paper", "top1_error", "top5_error", *COSTS}
     names = list(dict.fromkeys(name for line in lines for name in line))
     columns = {name: [line.get(name) for line in lines] for name in names}
     def kind(name):

@@ -1,11 +1,8 @@
-"""The report: self-contained, the same bytes twice, every row and claim in it, marked as what it is, and opened by a real
-browser."""
-import html.parser
+"""The report: self-contained, the same bytes twice, every row and claim in it, marked as what it is."""
 import re
-import shutil
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,12 +11,10 @@ from pipeline import paper, study as studies
 from pipeline.paper import claims
 from pipeline.reporting import chart, ledger, page, tables
 from tests.reporting import fake_study
+from tests.reporting.reader import Reader
 from tests.reporting.test_tables import measured
 
 WITHOUT = ("t1-c16", "t7-x71")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=3000"]
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +35,12 @@ def index(home):
     return (home / "reports/index.html").read_text()
 
 
-class Reader(html.parser.HTMLParser):
-    """Collects what a page refers to, its anchors, and its tables as lists of rows of text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.links, self.ids, self.sources, self.tables, self.open = [], [], [], {}, []
-        self.section = None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        self.links += [attributes["href"]] if tag == "a" else []
-        self.sources += [attributes[name] for name in ("src", "srcset", "poster", "data") if name in attributes]
-        self.sources += [attributes["href"]] if tag == "link" else []
-        if tag == "section":
-            self.section = attributes["id"]
-        if tag == "tr":
-            self.tables.setdefault(self.section, []).append([])
-        if tag in ("td", "th"):
-            self.tables[self.section][-1].append("")
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self.open.pop()
-
-    def handle_data(self, data):
-        if self.open:
-            self.tables[self.section][-1][-1] += data
-
-
 def test_self_contained_and_small(home, index):
     read = Reader(index)
     assert all(source.startswith("data:") for source in read.sources)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", index.split("<body>")[0] + index.split("<script>")[1])
-    assert {link for link in read.links if not link.startswith("#")} == {"https://arxiv.org/abs/1802.02611"}
+    assert {link for link in read.links if not link.startswith(("#", "runs/"))} == {"https://arxiv.org/abs/1802.02611"}
+    assert all((home / "reports" / link).exists() for link in read.links if link.startswith("runs/"))
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
     assert len(read.ids) == len(set(read.ids))
     assert (home / "reports/index.html").stat().st_size < 1.5e6
@@ -85,13 +49,13 @@ def test_self_contained_and_small(home, index):
 def test_every_row_of_the_paper_is_there_in_its_order(index):
     shown = Reader(index).tables
     for name, table in paper.tables().items():
-        if name == "figure5":
+        if name in ("figure5", "zoo"):  # a chart, and a table of scale zoo
             continue
         rows = shown[name][2:]  # two lines of headings
         assert len(rows) == len(table.rows)
         for cells, row in zip(rows, table.rows):
             assert f"{row.get('miou', row.get('top1_error')):.2f}" in [cell.strip() for cell in cells]
-    assert "not run: dvc repro evaluate@t1-c16 has not been run yet" in " ".join(shown["table1"][3])
+    assert "not run yet: dvc repro evaluate@t1-c16" in " ".join(shown["table1"][3])
     assert "needs JFT-300M, which is private" in " ".join(shown["table5"][-1])
 
 
@@ -127,10 +91,11 @@ def test_same_inputs_same_bytes(home, monkeypatch):
 def test_the_stage_is_quick_and_takes_no_torch(home):
     code = ("import sys; from stages import report; report.main(); "
             "assert not {'torch', 'torchvision', 'timm', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)")
-    started = time.time()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], cwd=home, env={"PYTHONPATH": str(studies.ROOT), "PATH": ""}, check=True,
                    capture_output=True)
-    assert time.time() - started < 20
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the time it takes alone: this machine may be busy with other tests
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
 
 
 def test_a_study_that_has_not_begun_has_a_report(tmp_path, monkeypatch):
@@ -141,10 +106,10 @@ def test_a_study_that_has_not_begun_has_a_report(tmp_path, monkeypatch):
     tables.save(tables.build(study, {}) | {"claims": ledger.build(study)})
     page.write(study)
     text = (tmp_path / "reports/index.html").read_text()
-    assert text.count("has not been run yet") > 40 and "No run has been evaluated yet" in text
+    assert text.count("not run yet: <code>dvc repro") > 40 and "No run has been evaluated yet" in text
 
 
-@pytest.mark.parametrize("scale", ["tiny", "paper", "own-data"])
+@pytest.mark.parametrize("scale", ["tiny", "paper", "zoo", "own-data"])
 def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = studies.load().model_copy(update={"scale": scale})
@@ -156,38 +121,12 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     assert ('class="watermark"' in text) and f"at scale <b>{scale}</b>" in text
     if scale == "paper":  # its Cityscapes, COCO and ImageNet are for the user to name
         assert "draft, not a result" in text and "no cityscapes data at scale paper" in text
+    if scale == "zoo":
+        assert "nothing was trained" in text and "▲" in text and 'id="zoo"' in text  # real data: a difference means something
+        assert "<dt>fetching</dt>" in (tmp_path / "reports/runs/mobilenetv2_coco_voc_trainaug.html").read_text()
     if scale == "own-data":
         assert {line["status"] for line in built["own"].to_pylist()} == {"measured"}
         assert 'id="own"' in text and "data or networks, so not a result" in text
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page is not opened")
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_browser_opens_it_without_complaint(index, tmp_path, width, dark):
-    # The page in a frame of that width (a browser's own window has a least width), and what it would tell a reader of its
-    # console.
-    probe = """<script>addEventListener("error", (event) => document.title += "ERROR " + event.message);
-      addEventListener("load", () => { const tables = document.querySelectorAll("table.sortable");
-        tables[0].querySelector("thead tr:last-child th button").click();
-        const first = [...tables[0].tBodies[0].rows].map((row) => row.cells[1].textContent).join(",");
-        parent.postMessage([document.documentElement.scrollWidth, innerWidth, document.querySelectorAll("th button").length,
-        first, getComputedStyle(document.body).backgroundColor, performance.getEntriesByType("resource").filter((each) =>
-                            !each.name.startsWith("data:")).length, document.title].join("|"), "*"); });</script>"""
-    (tmp_path / "page.html").write_text(index.replace("<head>", "<head>" + probe))
-    (tmp_path / "frame.html").write_text(f"""<iframe src="page.html" style="width:{width}px;height:800px;border:0"></iframe>
-      <script>addEventListener("message", (event) => document.body.append("RES" + "ULT" + event.data + "END"));</script>""")
-    flags = [*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-             "--window-size=1400,900"]
-    done = subprocess.run([CHROMIUM, *flags, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True,
-                          timeout=100, check=True)
-    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    scrolled, inner, buttons, order, background, requests, title = re.search(r"RESULT(.*?)END", done.stdout,
-                                                                             re.DOTALL)[1].split("|")
-    assert int(scrolled) <= int(inner) == width  # nothing sticks out sideways
-    assert int(buttons) > 40 and requests == "0" and "ERROR" not in title
-    assert background == ("rgb(23, 23, 26)" if dark else "rgb(255, 255, 255)")
-    assert order == "77.61,77.92,77.94,78.16,78.21"  # sorted by the paper's mIOU
 
 
 def test_charts_put_data_where_the_axes_say():

@@ -1,0 +1,26 @@
+"""What the tables show, on the page and in LaTeX alike: what tells the rows apart, what is measured, what it costs."""
+
+ROWS = {  # what identifies a row: (heading, column of reports/tables)
+    "table1": [("Channels", "channels")],
+    "table2": [("Conv2", "conv2"), ("Conv3", "conv3"), ("3×3 conv structure", "conv")],
+    "table3": [("Train OS", "train_os"), ("Eval OS", "eval_os"), ("Decoder", "dec"), ("MS", "ms"), ("Flip", "flip")],
+    "table4": [("Model", "model")],
+    "table5": [("Train OS", "train_os"), ("Eval OS", "eval_os"), ("Decoder", "dec"), ("MS", "ms"), ("Flip", "flip"),
+               ("SC", "sc"), ("COCO", "coco"), ("JFT", "jft")],
+    "table6": [("Method", "method")],
+    "table7a": [("Backbone", "backbone"), ("Decoder", "dec"), ("ASPP", "aspp"), ("Image-level", "image_level")],
+    "table7b": [("Method", "method"), ("Coarse", "coarse")],
+    "zoo": [("Published network", "model"), ("Data", "data"), ("Eval OS", "eval_os"), ("Scales", "scales"), ("Flip", "flip")],
+    "own": [("Run", "run"), ("Strategy", "strategy")],
+}
+COSTS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]  # 1e9 multiply-adds
+
+
+def measures(table: str) -> list[tuple[str, str]]:
+    """What a table measures: (words, column), in percent. The paper's value is in COLUMN_paper."""
+    return [("top-1 error", "top1_error"), ("top-5 error", "top5_error")] if table == "table4" else [("mIOU", "miou")]
+
+
+def costs(lines: list[dict]) -> list[tuple[str, str]]:
+    """The kinds of multiply-adds that some row of a table has: (words, column)."""
+    return [(words, key) for words, key in COSTS if any(line.get(key) is not None for line in lines)]

@@ -1,0 +1,47 @@
+"""The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
+from pipeline.evaluation.metrics import WIDTHS
+from pipeline.reporting.chart import Chart, span
+
+LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
+            "images_per_second": ("images a second", "purple"), "gpu_memory_gb": ("GPU memory (GB)", "grey"),
+            "gpu_utilisation": ("GPU utilisation (%)", "grey")}  # metric of history.parquet -> words, colour; others: in its name
+POINTS = 300  # of a curve at most: what a chart this wide can show
+
+
+def learning(curves: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]]:
+    """One chart a metric that was logged more than once: (title, SVG). curves: metric -> [(step, value)]."""
+    found = []
+    for metric in [*LEARNING, *sorted(set(curves) - set(LEARNING))]:
+        points = curves.get(metric, [])
+        if len(points) < 2:
+            continue
+        words, colour = LEARNING.get(metric, (metric.replace("_", " "), "grey"))
+        kept = points[:: -(-len(points) // POINTS)]
+        kept += [points[-1]] if kept[-1] != points[-1] else []
+        values = [value for _, value in kept]
+        chart = Chart((0, kept[-1][0]), span(values), width=380, height=220, margins=(10, 18, 42, 62))
+        chart.axes("step", words).line(kept, colour)
+        if len(kept) < 12:
+            chart.marks(kept, colour, size=3, titles=[f"step {step}: {value:.4g}" for step, value in kept])
+        title = f"{words[0].upper()}{words[1:]}" if words[:4] != "mIOU" else words
+        found.append((title, chart.svg(title, f"from {values[0]:.3g} at step {kept[0][0]} to {values[-1]:.3g} at step "
+                                              f"{kept[-1][0]}")))
+    return found
+
+
+def trimap(ours: list[float], published: list[float] | None, other: tuple[str, list[float]] | None) -> str:
+    """mIOU (%) by trimap width of one run, as SVG. published: the paper's curve; other: (run, curve) to compare with."""
+    lines = [("this run", ours, "blue", False, False, False)]
+    lines += [(f"{other[0]}, without decoder", other[1], "orange", True, False, True)] if other else []
+    lines += [("the paper's", published, "grey", False, True, False)] if published else []
+    chart = Chart((0, 41), span([value for _, values, *_ in lines for value in values]), width=460, height=280)
+    chart.axes("trimap width (pixels)", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    for name, values, colour, dash, hollow, square in lines:
+        points = list(zip(WIDTHS, values))
+        chart.line(points, colour, dash, opacity=0.6 if hollow else 1)
+        chart.marks(points, colour, hollow=hollow, square=square, size=3,
+                    titles=[f"{name}, {width} px: {value:.2f} %" for width, value in points])
+    entries = [(name, colour, dash, hollow, square) for name, _, colour, dash, hollow, square in lines]
+    longest = max(len(name) for name, *_ in entries)
+    chart.legend(entries, chart.width - 60 - 6.4 * longest, chart.height - chart.bottom - 10 - 18 * len(entries))
+    return chart.svg("mIOU by trimap width", f"from {ours[0]:.1f} % within 1 pixel to {ours[-1]:.1f} % within 40")

@@ -1,0 +1,110 @@
+"""The tables as LaTeX to paste into a paper of one's own: booktabs rules, the paper's rows and columns, ours beside them.
+
+Every table but the ledger is a `table` float; at a scale other than `paper` its caption says that it is no result.
+"""
+from pipeline import paper
+from pipeline.reporting import columns
+from pipeline.tracking.rows import EXPERIMENTS
+
+HEAD = "% \\usepackage{booktabs,amssymb}   (made by: python -m stages.compile)\n"
+SPECIAL = str.maketrans({"\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#",
+                         "_": "\\_", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
+                         ">": "\\textgreater{}", "×": "$\\times$", "–": "--", "−": "$-$", "✓": "\\checkmark{}",
+                         "[": "{[}", "]": "{]}"})  # a bracket after \\ or at the head of a row would be read as an option
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it. What is no ASCII after that is left to \\usepackage[utf8]{inputenc}."""
+    return text.translate(SPECIAL)
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number; with `sign` +1.23 or $-$1.23; -- for None."""
+    return "--" if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "$-$")
+
+
+def cell(value) -> str:
+    """A descriptor of a row: a tick for yes, nothing for no."""
+    return "\\checkmark" if value is True else "" if value is None or value is False else escape(str(value))
+
+
+def document(name: str, lines: list[dict]) -> str:
+    """Table `name` from the lines of `reports/tables/NAME.parquet`."""
+    return {"claims": _claims, "figure5": _figure5}.get(name, _table)(name, lines)
+
+
+def _table(name: str, lines: list[dict]) -> str:
+    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(lines)
+    top = [_span(len(kinds), "")] + [_span(4, f"{words} (%)") for words, _ in measures]
+    top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
+    second = [escape(head) for head, _ in kinds] + ["paper", "ours", "95\\,\\%", "diff."] * len(measures)
+    second += [words for words, _ in costs]
+    starts = [len(kinds) + 1 + 4 * place for place in range(len(measures))]
+    rules = "".join(f"\\cmidrule(lr){{{start}-{start + 3}}}" for start in starts)
+    if costs:
+        rules += f"\\cmidrule(l){{{starts[-1] + 4}-{starts[-1] + 3 + len(costs)}}}"
+    rows = []
+    for line in lines:
+        cells = [cell(line.get(key)) for _, key in kinds]
+        for _, key in measures:
+            ours, theirs = line.get(key), line.get(f"{key}_paper")
+            cells += [number(theirs), number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high")),
+                      number(None if ours is None or theirs is None else ours - theirs, sign=True)]
+        rows.append(cells + [number(line.get(key)) for _, key in costs])
+    published = paper.tables().get(name)
+    title = f"{published.title}. {published.setting}." if published else "Runs of our own."
+    reasons = [f"{line['label']}: {line['status']}" for line in lines if line["status"] != "measured"]
+    reasons += list(dict.fromkeys(line["note"] for line in lines if line.get("note")))
+    return _float(name, f"{title} {_scale(lines)}", "l" * len(kinds) + "rrrr" * len(measures) + "r" * len(costs),
+                  [" & ".join(top), rules, " & ".join(second)], rows, reasons)
+
+
+def _figure5(name: str, lines: list[dict]) -> str:
+    curves, widths = (list(dict.fromkeys(line[key] for line in lines)) for key in ("curve", "width"))
+    at = {(line["curve"], line["width"]): line for line in lines}
+    top = ["", *(_span(2, curve) for curve in curves)]
+    rules = "".join(f"\\cmidrule(lr){{{2 * place + 2}-{2 * place + 3}}}" for place in range(len(curves)))
+    rows = [[str(width), *(number(at[curve, width][key]) for curve in curves for key in ("miou_paper", "miou"))]
+            for width in widths]
+    published = paper.tables()[name]
+    reasons = list(dict.fromkeys(line["status"] for line in lines if line["status"] != "measured"))
+    return _float(name, f"{published.title}: mIOU (%) by trimap width (pixels). {_scale(lines)}", "r" + "rr" * len(curves),
+                  [" & ".join(top), rules, " & ".join(["Width", *["paper", "ours"] * len(curves)])], rows, reasons)
+
+
+def _claims(name: str, lines: list[dict]) -> str:
+    rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
+    for line in lines:
+        exact = line["measure"].startswith("madds")
+        rows.append([escape(line["sentence"]), escape(line["where"]), escape(line["unit"]), number(line["predicts"], sign=True),
+                     number(line["effect"], sign=True), "exact" if exact and line["effect"] is not None else
+                     _interval(line["low"], line["high"], sign=True),
+                     *([_interval(line["seeds_low"], line["seeds_high"], sign=True)] * seeds), escape(line["verdict"])])
+    reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
+    heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *["Seeds"] * seeds, "Verdict"]
+    return _float(name, f"The paper's claims. {_scale(lines)}", "p{6.2cm}lrrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
+                  reasons)
+
+
+def _scale(lines: list[dict]) -> str:
+    scale = lines[0]["scale"]
+    return "" if scale == "paper" else f"Scale {scale}: not a result of the paper's experiment."
+
+
+def _span(columns: int, words: str) -> str:
+    return f"\\multicolumn{{{columns}}}{{c}}{{{escape(words)}}}"
+
+
+def _interval(low: float | None, high: float | None, sign: bool = False) -> str:
+    return "" if low is None or high is None else f"{{[}}{number(low, 1, sign)}, {number(high, 1, sign)}{{]}}"
+
+
+def _float(name: str, caption: str, align: str, heads: list[str], rows: list[list[str]], reasons: list[str]) -> str:
+    heads = [head if head.startswith("\\cmidrule") else f"{head} \\\\" for head in heads]
+    body = [f"{' & '.join(row)} \\\\" for row in rows]
+    notes = [f"% {reason}" for reason in reasons]
+    title = escape(f"{EXPERIMENTS.get(name, 'The ledger')}: {caption.strip()}")
+    return HEAD + "\n".join([
+        "\\begin{table}", "\\centering", "\\small", f"\\caption{{{title}}}",
+        f"\\label{{tab:{name}}}", f"\\begin{{tabular}}{{{align}}}", "\\toprule", *heads, "\\midrule", *body, "\\bottomrule",
+        "\\end{tabular}", *notes, "\\end{table}"]) + "\n"

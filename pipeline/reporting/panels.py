@@ -1,0 +1,79 @@
+"""Panels of one image, side by side: image | truth | prediction | errors, as PNG and JPEG. Arrays in, bytes out."""
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SIDE = 320  # pixels of a picture's longer side at most, on a page
+VOID = 255
+CREAM = (224, 224, 192)  # void, as in VOC's own pictures
+RIGHT, WRONG = (244, 244, 246), (179, 38, 30)
+GAP = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and what networks made of it. `panels`: (caption, file bytes, is a label map), in the order they are shown."""
+    image: str
+    caption: str
+    panels: tuple[tuple[str, bytes, bool], ...]
+
+
+def draw(image: np.ndarray, truth: np.ndarray, guesses: dict[str, np.ndarray], palette: list[int],
+         side: int | None = SIDE) -> tuple[tuple[str, bytes, bool], ...]:
+    """The panels of one image: (caption, file bytes, is a label map).
+
+    image: uint8 (H, W, 3); truth and each of guesses (caption -> map): uint8 (H, W), 255 void; the errors are the last guess's.
+    palette: flat RGB. side: the longer side at most, in pixels; None keeps the size.
+    """
+    colours = ((list(palette) + [0] * 768)[:768])[:3 * VOID] + list(CREAM)
+    panels = [("image", _photo(image, side), False), ("truth", _labels(truth, colours, side), True)]
+    panels += [(words, _labels(guess, colours, side), True) for words, guess in guesses.items()]
+    last = next(reversed(guesses.values()))
+    return (*panels, ("errors", _labels(errors(truth, last), [*RIGHT, *WRONG, *CREAM], side), True))
+
+
+def errors(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """uint8 (H, W): 0 where the guess is right, 1 where it is wrong, 2 where the truth is void."""
+    return np.where(truth == VOID, 2, truth != guess).astype(np.uint8)
+
+
+def strip(found: list[Case], scale: int = 1, titles: bool = False) -> bytes:
+    """Cases below each other as one PNG, for pages that cannot lay them out. `titles`: captions above the panels."""
+    rows = [[Image.open(io.BytesIO(data)).convert("RGB") for _, data, _ in case.panels] for case in found]
+    head = 16 * titles
+    width = max(sum(panel.width * scale + GAP for panel in row) for row in rows) - GAP
+    height = sum(max(panel.height for panel in row) * scale + head + GAP for row in rows) - GAP
+    sheet, top = Image.new("RGB", (width, height), "white"), 0
+    for case, row in zip(found, rows):
+        left = 0
+        for (words, _, _), panel in zip(case.panels, row):
+            if titles:
+                ImageDraw.Draw(sheet).text((left + 1, top + 2), words, fill="black")
+            sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top + head))
+            left += panel.width * scale + GAP
+        top += max(panel.height for panel in row) * scale + head + GAP
+    return _file(sheet, "PNG", optimize=True)
+
+
+def _photo(image: np.ndarray, side: int | None) -> bytes:
+    picture = Image.fromarray(image)
+    if side is None:
+        return _file(picture, "PNG")
+    picture.thumbnail((side, side))
+    return _file(picture, "JPEG", quality=88 if side >= SIDE else 82)
+
+
+def _labels(labels: np.ndarray, palette: list[int], side: int | None) -> bytes:
+    picture = Image.fromarray(np.ascontiguousarray(labels), "P")
+    if side is not None:
+        picture.thumbnail((side, side), Image.Resampling.NEAREST)
+    picture.putpalette(palette)
+    return _file(picture, "PNG", optimize=True)
+
+
+def _file(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""The data sheets that `prepare` left, as the report shows them: where each data set comes from, its splits, its classes."""
+import io
+import json
+
+from PIL import Image
+
+from pipeline import records
+from pipeline.study import Source, Study
+
+NAMES = {"voc": "PASCAL VOC 2012", "coco": "COCO", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}
+CLASSES = 60  # more than these are not listed
+
+
+def build(study: Study) -> list[dict]:
+    """One entry a data set that the scale uses: {"id", "name", "source", "skipped": why it is not there, or "splits", "classes",
+    "contact": a picture}."""
+    found = []
+    for name, words in NAMES.items():
+        settings, folder = study.dataset(name), study.artifacts("shards", name)
+        if settings is None:
+            continue
+        sheet = {"id": name, "name": words, "source": _source(settings.source)}
+        if not (folder / records.RECORD).exists():
+            found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
+        elif (record := records.read(folder))["status"] != "done":
+            found.append(sheet | {"skipped": record["reason"]})
+        elif (folder / "sheet.json").exists():
+            kept = json.loads((folder / "sheet.json").read_text())
+            found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
+                                  "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()]})
+    return found
+
+
+def _source(source: Source | None) -> str:
+    if source is None:
+        return "not named"
+    if source.generate:
+        return f"generated, seed {source.generate.seed}"
+    if source.folder:
+        return f"the folder {source.folder}"
+    return "archives " + ", ".join(f"{one.name} (MD5 {one.md5})" if one.md5 else one.name for one in source.archives)
+
+
+def _split(name: str, sheet: dict) -> dict:
+    """One split: images, the range of their sizes, classes an image, share of void pixels in percent."""
+    def span(values):
+        return f"{values[0]} to {values[1]}" if values[0] != values[1] else str(values[0])
+    void = sheet.get("void")
+    return {"name": name, "images": sheet["images"], "height": span(sheet["height"]), "width": span(sheet["width"]),
+            "mean_classes": sheet.get("mean_classes"), "void": None if void is None else 100 * void}
+
+
+def _classes(sheet: dict) -> list[tuple[str, list[tuple[int, float | None]]]]:
+    """(class, [(images with it, percent of the labelled pixels or None) for each split]) of the classes that occur."""
+    splits = list(sheet["splits"].values())
+    found = [(name, [(split["images_with"][name], 100 * split["frequency"][name] if "frequency" in split else None)
+                     for split in splits]) for name in sheet["classes"]]
+    found = [(name, counts) for name, counts in found if any(images for images, _ in counts)]
+    return found if len(found) <= CLASSES else []
+
+
+def _contact(path) -> bytes | None:
+    """The contact sheet, small enough for a page."""
+    if not path.exists():
+        return None
+    buffer = io.BytesIO()
+    Image.open(path).convert("RGB").save(buffer, "WEBP", quality=70, method=4)
+    return buffer.getvalue()

@@ -1,0 +1,122 @@
+"""Draw image | truth | prediction | errors for images that a run does best, worst, or better than another run.
+
+Example:  python -m stages.pictures t2-x2 --worst 5
+"""
+import io
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from pipeline import study as studies
+from pipeline.records import atomic
+from pipeline.study import Study, StudyError, suggest
+from stages import console
+
+LEAST = 240  # pixels: smaller panels are enlarged by a whole factor
+
+
+def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yaml")],
+         strategy: Annotated[str | None, typer.Option(help="one that the run is evaluated with; its first if left out. Label "
+                                                           "maps of others are not kept: the network is run again")] = None,
+         worst: Annotated[int | None, typer.Option(min=0, help="how many of the worst images; 3 if nothing is chosen")] = None,
+         best: Annotated[int | None, typer.Option(min=0, help="how many of the best images; 3 if nothing is chosen")] = None,
+         image: Annotated[list[str] | None, typer.Option(help="an image by its id; may be given again and again")] = None,
+         against: Annotated[str | None, typer.Option(help="another run: best is where RUN gains most over it")] = None,
+         out: Annotated[Path | None, typer.Option(help="folder for the pictures; pictures/RUN if left out")] = None):
+    """Write a PNG for each image: image | truth | prediction | errors. Images are ranked by their mIOU, from the facts.
+
+    Examples:
+
+      python -m stages.pictures t2-x2 --worst 5
+
+      python -m stages.pictures t2-x2 --against t3-os16-nodec --best 3     (most improved by the decoder)
+
+      python -m stages.pictures t2-x2 --strategy os8-ms --image 2012_010021
+    """
+    study = studies.load()
+    from pipeline.reporting import panels, pictures
+    cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
+    if against and study.runs[against].dataset != study.runs[run].dataset:
+        raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
+    chosen = _choose(study, cells, best, worst, image or [])
+    shard = pictures.shard(study, run)
+    maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
+    palette, numbers = maps[-1][0], {name: number for number, name in enumerate(shard.ids)}
+    out = out or Path("pictures") / run
+    for words, picked, caption in chosen:
+        example = shard[numbers[picked]]
+        captions = ["prediction"] if len(cells) == 1 else [f"{name} {how}" for name, how in cells]
+        drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for _, kept in maps])), palette, None)
+        scale = max(1, -(-LEAST // max(example.label.shape)))
+        path = out / f"{words}{'-' if words else ''}{picked.replace('/', '_')}.png"
+        with atomic(path) as partial:
+            partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, titles=True))
+        print(f"{path}: {caption}")
+
+
+def _strategy(study: Study, run: str, wanted: str | None, other: str | None) -> str:
+    """The strategy a run is drawn with: the wanted one, for the run it is compared with the same one where it has it."""
+    names = console.pick("evaluated run", run, study.evaluate)
+    if wanted and wanted not in names:
+        raise StudyError(f"evaluate.{run} in params.yaml lacks {wanted!r}{suggest(wanted, names)}")
+    if not (study.artifacts("facts", run) / "facts.parquet").exists():
+        raise StudyError(f"{run} has not been evaluated: dvc repro evaluate@{run}")
+    return wanted or (other if other in names else names[0])
+
+
+def _choose(study: Study, cells, best: int | None, worst: int | None, images: list[str]) -> list[tuple[str, str, str]]:
+    """(what it was chosen as, image, caption) of each picture, in the order they are written."""
+    from pipeline.reporting import pictures
+    (run, how), rival = cells[-1], cells[0] if len(cells) > 1 else None
+    if rival:
+        gains = pictures.gains(study, run, rival[0], how, rival[1])
+        ranked = [(name, pictures.change(before, after)) for name, before, after in gains]
+    else:
+        ranked = [(name, f"mIOU {score:.1f} %") for name, score in pictures.scored(study, run, how)[::-1]]
+    captions = dict(ranked)
+    if unknown := [name for name in images if name not in captions]:
+        raise StudyError(f"{run} was not evaluated on {', '.join(unknown)}: ids are the data set's, such as {ranked[0][0]}")
+    if best is None and worst is None and not images:
+        best = worst = 3
+    picked = [(f"best-{place}", *one) for place, one in enumerate(ranked[:best or 0], 1)]
+    picked += [(f"worst-{place}", *one) for place, one in enumerate(ranked[::-1][:worst or 0], 1)]
+    return picked + [("", name, captions[name]) for name in images]
+
+
+def _maps(study: Study, run: str, strategy: str, shard, images: list[str]) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The palette, and the label maps (H, W) uint8 of `images`: those that the evaluation kept, or predicted now."""
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    table = pq.ParquetFile(study.artifacts("facts", run) / "labels.parquet").read()
+    kept = dict(zip(table["image"].to_pylist(), table["png"]))
+    opened = {name: Image.open(io.BytesIO(kept[name].as_py())) for name in images}
+    palette = next(iter(opened.values())).getpalette()
+    if table["strategy"][0].as_py() == strategy:
+        return palette, {name: np.asarray(picture) for name, picture in opened.items()}
+    return palette, _predicted(study, run, strategy, shard, list(opened))
+
+
+def _predicted(study: Study, run: str, strategy: str, shard, images: list[str]) -> dict[str, np.ndarray]:
+    import torch
+
+    from pipeline.evaluation import trained
+    from pipeline.evaluation.inference import predictions
+    from pipeline.models import device
+    how, settings = study.strategies[strategy], study.dataset(study.runs[run].dataset).evaluate
+    folder = study.artifacts("runs", run)
+    own, sizes, _ = trained.described(folder)
+    models = trained.load(own, study.backbones[own.backbone].family, sizes, folder, {how.output_stride}, device.pick())
+    numbers, found = [shard.ids.index(name) for name in images], {}
+    with torch.inference_mode():
+        for examples, labels in predictions(models, shard, {strategy: how}, settings.canvas, settings.batch, numbers):
+            for example, values in zip(examples, labels[strategy].cpu().numpy()):
+                height, width = example.label.shape
+                found[example.id] = values[:height, :width]
+    return found
+
+
+if __name__ == "__main__":
+    console.run(main)

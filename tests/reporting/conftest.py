@@ -1,0 +1,27 @@
+"""A made-up study with its report, made once for all tests that only look at it."""
+import pytest
+import yaml
+
+from pipeline import study as studies
+from pipeline.reporting import ledger, page, tables
+from tests.reporting import fake_study
+from tests.reporting.test_tables import measured
+
+
+def with_own() -> studies.Study:
+    """The study with the run of one's own that docs/extend.md adds."""
+    raw = yaml.safe_load((studies.ROOT / "params.yaml").read_text())
+    raw["runs"]["mine"] = raw["runs"]["t2-x2"] | {"low_level_channels": 24}
+    raw["evaluate"]["mine"] = ["os16", "os16-ms"]
+    return studies.Study.model_validate(raw)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Its folder: two runs missing, a run of one's own, tables and report. Not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("reported"))
+        fake_study.write(study := with_own(), images=6, size=49, missing=("t1-c16", "t7-x71"))
+        tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
+        page.write(study)
+    return folder

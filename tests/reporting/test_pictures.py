@@ -1,0 +1,89 @@
+"""Pictures on demand: the right images in the right order, panels that show what the arrays say, mistakes named."""
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import study as studies
+from pipeline.reporting import panels, pictures
+from pipeline.study import StudyError
+from stages import pictures as stage
+from tests.reporting import fake_study
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("study"))
+        study = studies.load()
+        few = {name: study.runs[name] for name in ("t2-x2", "t3-os16-nodec", "t7-dec")}
+        few = study.model_copy(update={"runs": few, "evaluate": {name: study.evaluate[name] for name in few}})
+        fake_study.write(few, images=6, size=49)
+    return folder
+
+
+@pytest.fixture
+def study(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    return studies.load()
+
+
+def test_panels_show_image_truth_prediction_and_errors():
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    truth, guess = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+    truth[:5], guess[:, :3] = 255, 2
+    drawn = {words: Image.open(io.BytesIO(data)).convert("RGB") for words, data, _ in
+             panels.draw(image, truth, {"prediction": guess}, [0, 0, 0, 9, 9, 9, 1, 2, 3], None)}
+    assert list(drawn) == ["image", "truth", "prediction", "errors"]
+    assert np.array_equal(np.asarray(drawn["image"]), image)
+    assert drawn["truth"].getpixel((9, 0)) == panels.CREAM and drawn["prediction"].getpixel((0, 9)) == (1, 2, 3)
+    for at, expected in (((0, 0), panels.CREAM), ((0, 9), panels.WRONG), ((9, 9), panels.RIGHT)):
+        assert drawn["errors"].getpixel(at) == expected
+    strip = Image.open(io.BytesIO(panels.strip([panels.Case("a", "", panels.draw(image, truth, {"b": guess}, [], None))], 2)))
+    assert strip.size == (4 * 60 + 3 * panels.GAP, 40)
+
+
+def test_best_and_worst_are_written_in_order(study, tmp_path, capsys):
+    stage.main("t2-x2", worst=2, best=1, out=tmp_path)
+    ranked = pictures.scored(study, "t2-x2", "os16")
+    expected = [f"best-1-{ranked[-1][0]}.png", f"worst-1-{ranked[0][0]}.png", f"worst-2-{ranked[1][0]}.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
+    assert [line.split(": ")[0].rpartition("/")[2] for line in capsys.readouterr().out.splitlines()] == expected
+    assert Image.open(tmp_path / expected[0]).width >= 4 * stage.LEAST
+
+
+def test_against_another_run_best_is_where_it_gains_most(study, tmp_path, capsys):
+    stage.main("t2-x2", against="t3-os16-nodec", best=6, out=tmp_path)
+    gains = [float(line.rpartition("(")[2].rstrip(")")) for line in capsys.readouterr().out.splitlines()]
+    assert gains == sorted(gains, reverse=True) and len(gains) == 6
+    assert Image.open(next(tmp_path.iterdir())).width >= 5 * stage.LEAST
+
+
+def test_images_by_name_and_three_of_each_by_default(study, tmp_path):
+    stage.main("t7-dec", image=["2026_000003"], out=tmp_path / "one")
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["2026_000003.png"]
+    stage.main("t7-dec", out=tmp_path / "six")
+    assert len(list((tmp_path / "six").iterdir())) == 6
+
+
+def test_another_strategy_is_predicted_for_the_chosen_images_only(study, tmp_path, monkeypatch):
+    asked = []
+    def predicted(study, run, strategy, shard, images):
+        asked.append((run, strategy, images))
+        return {name: np.zeros_like(shard[shard.ids.index(name)].label) for name in images}
+    monkeypatch.setattr(stage, "_predicted", predicted)
+    stage.main("t2-x2", strategy="os8-ms", worst=1, out=tmp_path)
+    assert asked == [("t2-x2", "os8-ms", [pictures.scored(study, "t2-x2", "os8-ms")[0][0]])]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"run": "t2-x3"}, "t2-x3 has not been evaluated: dvc repro evaluate@t2-x3"),
+    ({"run": "t2-x9"}, "did you mean t2-x"),
+    ({"run": "t2-x2", "strategy": "os32"}, "evaluate.t2-x2 in params.yaml lacks 'os32'"),
+    ({"run": "t2-x2", "image": ["nope"]}, "t2-x2 was not evaluated on nope"),
+    ({"run": "t2-x2", "against": "t7-dec"}, "t2-x2 and t7-dec see different images: voc and cityscapes"),
+])
+def test_mistakes_are_named(study, arguments, message):
+    with pytest.raises(StudyError, match=message.replace("(", r"\(")):
+        stage.main(**arguments)
