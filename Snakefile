@@ -1,11 +1,13 @@
 """The stages of dvc.yaml on Snakemake: parallel, on many GPUs, on Slurm (docs/scale.md). Nothing is defined here.
 
-Each job is `dvc repro --single-item STAGE`. DVC alone decides what is stale: such a stage's marker is gone before jobs are scheduled.
+Each job is `dvc repro --single-item STAGE` (stages/job.sh). DVC alone decides what is stale: such a stage's marker is gone before
+jobs are scheduled.
 """
 import os
 import sys
 
 sys.path.insert(0, os.getcwd())
+from pipeline import study as studies
 from stages import dag
 
 if workflow.is_main_process:    # jobs on other nodes read this file too, while stages run
@@ -13,6 +15,9 @@ if workflow.is_main_process:    # jobs on other nodes read this file too, while 
 STAGES = dag.stages()
 logger.addFilter(lambda record: not str(record.msg).startswith(("Select jobs", "Execute ")))  # two lines a job that say nothing
 GPUS = workflow.global_resources.get("gpu").value or 0  # of `--resources gpu=N`, which `make study` gives where there are devices
+STUDY = studies.load()          # heavy stages share the cores; counted over the whole study, so that a resumed one gives the same bytes
+CORES = workflow.resource_settings.cores or 1  # none are said to Slurm, where a profile's set-threads can ask for more
+BESIDE = GPUS or sum(not STUDY.skipped(run) for run in STUDY.runs) or 1
 
 
 rule all:
@@ -26,8 +31,8 @@ for stage in STAGES:
         input: stage.upstream
         output: stage.marker
         params:                 # not written into `shell`, which binds late: every job would run the last stage
-            stage=stage.name, markers=os.path.dirname(stage.marker), total=len(STAGES)
-        threads: max(1, workflow.cores // GPUS) if GPUS and stage.resources.get("gpu") else 1
+            stage=stage.name, total=len(STAGES)
+        threads: max(1, CORES // BESIDE) if stage.resources.get("gpu") else 1
         priority: stage.priority
         resources: **stage.resources
         shell: dag.JOB

@@ -15,21 +15,7 @@ from pathlib import Path
 from pipeline import paper, study as studies
 
 STALE = 3
-JOB = """
-export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-{threads}}} DVC_NO_ANALYTICS=1
-export MKL_NUM_THREADS=$OMP_NUM_THREADS STUDY_PID=$PPID
-if [ {resources.gpu} -gt 0 ] && [ -z "${{SLURM_JOB_ID:-}}" ]; then  # Slurm hands out devices itself
-    devices="${{CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}}"
-    for device in ${{devices//,/ }}; do                            # the first that no other job holds, until this shell ends
-        exec 9> "${{TMPDIR:-/tmp}}/study-gpu-$UID-$device.lock"
-        if flock --nonblock 9; then export CUDA_VISIBLE_DEVICES=$device; break; fi
-    done
-fi
-echo "start    {params.stage}"
-dvc --wait-for-lock repro --quiet --single-item {params.stage} || {{ echo "FAILED   {params.stage}"; exit 1; }}
-touch {output}
-echo "done     {params.stage}  ($SECONDS s; $(ls {params.markers} | wc -l) of {params.total} stages up to date)"
-"""
+JOB = "STUDY_PID=$PPID bash stages/job.sh {params.stage} {output} {params.total} {threads} {resources.gpu}"
 
 
 @dataclass

@@ -34,15 +34,16 @@ class Checkout:
         other.root = root
         return other
 
-    def run(self, *command: str, fails: bool = False, **environment: str) -> str:
-        """Run `command` in the checkout; return what it printed. Fails the test unless the exit code is as expected."""
+    def run(self, *command: str, fails: bool | None = False, **environment: str) -> str:
+        """Run `command` in the checkout; return what it printed. Fails the test unless the exit code is as expected; None: any."""
         done = subprocess.run(command, cwd=self.root, env=self.settings() | environment, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, check=False)
-        assert (done.returncode != 0) == fails, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+        assert fails in (done.returncode != 0, None), f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
         return done.stdout
 
-    def start(self, *command: str) -> subprocess.Popen:
-        return subprocess.Popen(command, cwd=self.root, env=self.settings(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start(self, *command: str, **environment: str) -> subprocess.Popen:
+        return subprocess.Popen(command, cwd=self.root, env=self.settings() | environment, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
 
     @staticmethod
     def settings() -> dict[str, str]:
@@ -74,8 +75,8 @@ class Checkout:
         """The runs in MLflow's store: experiment, name and final mIOU."""
         return sorted(self.run("python", "-c", """
 import mlflow
-from pipeline.tracking import mirror
-client = mlflow.MlflowClient(mirror.uri())
+from pipeline.tracking import store
+client = mlflow.MlflowClient(store.uri())
 for experiment in client.search_experiments():
     for run in client.search_runs([experiment.experiment_id]):
         print("run:", experiment.name, run.info.run_name, run.data.metrics.get("miou"))

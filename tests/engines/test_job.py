@@ -1,36 +1,40 @@
-"""What a Snakemake job's shell does around DVC: threads, and a device for each stage. `dvc` and `nvidia-smi` are fakes."""
+"""What a Snakemake job's shell does around DVC: threads, and a device for each stage. `python`, which would call DVC, and `nvidia-smi` are fakes."""
 import os
 import re
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import pytest
 
-from stages import dag
+from pipeline.study import ROOT
+from stages import dag, repro
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a job; `dvc` shows its environment and waits until the file `go` is there."""
+    """Starts a job; DVC shows its environment and waits until the file `go` is there."""
     show = "echo device=${CUDA_VISIBLE_DEVICES-none} threads=$OMP_NUM_THREADS"
-    tools = {"dvc": f"{show}; while [ ! -e {tmp_path}/go ]; do sleep .05; done", "nvidia-smi": "echo 0; echo 1"}
-    (tmp_path / "bin").mkdir()
+    tools = {"python": f"{show}; while [ ! -e {tmp_path}/go ]; do sleep .05; done", "nvidia-smi": "echo 0; echo 1"}
+    for folder in ("bin", "markers"):
+        (tmp_path / folder).mkdir()
     for name, text in tools.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     jobs = []
 
     def launch(stage, gpu=1, **environment):
-        text = dag.JOB.format(params=SimpleNamespace(stage=stage, markers=tmp_path, total=3), resources=SimpleNamespace(gpu=gpu),
-                              threads=4, output=tmp_path / f"{stage}.done")
+        text = dag.JOB.format(params=SimpleNamespace(stage=stage, total=3), resources=SimpleNamespace(gpu=gpu),
+                              threads=4, output=tmp_path / "markers" / stage)
         known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
         settings = known | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)} | environment
-        job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, stdout=subprocess.PIPE, text=True,
+        job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, cwd=ROOT, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)
         jobs.append(job)
-        job.stdout.readline()  # start
-        return job, *re.search(r"device=(\S+) threads=(\d+)", job.stdout.readline()).groups()
+        while not job.stdout.readline().startswith("start"):
+            pass
+        return job, *re.search(r"device=(\S*) threads=(\d+)", job.stdout.readline()).groups()
 
     launch.go = (tmp_path / "go").touch
     yield launch
@@ -43,10 +47,35 @@ def test_each_stage_has_a_device_of_its_own_until_it_ends(start):
     first, one, threads = start("a")
     second, two, _ = start("b")
     assert (one, two, threads) == ("0", "1", "4")
-    assert start("c")[1] == "none"  # all are taken
+    with ThreadPoolExecutor() as waits:
+        third = waits.submit(start, "c")  # all are taken
+        assert not wait([third], 1).done
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert third.result(10)[1] == "0"
+
+
+def test_a_stage_on_several_devices_holds_them_all_or_none(start):
+    first, both, _ = start("a", gpu=2)
+    assert both == "0,1"
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert start("d")[1] == "0"
+    one, single, _ = start("b")
+    assert single == "0"
+    with ThreadPoolExecutor() as waits:
+        two = waits.submit(start, "c", 2)
+        assert not wait([two], 1.5).done
+        assert start("d")[1] == "1"  # which "c" does not hold while it waits
+        start.go()
+        assert two.result(10)[1] == "0,1"
+
+
+def test_more_devices_than_there_are_is_all_of_them(start):
+    assert start("a", gpu=4)[1] == "0,1"
+
+
+def test_no_device_is_wanted_where_a_person_hides_them_all(start):
+    assert start("a", CUDA_VISIBLE_DEVICES="")[1] == ""
 
 
 def test_the_devices_that_a_person_names_are_used(start):
@@ -67,7 +96,23 @@ def test_on_slurm_the_job_keeps_what_it_was_given(start):
 def test_the_marker_is_there_only_after_success(start, tmp_path):
     start.go()
     job, *_ = start("a")
-    assert job.wait(10) == 0 and (tmp_path / "a.done").exists()
-    (tmp_path / "bin/dvc").write_text("#!/bin/bash\necho device=x threads=1\nexit 3\n")
+    assert job.wait(10) == 0 and (tmp_path / "markers/a").exists()
+    (tmp_path / "bin/python").write_text("#!/bin/bash\necho device=x threads=1\nexit 3\n")
     job, *_ = start("b")
-    assert job.wait(10) == 1 and not (tmp_path / "b.done").exists()
+    assert job.wait(10) == 1 and not (tmp_path / "markers/b").exists()
+
+
+def test_a_stages_lines_of_the_lock_file_are_what_dvc_would_write():
+    from dvc.utils.serialize import dumps_yaml
+    address = "http://download.tensorflow.org/models/resnet_v1_101_2018_05_04.tar.gz?and=a-long-address"
+    values = {"weights": address, "rate": 4e-05, "flag": True, "none": None, "text": "[3x3,256]x2", "said": "a\n\nb: c"}
+    entries = {name: {"cmd": f"python -m stages.train {name}", "params": {"params.yaml": {f"runs.{name}": values | {"n": number}}},
+                      "outs": [{"path": name, "md5": "1" * 32}]} for number, name in enumerate(("train@a", "train@a-b", "cost"))}
+    text = repro.EMPTY
+    for count, (name, entry) in enumerate(entries.items(), 1):
+        text = repro.spliced(text, name, {name: entry})
+        assert text == dumps_yaml({"schema": "2.0", "stages": dict(list(entries.items())[:count])})
+    for name in entries:
+        changed = entries[name] | {"cmd": "another"}
+        expected = dumps_yaml({"schema": "2.0", "stages": entries | {name: changed}})
+        assert repro.spliced(text, name, {name: changed}) == expected

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# One job of Snakemake around one stage of DVC:  job.sh STAGE MARKER STAGES THREADS GPUS
+# Shares threads out, takes GPUs that no other job on this machine holds, and says when the stage starts and ends.
+set -euo pipefail
+stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-$threads} DVC_NO_ANALYTICS=1 STUDY_GPUS=0
+export MKL_NUM_THREADS=$OMP_NUM_THREADS
+
+take() {    # as many of the devices $@ as are wanted and there, all at once, until this process and its children end
+    local device lock names=() locks=()
+    for device in "$@"; do
+        [ ${#names[@]} -lt "$gpus" ] || break
+        exec {lock}> "${TMPDIR:-/tmp}/study-gpu-$UID-$device.lock"
+        if flock --nonblock "$lock"; then names+=("$device") locks+=("$lock"); else exec {lock}>&-; fi
+    done
+    if [ ${#names[@]} -lt "$gpus" ] && [ ${#names[@]} -lt $# ]; then
+        for lock in "${locks[@]}"; do exec {lock}>&-; done
+        return 1
+    fi
+    STUDY_GPUS=${#names[@]}
+    CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${names[*]}")
+    export CUDA_VISIBLE_DEVICES
+}
+
+if [ "$gpus" -gt 0 ] && [ -n "${SLURM_JOB_ID:-}" ]; then    # Slurm hands out devices itself
+    STUDY_GPUS=$gpus
+elif [ "$gpus" -gt 0 ]; then
+    devices="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}"
+    read -ra devices <<< "$(tr ',\n' '  ' <<< "$devices")"
+    if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then
+        echo "waiting  $stage: other stages hold the GPUs"
+        until take "${devices[@]}"; do sleep 1; done
+    fi
+fi
+SECONDS=0
+echo "start    $stage"
+python -m stages.repro "$stage" || { echo "FAILED   $stage"; exit 1; }
+touch "$marker"
+echo "done     $stage  ($SECONDS s; $(find "$(dirname "$marker")" -type f | wc -l) of $stages stages up to date)"

@@ -1,0 +1,50 @@
+"""What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with two things that DVC does not do.
+
+It says its errors in spite of --quiet. And of dvc.lock only the stage's own lines are written, in one go: DVC writes the whole
+file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it.
+
+Example:  python -m stages.repro train@t1-c48
+"""
+import logging
+import re
+import sys
+from pathlib import Path
+
+from dvc import cli, dvcfile, logger
+from dvc.stage import serialize
+from dvc.utils.serialize import dumps_yaml
+
+from pipeline import records
+
+EMPTY = "schema: '2.0'\nstages:\n"
+
+
+def main() -> int:
+    """Run one stage if it is stale. The exit code is DVC's."""
+    levels = logger.set_loggers_level
+    logger.set_loggers_level = lambda level: levels(min(level, logging.ERROR))
+    dvcfile.Lockfile.dump_stages = dump
+    return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
+
+
+def dump(lockfile, stages, **options) -> None:
+    """Write what `stages` depended on and made into dvc.lock, in place of Lockfile.dump_stages."""
+    path = Path(lockfile.path)
+    text = before = path.read_text() if path.exists() else EMPTY
+    for stage in stages:
+        text = spliced(text, stage.name, serialize.to_lockfile(stage, **options))
+    if text != before:
+        with records.atomic(path) as partial:
+            partial.write_text(text)
+        lockfile.repo.scm_context.track_file(lockfile.relpath)
+
+
+def spliced(text: str, name: str, entry: dict) -> str:
+    """dvc.lock's `text` with `entry`, {name: ...}, in place of the lines of stage `name`, or at its end."""
+    lines = dumps_yaml({"stages": entry}).partition("\n")[2]
+    own = re.compile(rf"^  {re.escape(name)}:\n(?:    .*\n|\n)*", re.MULTILINE)
+    return own.sub(lambda _: lines, text, count=1) if own.search(text) else text + lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""make doctor: what is missing is said with what to do, and the forecast follows from the work and the rates."""
+import pytest
+import typer
+
+from pipeline import study as studies
+from pipeline.study import Archive, Generate, Source
+from pipeline.training import calibration, forecast
+from pipeline.training.calibration import Rate
+from stages import doctor
+
+
+@pytest.fixture(scope="module")
+def tiny() -> studies.Study:
+    return studies.load().model_copy(update={"scale": "tiny"})
+
+
+@pytest.fixture(scope="module")
+def works(tiny) -> list[forecast.Work]:
+    return forecast.works(tiny)
+
+
+def at(study, name, source):
+    """`study` with another source for a data set of its scale."""
+    data = study.dataset(name).model_copy(update={"source": source})
+    scale = study.settings.model_copy(update={name: data})
+    return study.model_copy(update={"scales": study.scales | {study.scale: scale}})
+
+
+def test_every_stage_that_computes_is_counted(tiny, works):
+    runs = {name for name in tiny.runs if not tiny.skipped(name)}
+    stages = {f"pretrain@{name}" for name in tiny.settings.network.backbones if name in ("resnet101", "xception65", "xception71")}
+    assert {work.stage for work in works} == stages | {f"{kind}@{name}" for name in runs for kind in ("train", "evaluate")}
+    assert {work.after for work in works} <= stages | {f"train@{name}" for name in runs} | {""}
+
+
+def test_work_is_steps_times_batch_times_the_networks_multiply_adds(tiny, works):
+    from pipeline.models import cost, deeplab
+    run, training = tiny.runs["t1-c48"], tiny.settings.voc.train
+    network = cost.on_meta(lambda: deeplab.build(run, "resnet", tiny.settings.network, 21))
+    one = cost.cost(network, (training.crop, training.crop)).madds_executed
+    work, = (work for work in works if work.stage == "train@t1-c48")
+    assert work.learning == pytest.approx(training.steps * training.batch * one)
+
+
+def test_passes_that_strategies_share_are_counted_once(tiny):
+    """os16-ms-flip's passes contain those of os16 and os16-ms."""
+    def looking(names):
+        study = tiny.model_copy(update={"runs": {"t2-x2": tiny.runs["t2-x2"]}, "evaluate": {"t2-x2": names}})
+        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
+    everything = looking(("os16", "os16-ms", "os16-ms-flip"))
+    assert everything == looking(("os16-ms-flip",)) == pytest.approx(2 * looking(("os16-ms",)))
+    squares = sum(scale ** 2 for scale in tiny.strategies["os16-ms"].scales)
+    assert looking(("os16-ms",)) == pytest.approx(squares * looking(("os16",)))
+
+
+def test_time_is_shared_out_but_no_shorter_than_what_waits(tiny, works):
+    rates = {work.kind: Rate(1e9, 3e9, 0) for work in works}
+    alone = forecast.total(tiny, works, rates, 1, 5)
+    assert alone == pytest.approx(sum(forecast.seconds(work, rates) + 5 for work in works))
+    assert forecast.total(tiny, works, rates, 2, 5) == pytest.approx(alone / 2)
+    seconds = {work.stage: forecast.seconds(work, rates) + 5 for work in works}
+    chain = ("pretrain@xception65", "train@coco-x65", "train@t5-coco", "evaluate@t5-coco")
+    assert forecast.total(tiny, works, rates, 1000, 5) == pytest.approx(sum(seconds[stage] for stage in chain))
+
+
+def test_the_rate_of_a_step_is_what_a_step_takes(tiny):
+    rate = calibration.rate(tiny, "resnet101", "t2-x2", 1.0)
+    assert 0 < rate.learning < rate.looking < 1e15 and rate.memory > 1e8
+    assert calibration.rate(tiny, "resnet101", None, 0.1).learning > 0
+
+
+def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    study = at(at(tiny, "voc", Source(folder=str(tmp_path / "nowhere"))), "coco", None)
+    archive = Archive(name="gtFine.zip", mirrors=("https://www.cityscapes-dataset.com/x",), size=2 * 10 ** 9)
+    study = at(study, "cityscapes", Source(archives=(archive,)))
+    found = {finding.what: finding for finding in doctor._data(study)}
+    assert {name: finding.state for name, finding in found.items()} == {
+        "voc": "missing", "coco": "left out", "cityscapes": "missing", "imagenet": "OK"}
+    assert "scales.tiny.voc.source" in found["voc"].advice and "scales.tiny.coco.source" in found["coco"].advice
+    assert "CITYSCAPES_USERNAME" in found["cityscapes"].advice and "2.0 GB" in found["cityscapes"].here
+    monkeypatch.setenv("CITYSCAPES_USERNAME", "me")
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "secret")
+    login = next(finding for finding in doctor._data(study) if finding.what == "cityscapes")
+    assert login.state == "OK" and "secret" not in str(login)
+    (tmp_path / "artifacts/archives").mkdir(parents=True)
+    (tmp_path / "artifacts/archives/gtFine.zip").touch()
+    assert next(finding for finding in doctor._data(study) if finding.what == "cityscapes").here == "archives are here"
+
+
+def test_too_little_disk_or_memory_is_missing_and_says_how_much(tiny):
+    large = at(tiny, "voc", Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
+    machine = {finding.what: finding for finding in doctor._machine(large, {"x": Rate(1, 1, 1e15)}, 2, 10)}
+    assert machine["disk"].state == "missing" and "GB needed" in machine["disk"].here and machine["disk"].advice
+    if "memory" in machine:  # on a GPU machine it is the GPU's
+        assert machine["memory"].state == "missing"
+
+
+def test_a_study_of_days_wants_a_gpu(tiny):
+    import torch
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    gpu = [next(finding for finding in doctor._machine(tiny, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
+           for hours in (1, 100)]
+    assert [finding.state for finding in gpu] == ["OK", "missing"] and "4.2 days" in gpu[1].advice
+
+
+@pytest.mark.parametrize("seconds, said", [(95, "95 seconds"), (612, "10 minutes"), (150, "2.5 minutes"), (7 * 3600, "7.0 hours"), (5e6, "58 days")])
+def test_time_is_said_as_people_say_it(seconds, said):
+    assert forecast.spoken(seconds) == said
+
+
+def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, capsys):
+    """In a folder with nothing in it; nothing is left there. Exit code 0, and 1 where something is missing."""
+    few = {name: tiny.runs[name] for name in ("t2-x2", "t1-c8")}
+    study = tiny.model_copy(update={"runs": few, "evaluate": {"t2-x2": ("os16",)}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "CALIBRATION", 0.5)
+    monkeypatch.setattr(studies, "load", lambda: study)
+    doctor.main()
+    said = capsys.readouterr().out
+    assert "The study takes about" in said and "seconds" in said and "missing" not in said
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(studies, "load", lambda: at(study, "voc", Source(folder="nowhere")))
+    with pytest.raises(typer.Exit) as stop:
+        doctor.main()
+    assert stop.value.exit_code == 1
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "missing" in line] == [["voc", "missing"]]

@@ -1,0 +1,65 @@
+"""A stage that is given several devices is one process a device, through torchrun, and a kill leaves none of them behind."""
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engines"))
+from checkout import Checkout
+
+from stages import torchrun
+
+
+@pytest.mark.parametrize("environment, count", [
+    ({}, 1),                                                       # by hand
+    ({"DVC_STAGE": "train@t2-x2"}, 1),                             # dvc.yaml's meta
+    ({"DVC_STAGE": "train@t2-x2", "STUDY_GPUS": "4"}, 4),          # what the job was given
+    ({"DVC_STAGE": "train@t2-x2", "STUDY_GPUS": "0"}, 0),          # a job without a GPU
+    ({"STUDY_GPUS": "2"}, 2),
+    ({"STUDY_GPUS": "2", "TORCHELASTIC_RUN_ID": "none"}, 1),       # torchrun's own child
+])
+def test_how_many_processes(monkeypatch, environment, count):
+    for name in ("DVC_STAGE", "STUDY_GPUS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert torchrun.wanted() == count
+    if count < 2:
+        assert not torchrun.launched()
+
+
+def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_path):
+    import torch
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {do: {meta: {gpu: 4}}}}")
+    monkeypatch.setattr(torchrun, "ROOT", tmp_path)
+    monkeypatch.delenv("STUDY_GPUS", raising=False)
+    monkeypatch.setenv("DVC_STAGE", "train@t2-x2")
+    for devices in (8, 2, 0):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda devices=devices: devices)
+        assert torchrun.wanted() == min(4, devices)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
+    checkout = Checkout(tmp_path)
+    checkout.run("dvc", "repro", "prepare@imagenet")
+    started = checkout.start("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2")
+    wait_for(lambda: sum("-m stages.pretrain" in line or "stages/pretrain.py" in line for line in checkout.processes()) >= 3)
+    started.kill()
+    started.wait()
+    wait_for(lambda: not checkout.processes())
+    assert not (checkout.root / "artifacts/tiny/weights/resnet101/record.json").exists()
+    checkout.run("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2")
+    record = json.loads((checkout.root / "artifacts/tiny/weights/resnet101/record.json").read_text())
+    assert record["provenance"]["device"] == "2 x CPU"
+    assert not [line for line in checkout.processes() if "stages" in line]
+    assert "up to date" in checkout.run("dvc", "repro", "pretrain@resnet101")  # how many devices made it is nothing that counts
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
