@@ -9,11 +9,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study report ui test drills bench lint lock
+.PHONY: help doctor study report ui test drills bench lint lock
 
 help:                ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo "  SCALE=tiny|miniature|paper|own-data after any of them changes the scale line of params.yaml first"
+	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after any of them changes the scale line of params.yaml first"
 
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.dag; case $$? in \
@@ -25,6 +25,9 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	@python -m stages.ui --restore
 	@echo "report: file://$(CURDIR)/reports/index.html   (tables: reports/README.md; curves: make ui)"
 
+doctor: $(READY) scale  ## say what this machine lacks for the study, and how long it will take here
+	@python -m stages.doctor
+
 report: $(READY) scale  ## build the report from what has been measured, nothing else
 	@python -m stages.report
 
@@ -32,14 +35,16 @@ ui: $(READY)         ## open MLflow on the study at http://127.0.0.1:5000; follo
 	@python -m stages.ui
 
 test: $(READY)       ## all tests, with the tiny study through DVC and Snakemake
-	@python -m pytest -m "not drills"
+	@OMP_NUM_THREADS=1 python -m pytest -m "not drills" -n auto --dist loadfile
 
 drills: $(READY)     ## the long failure drills
 	@python -m pytest -m drills
 
-bench: $(READY)      ## speed of training, evaluation and the pipeline itself
+bench: $(READY)      ## speed of training, evaluation, the data and the pipeline itself
 	@python benchmarks/training.py
+	@python benchmarks/memory.py
 	@python benchmarks/evaluation.py
+	@python benchmarks/data.py
 
 lint: $(READY)       ## check the style of the code
 	@ruff check .
