@@ -5,11 +5,13 @@ file anew, which takes a second at 70 stages, and a kill meanwhile leaves half o
 
 Example:  python -m stages.repro train@t1-c48
 """
+import json
 import logging
 import re
 import sys
 from pathlib import Path
 
+import yaml
 from dvc import cli, dvcfile, logger
 from dvc.stage import serialize
 from dvc.utils.serialize import dumps_yaml
@@ -31,6 +33,8 @@ def dump(lockfile, stages, **options) -> None:
     """Write what `stages` depended on and made into dvc.lock, in place of Lockfile.dump_stages."""
     path = Path(lockfile.path)
     text = before = path.read_text() if path.exists() else EMPTY
+    if re.search(r"[&*]id\d{3}", text):                       # DVC has written it: one stage's lines may refer to another's
+        text = plainly(yaml.safe_load(text))
     for stage in stages:
         text = spliced(text, stage.name, serialize.to_lockfile(stage, **options))
     if text != before:
@@ -41,9 +45,14 @@ def dump(lockfile, stages, **options) -> None:
 
 def spliced(text: str, name: str, entry: dict) -> str:
     """dvc.lock's `text` with `entry`, {name: ...}, in place of the lines of stage `name`, or at its end."""
-    lines = dumps_yaml({"stages": entry}).partition("\n")[2]
+    lines = plainly({"stages": entry}).partition("\n")[2]
     own = re.compile(rf"^  {re.escape(name)}:\n(?:    .*\n|\n)*", re.MULTILINE)
     return own.sub(lambda _: lines, text, count=1) if own.search(text) else text + lines
+
+
+def plainly(data: dict) -> str:
+    """YAML without anchors, which values used twice in params.yaml would get, and whose names hold in the whole file."""
+    return dumps_yaml(json.loads(json.dumps(data)))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def step():
     return faults() - before
 step(), print(step())
 keep_memory(torch.device("cpu"))
-step(), print(step())
+step(), step(), step(), print(step())  # the first ones find out how much it takes
 """
 
 
