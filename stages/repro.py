@@ -11,10 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
 from dvc import cli, dvcfile, logger
 from dvc.stage import serialize
-from dvc.utils.serialize import dumps_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml
 
 from pipeline import records
 
@@ -34,7 +33,7 @@ def dump(lockfile, stages, **options) -> None:
     path = Path(lockfile.path)
     text = before = path.read_text() if path.exists() else EMPTY
     if re.search(r"[&*]id\d{3}", text):                       # DVC has written it: one stage's lines may refer to another's
-        text = plainly(yaml.safe_load(text))
+        text = plainly(parse_yaml(text, path))
     for stage in stages:
         text = spliced(text, stage.name, serialize.to_lockfile(stage, **options))
     if text != before:
