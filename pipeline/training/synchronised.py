@@ -22,12 +22,7 @@ def parallel(model: nn.Module) -> nn.Module:
 
 def synchronised(norm: nn.BatchNorm2d) -> nn.Module:
     """`norm` over all processes: torch's own on CUDA, SyncBatchNorm on a CPU."""
-    if not norm.weight.is_cuda:
-        return SyncBatchNorm(norm)
-    if type(norm) is nn.BatchNorm2d:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    from timm.layers import convert_sync_batchnorm  # keeps the activation inside timm's norms
-    return convert_sync_batchnorm(norm)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(norm) if norm.weight.is_cuda else SyncBatchNorm(norm)
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
@@ -36,11 +31,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def __init__(self, norm: nn.BatchNorm2d):
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self._parameters, self._buffers = norm._parameters, norm._buffers
-        self.after = nn.Sequential(*[getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)])  # timm's norms
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
-            return self.after(super().forward(x))
+            return super().forward(x)
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         own, mean = mean, total(mean) / world()
         variance = total(variance + (own - mean).square()) / world()
@@ -50,7 +44,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         mean, scale, shift = (each[:, None, None] for each in (mean, self.weight * (variance + self.eps).rsqrt(), self.bias))
-        return self.after((x - mean) * scale + shift)
+        return (x - mean) * scale + shift
 
 
 class SharedDropout(nn.Dropout):

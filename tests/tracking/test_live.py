@@ -112,7 +112,7 @@ def test_a_file_that_belongs_to_no_training_is_forgotten(study):
 
 def test_what_the_loop_writes_is_what_is_read(study):
     """The writer's side, with the loop's own class: append, resume in a new process, remove."""
-    loop = pytest.importorskip("pipeline.training.loop")
+    from pipeline.training import loop  # torch, which no other test here needs
     path = study.artifacts("checkpoints") / "t1-c16.pt"
     history, checkpoint = records.History(), loop.Checkpoint(path, "inputs")
     history.log(20, loss=.5, learning_rate=.1)
