@@ -39,16 +39,34 @@ def unchanged():
 
 def _end_with_parents(every: float = 1.0) -> None:
     """End this process and its children once DVC, or the Snakemake above it (STUDY_PID), is gone: a kill leaves none behind."""
-    parent, study = os.getppid(), int(os.environ.get("STUDY_PID", os.getppid()))
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        while os.getppid() == parent:
-            os.kill(study, 0)
-            time.sleep(every)
     import psutil
-    for child in psutil.Process().children(recursive=True):
+    own = psutil.Process()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        watched = [_starter(own)]
+        if (study := os.environ.get("STUDY_PID")):
+            watched.append(psutil.Process(int(study)))
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+            time.sleep(every)
+    children = set()
+    while fresh := set(own.children(recursive=True)) - children:  # stopped first: what is stopped starts no others
+        children |= fresh
+        for child in fresh:
+            with contextlib.suppress(psutil.Error):
+                child.suspend()
+    for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
     os._exit(137)
+
+
+def _starter(own):
+    """The process that started `own` (psutil.Process), past shells left between; NoSuchProcess if it is gone."""
+    import psutil
+    shells = ("sh", "dash", "bash", "zsh", "fish")
+    found = next((process for process in own.parents() if not (process.name() in shells and "-c" in process.cmdline())), own)
+    if found.pid == 1 and not found.name().startswith(("dvc", "python")):  # an orphan's new parent; in a container DVC may be 1
+        raise psutil.NoSuchProcess(1)
+    return found
 
 
 def _value(text: bytes, key: str):
