@@ -1,5 +1,6 @@
 """A progress bar on a terminal; in a log file a line now and then."""
 import sys
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
@@ -20,13 +21,15 @@ class Lines(tqdm):
         super().close()
 
 
-def bar(title: str, total: int | None, unit: str, *, initial: int = 0, disable: bool = False) -> tqdm:
-    """Progress on stderr, for `update()`, `set_postfix(..., refresh=False)` and `close()`. unit: "B" counts in kB, MB, GB.
+def bar(title: str, total: int | None, unit: str, *, of: Iterable | None = None, initial: int = 0,
+        disable: bool = False) -> tqdm:
+    """Progress on stderr: to iterate over where `of` is given, else for `update()`, `set_postfix(..., refresh=False)`, `close()`.
+    unit: "B" counts in kB, MB, GB.
 
     The time left is the mean pace of all that this process did, pauses (validation, compilation) included, so it is what the rest
     will take. In a log: a line a per cent, at least QUIET seconds after the last and about ten minutes at most.
     """
-    common = {"desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0,
+    common = {"iterable": of, "desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0,
               "unit_scale": unit == "B"}
     if sys.stderr.isatty():
         return tqdm(**common, mininterval=0.5, dynamic_ncols=True)

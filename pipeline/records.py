@@ -3,6 +3,7 @@
 Plain files that DVC versions; MLflow is a view of them, made later. Stages that train never import it.
 """
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RECORD, HISTORY = "record.json", "history.parquet"
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pyarrow")  # whose versions may move a number
 
 
 @contextlib.contextmanager
@@ -42,14 +44,16 @@ def read(folder: Path) -> dict:
 
 
 def provenance(started: float, **more) -> dict:
-    """Commit, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
+    """Commit, lock file's SHA-256, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
     status = git("status", "--porcelain", "--untracked-files=no")
+    requirements = Path(__file__).resolve().parents[1] / "requirements.txt"
     return {
         "commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
-        "python": platform.python_version(), "torch": version("torch"), "machine": platform.machine(),
+        "requirements": hashlib.sha256(requirements.read_bytes()).hexdigest() if requirements.exists() else None,
+        "python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "started": started, "seconds": time.time() - started, **more,
     }

@@ -2,7 +2,7 @@
 
 Example:  python -m stages.cost
 """
-from pipeline import records, study as studies
+from pipeline import progress, records, study as studies
 from stages import console
 
 
@@ -14,11 +14,10 @@ def main():
     study = studies.load()
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from tqdm import tqdm
 
     from pipeline.models import cost
     count = sum(map(len, study.evaluate.values()))
-    rows = list(tqdm(cost.rows(study), "costs", count, unit="strategy"))
+    rows = list(progress.bar("costs", count, "strategy", of=cost.rows(study)))
     types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64())
     types["activation_bytes_here"] = pa.int64()
     table = pa.Table.from_pylist(rows, pa.schema(list(types.items())))

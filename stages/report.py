@@ -8,7 +8,7 @@ from stages import console
 
 
 def main():
-    """Write reports/index.html, reports/README.md and reports/figures. Trains nothing, takes no GPU and no torch.
+    """Write reports/index.html, reports/runs, reports/README.md and reports/figures. Trains nothing, takes no GPU and no torch.
 
     Example:  python -m stages.report
     """

@@ -1,4 +1,10 @@
 """The trained networks as the report shows them: what each differs in, its curves, times and classes; and provenance."""
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
 from pipeline import records
 from pipeline.evaluation import metrics
 from pipeline.reporting import figures
@@ -60,21 +66,46 @@ def by_class(study: Study) -> list[dict]:
 
 
 def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
-    """Where the numbers come from, from the records of what was trained; no clock is read here."""
+    """Where the numbers come from, from the records of what was trained and dvc.lock; no clock is read here."""
     known = [run["record"]["provenance"] for run in runs if run["record"]]
-    def each(key):
-        return ", ".join(sorted({str(one[key]) for one in known if one.get(key) is not None})) or "unknown"
+    others = [record(study.artifacts("weights", name)) for name in study.backbones]
+    others += [record(study.artifacts("facts", name)) for name in study.evaluate]
+    ran = known + [one["provenance"] for one in others if one and one["provenance"]]
+    def each(key, digits=None):
+        return ", ".join(sorted({str(one[key])[:digits] for one in known if one.get(key) is not None})) or "unknown"
     def total(key):
         return sum(run[key] or 0 for run in runs)
     dirty = sum(bool(one.get("dirty")) for one in known)
+    packages = [f"{name} {each(name)}" for name in records.PACKAGES if each(name) != "unknown"]
     return [("Scale", study.scale), ("Commit", each("commit")
                                      + (f" (with uncommitted changes in {dirty} of {len(known)} runs)" if dirty else "")),
+            ("dvc.lock", lock_digest() or "none: not made by DVC"),
             ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
-            ("Python", each("python")), ("PyTorch", each("torch")), ("Device", each("device")),
-            ("Machine", f"{each('machine')}, {each('cpus')} CPUs"),
+            ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
+            ("Device", each("device")), ("Machine", f"{each('machine')}, {each('cpus')} CPUs"),
             ("Networks trained", f"{sum(run['done'] for run in runs)} of {len(runs)}"),
             ("Training time, summed", duration(total("seconds"))),
-            ("Evaluation time, summed", duration(total("evaluation_seconds")))]
+            ("Evaluation time, summed", duration(total("evaluation_seconds"))),
+            ("GPU-hours, pretraining and evaluation included", f"{gpu_hours(ran):.1f}" if gpu_hours(ran) else "none")]
+
+
+def lock_digest(path: Path = Path("dvc.lock")) -> str | None:
+    """The first 12 digits of a SHA-256 over what dvc.lock says of every stage whose results the report shows: the hashes of code,
+    settings, data and results. None where there is no such file."""
+    if not path.exists():
+        return None
+    stages = yaml.safe_load(path.read_text())["stages"]
+    above = {name: entry for name, entry in stages.items() if "@" in name or name == "cost"}
+    return hashlib.sha256(json.dumps(above, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def gpu_hours(known: list[dict]) -> float:
+    """Hours on GPUs, times how many, of stages with these provenances; device "2 x NVIDIA H100" is two."""
+    total = 0.0
+    for one in known:
+        count, _, device = (one.get("device") or "CPU").rpartition(" x ")
+        total += (device != "CPU") * int(count or 1) * (one.get("seconds") or 0) / 3600
+    return total
 
 
 def duration(seconds: float | None) -> str:

@@ -46,14 +46,13 @@ def fingerprint(study: Study) -> str:
 
 def mirror(study: Study) -> Mirrored:
     """Make MLflow show what the study has measured. Raises StudyError where the store cannot be used."""
-    from tqdm import tqdm
-
+    from pipeline import progress
     from pipeline.tracking.entries import entries  # not above: pyarrow, numpy and mlflow would cost `current` a second
     with stores.alone(), stores.explained():
         before, store = fingerprint(study), stores.client()
         existing = {table: stores.existing(store, study, table) for table in EXPERIMENTS}
         changes, shown, digests = 0, {}, {}
-        for entry in tqdm(list(entries(study)), desc="MLflow", unit="run", dynamic_ncols=True, mininterval=1):
+        for entry in progress.bar("MLflow", None, "run", of=list(entries(study))):
             found, place = entry.content(), (entry.table, entry.key)
             there = existing[entry.table].pop(entry.key, [])
             if found is not None:

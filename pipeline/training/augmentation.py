@@ -31,17 +31,18 @@ def cut(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left
     (rows, y), (columns, x) = (_source(side, scale, place, crop, image.device) for side, place in
                                ((image.shape[0], top), (image.shape[1], left)))
     x = x.flip(0) if flip else x
-    if len(y) < crop or len(x) < crop:
-        pixels.fill_(MEAN_PIXEL)
-        labels.fill_(VOID)
-    place = slice(len(y)), slice(crop - len(x), None) if flip else slice(len(x))
-    labels[place] = label.index_select(0, (y + 0.5).long()).index_select(1, (x + 0.5).long())
-    part = image[rows, columns].permute(2, 0, 1)[None].float()
+    place, beside = slice(len(x)), slice(len(x), None)
+    if flip:
+        place, beside = slice(crop - len(x), None), slice(crop - len(x))
+    for beyond in ((slice(len(y), None),), (slice(None), beside)):
+        pixels[beyond], labels[beyond] = MEAN_PIXEL, VOID
+    labels[:len(y), place] = label.index_select(1, (x + 0.5).long()).index_select(0, (y + 0.5).long())
+    part = image[rows].float()[:, columns].permute(2, 0, 1)[None]
     grid = torch.empty(1, len(y), len(x), 2, device=image.device)
     for each, at, span, side in ((0, x, columns, part.shape[3]), (1, y[:, None], rows, part.shape[2])):
         grid[..., each] = (at - span.start) * (2 / max(side - 1, 1)) - 1
     sampled = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    pixels[place] = sampled[0].permute(1, 2, 0)
+    pixels[:len(y), place] = sampled[0].permute(1, 2, 0)
 
 
 def _source(size: int, scale: float, place: float, crop: int, device) -> tuple[slice, torch.Tensor]:

@@ -143,9 +143,8 @@ def _facts(study, name, scenes, quality):
 
 
 def _provenance(seconds):
-    return {"commit": "0" * 40, "dirty": False, "python": "3.11.7", "torch": "2.8.0", "machine": "x86_64", "cpus": 2,
-            "started": STARTED,
-            "seconds": seconds, "device": "CPU"}
+    return {"commit": "0" * 40, "dirty": False, "python": "3.11.7", "torch": "2.8.0", "numpy": "2.1.0",
+            "requirements": "ab" * 32, "machine": "x86_64", "cpus": 2, "started": STARTED, "seconds": seconds, "device": "CPU"}
 
 
 def _history(folder, curves: dict, steps: int):
