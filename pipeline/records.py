@@ -44,7 +44,7 @@ def read(folder: Path) -> dict:
 
 
 def provenance(started: float, **more) -> dict:
-    """Commit, lock file's SHA-256, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
+    """Commit, lock file, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
