@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.models import deeplab
-from pipeline.study import BackboneSize, Network, Run
+from pipeline.schema import BackboneSize, Network, Run
 from pipeline.training import schedule
 from pipeline.training.acceleration import keep_memory
 from pipeline.training.augmentation import SCALES, VOID, Crops

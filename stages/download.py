@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, study
+from pipeline import records, schema, study
 from pipeline.datasets import native
 from stages import console
 
@@ -26,7 +26,7 @@ def download(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes 
       python -m stages.download cityscapes
     """
     settings = study.load()
-    console.pick("data set", dataset, dict.fromkeys(get_args(study.DatasetName)))
+    console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     wanted, out = settings.dataset(dataset), settings.artifacts("data", dataset)
     if out.exists() and not (wanted and wanted.source and wanted.source.archives):  # what archives left is gone on with
         shutil.rmtree(out)
@@ -43,7 +43,7 @@ def download(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes 
     print(f"download {dataset}: {files} files, {size / 1e6:.1f} MB in {root}")
 
 
-def _place(dataset: study.DatasetName, source: study.Source, out: Path) -> Path:
+def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Path:
     """Make the native layout and return its folder."""
     if source.generate:
         from pipeline.datasets import miniature

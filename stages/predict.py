@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from pipeline import study as studies
-from pipeline.study import Strategy, Study, StudyError, suggest
+from pipeline.schema import Strategy
+from pipeline.study import Study, StudyError, suggest
 from stages import console
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, study
+from pipeline import records, schema, study
 from pipeline.datasets import native
 from stages import console
 
@@ -26,7 +26,7 @@ def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes o
       OMP_NUM_THREADS=4 python -m stages.prepare coco     (on four cores)
     """
     settings = study.load()
-    console.pick("data set", dataset, dict.fromkeys(get_args(study.DatasetName)))
+    console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     data, out = settings.artifacts("data", dataset), settings.artifacts("shards", dataset)
     shutil.rmtree(out, ignore_errors=True)
     if reason := console.skipped(data):
@@ -42,7 +42,7 @@ def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes o
     print(f"prepare {dataset}: {counts} images in {out}")
 
 
-def _shards(dataset: study.DatasetName, wanted: study.Dataset, root: Path, out: Path, unfinished: Path) -> dict:
+def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out: Path, unfinished: Path) -> dict:
     """Write the shards and the contact sheet; returns the data sheet."""
     from pipeline.datasets import preparation
     from pipeline.datasets.contact import contact_sheet
@@ -67,7 +67,7 @@ def _shards(dataset: study.DatasetName, wanted: study.Dataset, root: Path, out: 
     return {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
 
 
-def _check_counts(dataset: str, source: study.Source, counts: dict[str, int], splits: list[str]) -> None:
+def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> None:
     """A complete data set has known counts; what differs was lost on the way, or is another data set."""
     if source.archives is not None:
         expected = getattr(native.reader(dataset), "COUNTS", {})

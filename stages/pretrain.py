@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import records, schema, study as studies
 from stages import console, torchrun
 
 
@@ -38,7 +38,7 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     distributed.recorded(classification.pretrain, study, backbone, out, params, started)
 
 
-def published(study: studies.Study, size: studies.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
+def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
     """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
     shards, dataset = study.artifacts("shards", "imagenet"), study.settings.imagenet
     reason = console.skipped(shards)

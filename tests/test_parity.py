@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.models import deeplab, layers, tensorflow
-from pipeline.study import Network, Run
+from pipeline.schema import Network, Run
 
 SHARED = Path(__file__).parents[2] / "shared" / "parity"
 FOLDER = Path(os.environ.get("PARITY_DIR") or SHARED)

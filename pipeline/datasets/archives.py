@@ -15,12 +15,12 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 from pipeline import progress
 from pipeline.datasets.unpacking import unpack
-from pipeline.study import Archive, StudyError
+from pipeline.schema import Archive
+from pipeline.study import StudyError
 
 CHUNK = 1 << 20
-TIMEOUT = 30     # seconds without a byte
-ATTEMPTS = 3     # tries of a mirror that brings nothing new
-PAUSE = 1.       # seconds before another try
+TIMEOUT, PAUSE = 30, 1.  # seconds: without a byte, before another try
+ATTEMPTS = 3             # tries of a mirror that brings nothing new
 CITYSCAPES = "https://www.cityscapes-dataset.com"  # wants a login, taken from the environment and kept nowhere
 
 

@@ -17,7 +17,7 @@ from pipeline.datasets.shards import Example, Shard
 from pipeline.evaluation import facts
 from pipeline.evaluation.inference import VOID, on_canvas, predictions
 from pipeline.records import atomic
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 
 PARTS = "{:07d}.facts.parquet", "{:07d}.labels.parquet"
 

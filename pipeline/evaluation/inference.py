@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.datasets.shards import Example, Shard
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 
 VOID = 255
 

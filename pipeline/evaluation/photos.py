@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 
 MEAN = 128  # what lies behind transparent pixels: the mean pixel, which networks know as padding
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.models.layers import normalise, resize
-from pipeline.study import Strategy, StudyError
+from pipeline.schema import Strategy
+from pipeline.study import StudyError
 
 
 def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device) -> torch.Tensor:

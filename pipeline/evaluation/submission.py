@@ -20,7 +20,8 @@ from pipeline.datasets.preparation import problems
 from pipeline.datasets.shards import Example
 from pipeline.evaluation.inference import predictions
 from pipeline.records import atomic
-from pipeline.study import Strategy, StudyError
+from pipeline.schema import Strategy
+from pipeline.study import StudyError
 
 ENDINGS = {"voc": "tar", "cityscapes": "zip"}  # the data sets that have a server
 

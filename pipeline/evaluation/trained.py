@@ -13,7 +13,8 @@ from pipeline.datasets import palettes
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation.evaluate import confusion_facts
 from pipeline.models import deeplab, device as devices
-from pipeline.study import Network, Run, Strategy, Study, StudyError
+from pipeline.schema import Network, Run, Strategy
+from pipeline.study import Study, StudyError
 
 MODEL = "model.safetensors"
 

@@ -15,7 +15,8 @@ from pipeline.datasets.shards import Shard
 from pipeline.models import bundles, deeplab, imagenet, tensorflow
 from pipeline.models.sstables import is_table
 from pipeline.records import atomic
-from pipeline.study import ARTIFACTS, Archive, BackboneSize, Network, Run, StudyError
+from pipeline.schema import Archive, BackboneSize, Network, Run
+from pipeline.study import ARTIFACTS, StudyError
 
 WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"
 CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has

@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models import deeplab
-from pipeline.study import Run, Strategy, Study
+from pipeline.schema import Run, Strategy
+from pipeline.study import Study
 
 CLASSES = {"voc": 21, "coco": 21, "cityscapes": 19}  # generated data has the same layouts, so the same classes
 COLUMNS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here",

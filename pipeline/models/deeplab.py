@@ -11,7 +11,8 @@ from pipeline.models.dpc import DPC
 from pipeline.models.layers import truncated_normal
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.xception import Xception
-from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
 
 
 class DeepLab(nn.Module):

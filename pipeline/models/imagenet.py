@@ -9,7 +9,8 @@ from pipeline import progress
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices, tensorflow
 from pipeline.models.layers import normalise
-from pipeline.study import BackboneSize, StudyError
+from pipeline.schema import BackboneSize
+from pipeline.study import StudyError
 
 
 def has_classifier(variables: dict[str, np.ndarray]) -> bool:

@@ -16,7 +16,8 @@ from pipeline.models.layers import SeparableConvBN
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
-from pipeline.study import BackboneSize, StudyError
+from pipeline.schema import BackboneSize
+from pipeline.study import StudyError
 
 # The authors' name of a network -> our family and size.
 VARIANTS = {

@@ -5,7 +5,8 @@ import json
 from PIL import Image
 
 from pipeline import records
-from pipeline.study import Source, Study
+from pipeline.schema import Source
+from pipeline.study import Study
 
 NAMES = {"voc": "PASCAL VOC 2012", "coco": "COCO", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}
 CLASSES = 60  # more than these are not listed

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.study import StudyError, Training
+from pipeline.schema import Training
+from pipeline.study import StudyError
 
 
 def compiled(network: nn.Module) -> Callable:

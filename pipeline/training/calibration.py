@@ -8,7 +8,8 @@ import psutil
 import torch
 
 from pipeline.models import cost, deeplab, device as devices
-from pipeline.study import Run, Study, Training
+from pipeline.schema import Run, Training
+from pipeline.study import Study
 from pipeline.training import classification, schedule, segmentation
 from pipeline.training.acceleration import checkpoint_activations, memory_explained
 from pipeline.training.augmentation import VOID, Crops

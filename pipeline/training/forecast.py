@@ -6,7 +6,8 @@ network has a rate of its own (calibration.py): depthwise convolutions are slowe
 import dataclasses
 
 from pipeline.models import cost
-from pipeline.study import Dataset, Run, Study, Training
+from pipeline.schema import Dataset, Run, Training
+from pipeline.study import Study
 from pipeline.training import segmentation
 from pipeline.training.calibration import Rate, classifier, kind_of, pretrained
 

@@ -14,7 +14,8 @@ from torch import nn
 from pipeline import progress
 from pipeline.models import device as devices
 from pipeline.records import History, atomic
-from pipeline.study import StudyError, Training
+from pipeline.schema import Training
+from pipeline.study import StudyError
 from pipeline.training import distributed
 from pipeline.training.acceleration import compiled, memory_explained
 from pipeline.training.schedule import learning_rate, training_mode

@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from pipeline.study import Training
+from pipeline.schema import Training
 
 MOMENTUM = 0.9
 BIAS_MULTIPLIER = 2.0  # authors' model.get_model_gradient_multipliers: biases learn twice as fast

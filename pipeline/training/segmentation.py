@@ -11,7 +11,8 @@ from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import resize
 from pipeline.records import History
-from pipeline.study import Run, Study, StudyError
+from pipeline.schema import Run
+from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import checkpoint_activations, keep_memory
 from pipeline.training.augmentation import VOID, Crops

@@ -3,7 +3,7 @@ import pytest
 import typer
 
 from pipeline import study as studies
-from pipeline.study import Archive, Generate, Source
+from pipeline.schema import Archive, Generate, Source
 from pipeline.training import calibration, forecast
 from pipeline.training.calibration import Rate
 from stages import doctor

@@ -19,7 +19,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline.datasets import archives, cityscapes, coco, voc
-from pipeline.study import ROOT, Archive, StudyError
+from pipeline.schema import Archive
+from pipeline.study import ROOT, StudyError
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -224,13 +225,13 @@ def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, 
 
 DOWNLOAD = """
 import sys
-from pipeline import study
+from pipeline import schema, study
 from pipeline.datasets import archives
 from stages import console, download
 archives.CITYSCAPES, archives.PAUSE = sys.argv.pop(1), 0
 settings = study.load()
 names = ("a.tar", "b.tar")
-source = study.Source(archives=tuple(study.Archive(name=name, mirrors=(f"{archives.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
+source = schema.Source(archives=tuple(schema.Archive(name=name, mirrors=(f"{archives.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
 cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
 scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
 changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})

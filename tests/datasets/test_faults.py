@@ -19,7 +19,8 @@ from scipy.sparse import csc_matrix
 from pipeline.datasets import archives, coco, native, preparation, voc
 from pipeline.datasets.shards import Shard
 from pipeline.datasets.unpacking import unpack
-from pipeline.study import Archive, StudyError
+from pipeline.schema import Archive
+from pipeline.study import StudyError
 
 CASES = [pytest.param(range(60), id="60"), pytest.param(range(60, 1060), id="1000", marks=pytest.mark.drills)]
 LINKS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]

@@ -12,7 +12,7 @@ from pipeline.datasets import cityscapes, coco, imagenet, miniature, native, voc
 from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
 from pipeline.datasets.miniature.looks import LOOKS, SHAPES
-from pipeline.study import Generate
+from pipeline.schema import Generate
 
 SETTINGS = {"voc": Generate(train=16, val=6, size=65, seed=5), "coco": Generate(train=8, val=4, size=65, seed=6),
             "cityscapes": Generate(train=5, val=3, size=48, seed=7), "imagenet": Generate(train=24, val=12, size=33, seed=8)}

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import study
+from pipeline import schema, study
 from pipeline.datasets import miniature, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
 from pipeline.datasets.shards import Shard, void_distance
-from pipeline.study import Generate, StudyError
+from pipeline.schema import Generate
+from pipeline.study import StudyError
 from stages import download, prepare
 
 
@@ -166,7 +167,7 @@ def tiny(tmp_path, monkeypatch):
 
 def change(monkeypatch, settings, name, **source):
     """Give data set `name` of scale tiny another source (None: none)."""
-    dataset = settings.settings.voc.model_copy(update={"source": study.Source(**source) if source else None})
+    dataset = settings.settings.voc.model_copy(update={"source": schema.Source(**source) if source else None})
     scale = settings.settings.model_copy(update={name: dataset})
     changed = settings.model_copy(update={"scales": {**settings.scales, "tiny": scale}})
     monkeypatch.setattr(study, "load", lambda: changed)

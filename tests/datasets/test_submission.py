@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline import records, study as studies
+from pipeline import records, schema, study as studies
 from pipeline.datasets import cityscapes, voc
 from pipeline.evaluation import inference, photos, submission, trained
 from pipeline.models import deeplab
@@ -39,7 +39,7 @@ def prepared(tmp_path, monkeypatch, request):
     dataset = request.param
     monkeypatch.chdir(tmp_path)
     run, classes = RUNS[dataset]
-    source = studies.Source(folder="/somewhere")
+    source = schema.Source(folder="/somewhere")
     own = getattr(STUDY.scales["tiny"], dataset).model_copy(update={"source": source})
     scale = STUDY.scales["tiny"].model_copy(update={dataset: own})
     study = STUDY.model_copy(update={"scale": "tiny", "scales": {**STUDY.scales, "tiny": scale}})
@@ -223,7 +223,7 @@ def test_the_lines_in_the_documentation_are_valid(tmp_path):
     """docs/data.md's YAML: sources of data sets, and a score."""
     blocks = re.findall(r"```yaml\n(.*?)```", (studies.ROOT / "docs/data.md").read_text(), re.DOTALL)
     coco, city, scores = map(yaml.safe_load, blocks)
-    archives = {name: studies.Source.model_validate(block[name]["source"]).archives for block, name in ((coco, "coco"), (city, "cityscapes"))}
+    archives = {name: schema.Source.model_validate(block[name]["source"]).archives for block, name in ((coco, "coco"), (city, "cityscapes"))}
     assert [len(each) for each in archives.values()] == [3, 2]
     assert all(archive.md5 and archive.size for archive in archives["coco"])
     assert settings(tmp_path, scores["test_scores"]).test_scores["paper"]["voc"].miou == 87.8

@@ -10,7 +10,8 @@ from pipeline import study as studies
 from pipeline.evaluation import photos
 from pipeline.evaluation.export import MAKERS, export
 from pipeline.models import deeplab
-from pipeline.study import BackboneSize, Strategy, StudyError
+from pipeline.schema import BackboneSize, Strategy
+from pipeline.study import StudyError
 
 CLASSES = [f"class-{number}" for number in range(7)]
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 1, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 MEASURE = """
 import resource, torch
 from pipeline.evaluation.strategies import predict
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 torch.set_num_threads(1)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 network = torch.nn.Conv2d(3, 19, 1, stride=16)

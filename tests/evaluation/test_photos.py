@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.evaluation import photos
 from pipeline.evaluation.strategies import predict
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 
 PLAIN = Strategy(output_stride=16, scales=(1.0,), flip=False)
 PICTURE = np.random.default_rng(0).integers(0, 256, (21, 34, 3)).astype(np.uint8)

@@ -12,7 +12,8 @@ from pipeline import records, study as studies
 from pipeline.datasets import palettes
 from pipeline.evaluation import photos, trained
 from pipeline.models import deeplab
-from pipeline.study import Strategy, StudyError
+from pipeline.schema import Strategy
+from pipeline.study import StudyError
 from stages import export, predict
 
 STUDY = studies.load()

@@ -8,7 +8,8 @@ from torch import nn
 
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.models import tensorflow
-from pipeline.study import Strategy, StudyError
+from pipeline.schema import Strategy
+from pipeline.study import StudyError
 from tests import test_parity as parity
 
 MS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

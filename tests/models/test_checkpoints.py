@@ -17,7 +17,8 @@ from hypothesis import given, settings, strategies as some
 from safetensors.torch import save_file
 
 from pipeline.models import checkpoints, deeplab, slices, sstables, tensorflow
-from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
 from tests.models import bundle
 
 # Written by TensorFlow 2.21, tf.compat.v1.train.Saver: xception_65/a/weights and its Momentum, xception_65/a/BatchNorm/beta,

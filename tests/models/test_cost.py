@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import paper, study as studies
 from pipeline.models import cost, deeplab
-from pipeline.study import Strategy
+from pipeline.schema import Strategy
 
 TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.yaml"
 VOC, CITY = (513, 513), (1025, 2049)

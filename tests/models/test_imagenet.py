@@ -8,7 +8,8 @@ from PIL import Image
 from pipeline import records, study as studies
 from pipeline.datasets.shards import Shard
 from pipeline.models import checkpoints, deeplab, tensorflow
-from pipeline.study import BackboneSize, StudyError
+from pipeline.schema import BackboneSize
+from pipeline.study import StudyError
 from stages import download, prepare, pretrain
 from tests.models import bundle
 

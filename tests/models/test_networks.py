@@ -10,7 +10,8 @@ from pipeline.models.dpc import DPC
 from pipeline.models.layers import channels, normalise, resize
 from pipeline.models.resnet import ResNet, max_pool
 from pipeline.models.xception import Xception
-from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
 
 SIZES = {"resnet": BackboneSize(units=(2, 3, 4, 3), width=0.0625), "xception": BackboneSize(middle=2, width=0.03125),
          "xception-71": BackboneSize(middle=1, entry=5, width=0.03125)}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.models import deeplab, tensorflow
-from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 RUN = Run(dataset="voc", backbone="it", start="weights/it", output_stride=16, decoder="[3x3,256]x2", low_level=("conv2",),

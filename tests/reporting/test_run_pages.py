@@ -5,7 +5,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from pipeline import study as studies
+from pipeline import schema, study as studies
 from pipeline.evaluation import metrics
 from pipeline.reporting import page, pictures, run_pages
 from tests.reporting import fake_study
@@ -58,7 +58,7 @@ def test_the_yaml_of_a_page_is_the_run(home, study):
     for run in ("t2-x2", "t2-conv3", "coco-x65", "mine", "mobilenetv2_coco_voc_trainaug"):
         lines = yaml.safe_load(run_pages.commands(study, run)["yaml"])
         kind = "zoo" if run.startswith("mobilenet") else "runs"
-        assert studies.Run.model_validate(lines[kind][run]) == study.runs[run]
+        assert schema.Run.model_validate(lines[kind][run]) == study.runs[run]
         assert lines.get("evaluate", {}).get(run, ()) == list(study.evaluate.get(run, [])) or run == "coco-x65"
         studies.Study.model_validate(raw | {kind: raw[kind] | lines[kind]})
     assert "<code>dvc repro evaluate@mine</code>" in read(home, "mine")

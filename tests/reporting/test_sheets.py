@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import records, study as studies
+from pipeline import records, schema, study as studies
 from pipeline.datasets import preparation
 from pipeline.datasets.contact import contact_sheet
 from pipeline.datasets.native import Item
@@ -52,7 +52,7 @@ def test_counts_are_those_of_the_data(study):
 def test_sources_are_named():
     settings = studies.load().scales["paper"].voc.source
     assert "VOCtrainval_11-May-2012.tar (MD5 6cd6e144f989b92b3379bac3b3de84fd)" in sheets._source(settings)
-    assert sheets._source(studies.Source(folder="/data/voc")) == "the folder /data/voc" and sheets._source(None) == "not named"
+    assert sheets._source(schema.Source(folder="/data/voc")) == "the folder /data/voc" and sheets._source(None) == "not named"
 
 
 def test_the_page_shows_them(reported):

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from pipeline.models import deeplab
-from pipeline.study import BackboneSize, Network, Run, StudyError
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
 from pipeline.training import acceleration, schedule, segmentation
 
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}

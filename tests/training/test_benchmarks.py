@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import memory, steps
 from pipeline.models.cost import on_meta
-from pipeline.study import BackboneSize
+from pipeline.schema import BackboneSize
 from pipeline.training.acceleration import checkpoint_activations
 from pipeline.training.schedule import training_mode
 

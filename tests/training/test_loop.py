@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.study import StudyError, Training
+from pipeline.schema import Training
+from pipeline.study import StudyError
 from pipeline.training import loop
 from pipeline.training.augmentation import Crops
 from pipeline.training.loop import Checkpoint, fit

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.study import Training
+from pipeline.schema import Training
 from pipeline.training import schedule
 
 PAPER = Training(split="train_aug", crop=513, batch=16, steps=30000, learning_rate=0.007, power=0.9, validate_every=5000)

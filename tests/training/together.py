@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pipeline.models import deeplab
 from pipeline.models.layers import resize
-from pipeline.study import Network, Run, Training
+from pipeline.schema import Network, Run, Training
 from pipeline.training import distributed, schedule
 from pipeline.training.augmentation import Crops
 from pipeline.training.loop import Checkpoint, fit

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import progress, study
+from pipeline import progress, schema
 from pipeline.datasets import coco, palettes, voc
 from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
@@ -21,7 +21,7 @@ from pipeline.datasets.miniature.street import street
 QUALITY = 92  # of JPEG images
 
 
-def generate(dataset: study.DatasetName, settings: study.Generate, root: Path, workers: int = 1) -> None:
+def generate(dataset: schema.DatasetName, settings: schema.Generate, root: Path, workers: int = 1) -> None:
     """Write data set `dataset` under `root` in its native layout. VOC: `settings.train` counts train_aug, of which a quarter is
     the official train list. Cityscapes: `settings.size` is the height, the width is twice that."""
     jobs = [(split, index) for split, count in (("train", settings.train), ("val", settings.val)) for index in range(count)]
@@ -54,7 +54,7 @@ class _Star:
         return self.function(*job)
 
 
-def _rng(settings: study.Generate, split: str, index: int) -> np.random.Generator:
+def _rng(settings: schema.Generate, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([settings.seed, split == "val", index])
 
 
@@ -70,7 +70,7 @@ def palette_png(labels: np.ndarray, path: Path) -> None:
     _save(image, path, optimize=False)
 
 
-def _voc(root: Path, settings: study.Generate, split: str, index: int) -> tuple[str, str]:
+def _voc(root: Path, settings: schema.Generate, split: str, index: int) -> tuple[str, str]:
     rng = _rng(settings, split, index)
     scene = scenes.scene(settings.size, scenes.VOC, rng)
     base, name = root / "VOCdevkit/VOC2012", f"2012_{index + (10000 if split == 'val' else 0):06d}"
@@ -96,7 +96,7 @@ def _voc_lists(root: Path, train: list[str], val: list[str]) -> None:
         (lists / f"{name}.txt").write_text("".join(f"{each}\n" for each in ids))
 
 
-def _coco(root: Path, settings: study.Generate, split: str, index: int) -> tuple[dict, list[dict]]:
+def _coco(root: Path, settings: schema.Generate, split: str, index: int) -> tuple[dict, list[dict]]:
     rng = _rng(settings, split, index)
     scene = scenes.scene(settings.size, scenes.COCO, rng)
     height, width = map(int, scene.objects.shape)
@@ -126,7 +126,7 @@ def _coco_annotations(root: Path, jobs, results) -> None:
         (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(content))
 
 
-def _cityscapes(root: Path, settings: study.Generate, split: str, index: int) -> None:
+def _cityscapes(root: Path, settings: schema.Generate, split: str, index: int) -> None:
     image, labels = street(settings.size, _rng(settings, split, index))
     city = {"train": ("aachen", "bochum", "zurich"), "val": ("frankfurt", "munster")}[split]
     city = city[index % len(city)]
@@ -135,7 +135,7 @@ def _cityscapes(root: Path, settings: study.Generate, split: str, index: int) ->
     _save(Image.fromarray(labels), root / f"gtFine/{stem}_gtFine_labelIds.png", compress_level=1)
 
 
-def _imagenet(root: Path, settings: study.Generate, split: str, index: int) -> None:
+def _imagenet(root: Path, settings: schema.Generate, split: str, index: int) -> None:
     names = sorted(LOOKS)
     name = names[index % len(names)]
     image = scenes.scene(settings.size, scenes.COCO, _rng(settings, split, index), name).image

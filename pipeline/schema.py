@@ -1,0 +1,162 @@
+"""The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+OutputStride = Literal[8, 16, 32]
+DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
+DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
+Recipe = Literal["train", "fine_tune", "trainval"]
+Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(Strict):
+    """One network: where it starts, the data it sees; or where it is published. Field meanings: comments in `params.yaml`."""
+    dataset: Literal["voc", "coco", "cityscapes"]
+    backbone: str
+    start: str | None = None
+    published: str | None = None
+    output_stride: OutputStride
+    decoder: DecoderConvs
+    low_level: tuple[Literal["conv2", "conv3"], ...]
+    low_level_channels: int = Field(gt=0)
+    separable: bool
+    image_level: bool
+    atrous: bool = True
+    dense_prediction_cell: bool = False
+    recipe: Recipe = "train"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if (self.start is None) == (self.published is None):
+            raise ValueError("a network is trained from `start`, or fetched from where it is `published`: name one of the two")
+        if self.low_level not in (("conv2",), ("conv2", "conv3")):
+            raise ValueError(f"low_level must be [conv2] or [conv2, conv3], got {list(self.low_level)}")
+        return self
+
+
+class Strategy(Strict):
+    """One way to infer: eval output stride, input scales, and whether left-right flips are averaged in (section 4)."""
+    output_stride: OutputStride
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    flip: bool
+
+
+class BackboneFamily(Strict):
+    family: Literal["resnet", "xception", "mobilenet"]
+    weight_decay: float = Field(ge=0)
+    batch_norm_decay: float = Field(0.9997, ge=0, lt=1)
+
+
+class BackboneSize(Strict):
+    """How big a backbone is at one scale. `weights`: a URL or file of published ImageNet weights, else it is pretrained."""
+    units: tuple[int, int, int, int] | None = None  # ResNet: bottleneck units per block
+    middle: int | None = None                       # Xception: modules of the middle flow
+    entry: Literal[3, 5] = 3                        # Xception: modules of the entry flow (5: Xception-71)
+    width: float = Field(1.0, gt=0)
+    weights: str | None = None
+
+
+class Network(Strict):
+    width: float = Field(gt=0)
+    atrous_rates: tuple[int, int, int]
+    backbones: dict[str, BackboneSize]
+
+
+class Generate(Strict):
+    """Miniature data, made in the data set's native layout: image counts, longest side in pixels, seed."""
+    train: int = Field(gt=0)
+    val: int = Field(gt=0)
+    size: int = Field(ge=17)
+    seed: int
+
+
+class Archive(Strict):
+    name: str
+    mirrors: tuple[str, ...]
+    md5: str | None = None
+    size: int | None = None
+    optional: bool = False  # where no mirror has it, the data set does without
+
+
+class Source(Strict):
+    """Where a data set comes from; exactly one of the three."""
+    generate: Generate | None = None
+    folder: str | None = None
+    archives: tuple[Archive, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one(self):
+        if sum(value is not None for value in (self.generate, self.folder, self.archives)) != 1:
+            raise ValueError("name exactly one of generate, folder, archives")
+        return self
+
+
+class Training(Strict):
+    """One training's length, batch and schedule. Field meanings: comments in `params.yaml`, scale paper."""
+    split: str
+    crop: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    power: float = Field(gt=0)
+    validate_every: int = Field(gt=0)
+    slow_start_steps: int = Field(0, ge=0)
+    slow_start_learning_rate: float = Field(1e-4, gt=0)
+    batch_norm_decay: float = Field(0.9997, ge=0, lt=1)
+    fine_tune_batch_norm: bool = True
+    last_layer_gradient_multiplier: float = Field(1.0, gt=0)
+    accumulate: int = Field(1, gt=0)
+    compile: bool = False
+    checkpoint_activations: bool = False
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
+        if self.slow_start_steps >= self.steps:
+            raise ValueError(f"slow_start_steps: {self.slow_start_steps} of {self.steps} steps leave none")
+        return self
+
+
+class Evaluation(Strict):
+    """`canvas`: height and width that images are padded to. `classes`: those that mIOU is the mean of; all if left out."""
+    split: str
+    canvas: Size
+    batch: int = Field(gt=0)
+    classes: tuple[str, ...] | None = None
+
+
+class Dataset(Strict):
+    """`train`, `fine_tune`, `trainval`: what a run's `recipe` names."""
+    source: Source | None
+    train: Training | None
+    fine_tune: Training | None = None
+    trainval: Training | None = None
+    evaluate: Evaluation
+
+
+class ServerScore(Strict):
+    """What an evaluation server said of a submission (`stages.submit`): mIOU on the test set, in percent."""
+    run: str
+    strategy: str
+    miou: float = Field(ge=0, le=100)
+
+
+class Scale(Strict):
+    network: Network
+    voc: Dataset | None
+    coco: Dataset | None
+    cityscapes: Dataset | None
+    imagenet: Dataset | None
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are trained at this scale; else published ones are fetched and evaluated."""
+        return any(dataset and dataset.train for dataset in (self.voc, self.coco, self.cityscapes))
