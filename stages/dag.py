@@ -37,6 +37,9 @@ def _repo():
     """DVC's repository object, which here reads params.yaml once, not once a stage."""
     from dvc.dependency import param
     from dvc.repo import Repo
+
+    from stages.repro import mend
+    mend()
     plain, seen = param.load_path, {}
 
     def load_path(path, fs, **options):

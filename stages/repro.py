@@ -5,13 +5,14 @@ file anew, which takes a second at 70 stages, and a kill meanwhile leaves half o
 
 Example:  python -m stages.repro train@t1-c48
 """
+import contextlib
 import json
 import logging
 import re
 import sys
 from pathlib import Path
 
-from dvc import cli, dvcfile, logger
+from dvc import cli, dvcfile, lock, logger
 from dvc.stage import serialize
 from dvc.utils.serialize import dumps_yaml, parse_yaml
 
@@ -25,7 +26,26 @@ def main() -> int:
     levels = logger.set_loggers_level
     logger.set_loggers_level = lambda level: levels(min(level, logging.ERROR))
     dvcfile.Lockfile.dump_stages = dump
+    mend()
     return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
+
+
+def mend(folder: Path = Path(".dvc/tmp")) -> None:
+    """Remove the file `rwlock` of DVC's `folder` where a kill has left half of it, with which DVC refuses to work."""
+    path = folder / "rwlock"
+
+    def broken() -> bool:
+        try:
+            json.loads(path.read_text())
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            return True
+        return False
+    if broken():  # or a process is writing: then it holds the guard
+        with contextlib.suppress(lock.LockError), lock.make_lock(f"{path}.lock", tmp_dir=str(folder)):
+            if broken():
+                path.unlink()
 
 
 def dump(lockfile, stages, **options) -> None:

@@ -21,6 +21,10 @@ if os.environ.get("DVC_STAGE") == os.environ.get("BROKEN"):
         return replace(*names, **options)
     os.replace = broken
 """
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None  # under libfaketime the real one fails now and then
+"""
 
 
 def kill_one(checkout, started: subprocess.Popen, chance: random.Random) -> str:
@@ -35,6 +39,16 @@ def kill_one(checkout, started: subprocess.Popen, chance: random.Random) -> str:
             alone(checkout)
         return name
     return "nobody"
+
+
+def mended(checkout) -> bool:
+    """Delete what docs/troubleshooting.md says to delete when a kill met `dvc repro` while it wrote; whether there was anything."""
+    printed = checkout.run("dvc", "status", fails=None)
+    for words, name in (("RWLock-file", ".dvc/tmp/rwlock"), ("dvc.lock", "dvc.lock")):
+        if "ERROR" in printed and words in printed:
+            (checkout.root / name).unlink()
+            return True
+    return False
 
 
 def alone(checkout, seconds: float = 60) -> None:
@@ -79,12 +93,13 @@ def broken_at(folder: Path, stage: str, after: int) -> dict[str, str]:
 
 
 def clock(folder: Path) -> tuple[dict[str, str], Path]:
-    """An environment whose clock is what a file says, `+0` now, and that file."""
+    """An environment whose clock is what a file says, `+0` now, and that file. Files keep their true times."""
     if LIBFAKETIME is None:
         pytest.skip("needs libfaketime (Debian: apt install faketime)")
     file = folder / "clock"
     file.write_text("+0")
+    (folder / "sitecustomize.py").write_text(SLEEP)
     return {"LD_PRELOAD": str(LIBFAKETIME), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1"}, file
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "PYTHONPATH": str(folder)}, file
 
 

@@ -87,6 +87,8 @@ def test_killed_at_random_moments(fresh, target, quiet, seed):
         faults.kill_one(fresh, started, chance)
         started.wait(120)
         faults.alone(fresh)
+        if target.engine == "dvc":
+            faults.mended(fresh)
     finishes(fresh, target, quiet)
 
 
@@ -147,6 +149,7 @@ def test_a_clock_that_jumps_while_stages_run(fresh, target, quiet, tmp_path, jum
         assert time.monotonic() < until
         time.sleep(0.05)
     file.write_text(jump)
-    assert started.wait(120) == 0
+    back = target.engine == "snakemake" and jump.startswith("-")  # Snakemake fails a job whose marker is older than what it needed
+    assert started.wait(120) in ((0, 1) if back else (0,))
     finishes(fresh, target, quiet)
     assert not re.search("Running stage|start   ", fresh.run(*target.command))  # the clock is right again; nothing is stale

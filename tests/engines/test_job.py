@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
@@ -134,3 +135,25 @@ def test_values_that_are_said_once_and_used_twice_need_no_anchors_in_the_lock_fi
         repro.dump(lock, [Some(name="a")])
     assert load_yaml(str(path)) == {"schema": "2.0", "stages": entries}
     assert not re.search(r"[&*]id", path.read_text())
+
+
+@pytest.mark.parametrize("left, stays", [("", False), ('{"write": {"/a/b', False), ('{"write": {}}', True)])
+def test_half_a_file_of_dvcs_that_a_kill_left_is_removed(tmp_path, left, stays):
+    path = tmp_path / "rwlock"
+    repro.mend(tmp_path)           # nothing there
+    path.write_text(left)
+    repro.mend(tmp_path)
+    assert path.exists() == stays
+
+
+def test_a_file_that_dvc_is_writing_is_left_alone(tmp_path):
+    (tmp_path / "rwlock").touch()
+    holder = "import sys, zc.lockfile; lock = zc.lockfile.LockFile(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", holder, str(tmp_path / "rwlock.lock")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        repro.mend(tmp_path)
+        assert (tmp_path / "rwlock").exists()
+        other.stdin.close()
+    repro.mend(tmp_path)
+    assert not (tmp_path / "rwlock").exists()
