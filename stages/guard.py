@@ -1,4 +1,4 @@
-"""What a stage was started with must still be there when it ends, and it must not outlive those who started it.
+"""What a stage was started with must still be there when it ends, and it must not outlive those who started it: DVC or torchrun.
 
 DVC records the hashes of a stage's dependencies after its command ran (treeverse/dvc#11058), so an edit made meanwhile would be
 recorded as if it had been used. The guard fails the stage instead and says what moved.
@@ -20,10 +20,11 @@ PARAMS = ROOT / "params.yaml"
 @contextlib.contextmanager
 def unchanged():
     """StudyError at the end of the block if code it used, or settings that its stage depends on, were edited. Only under DVC."""
+    if {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():  # started by DVC or by torchrun
+        threading.Thread(target=_end_with_parents, daemon=True).start()
     if not (stage := os.environ.get("DVC_STAGE")):
         yield
         return
-    threading.Thread(target=_end_with_parents, daemon=True).start()
     code = {path: path.read_bytes() for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*.py")}
     settings = PARAMS.read_bytes()
     yield
@@ -38,7 +39,7 @@ def unchanged():
 
 
 def _end_with_parents(every: float = 1.0) -> None:
-    """End this process and its children once DVC, or the Snakemake above it (STUDY_PID), is gone: a kill leaves none behind."""
+    """End this process and its children once what started it, or the Snakemake above that (STUDY_PID), is gone."""
     import psutil
     own = psutil.Process()
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -5,8 +5,6 @@ divided by the valid pixels of the whole batch; synchronised.py has the layers t
 """
 import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +29,6 @@ def joined():
         if local >= gpus:
             raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower --nproc-per-node")
         torch.cuda.set_device(local)
-    threading.Thread(target=_end_with_launcher, daemon=True).start()
     if gpus:
         dist.init_process_group("nccl", device_id=torch.device("cuda", local))  # a device that does not answer fails here
     else:
@@ -51,20 +48,6 @@ def recorded(training: Callable, study: Study, name: str, out: Path, params: dic
             return
     history.save(out)
     records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device=device))
-
-
-def _end_with_launcher(every: float = 1.0) -> None:
-    """End this process once torchrun is gone or, under DVC, what started torchrun: a kill leaves nobody behind."""
-    import psutil
-
-    def above() -> list[int]:
-        launcher = os.getppid()
-        return [launcher, psutil.Process(launcher).ppid()] if "DVC_STAGE" in os.environ else [launcher]
-    with contextlib.suppress(psutil.Error):
-        first = above()
-        while above() == first:
-            time.sleep(every)
-    os._exit(137)
 
 
 def rank() -> int:
