@@ -14,6 +14,7 @@ from typing import get_args
 import typer
 
 from pipeline import study as studies
+from pipeline.schema import Archive, DatasetName
 from pipeline.study import Study, StudyError
 from stages import console
 
@@ -58,7 +59,7 @@ def main():
         findings.append(Finding("memory", "missing", "one training step did not fit", str(error)))
     needed = ELSE + STAGE * (8 + len(study.backbones) + 2 * len(study.runs) - len(works)) / lanes
     needed += forecast.total(study, works, rates, lanes, start) if rates else 0
-    findings += _machine(study, rates, lanes, needed) + _data(study) + [_chromium()]
+    findings += _machine(study, rates, lanes, needed) + _data(study)
     _show(findings)
     if rates:
         print(f"\n{forecast.account(works, rates)}")
@@ -86,27 +87,36 @@ def _lanes(study: Study, gpus: int) -> tuple[int, int]:
 def _data(study: Study) -> list[Finding]:
     """Each data set and each file of published weights: there, fetched or generated, or not named."""
     found = []
-    for name in get_args(studies.DatasetName):
+    for name in get_args(DatasetName):
         source = data.source if (data := study.dataset(name)) else None
         key = f"scales.{study.scale}.{name}.source"
-        if source is None:
-            lost = "Table 4" if name == "imagenet" else f"{sum(run.dataset == name for run in study.runs.values())} of the runs"
+        lost = sum(run.dataset == name and bool(run.published) != study.settings.trains for run in study.runs.values())
+        if source is None and (lost or study.settings.trains):  # scale zoo has no use for COCO
+            lost = "Table 4" if name == "imagenet" else f"{lost} of the runs"
             found.append(Finding(name, "left out", "not named", f"without {lost}; or name a folder in {key} of params.yaml"))
+        elif source is None:
+            continue
         elif source.generate:
             found.append(Finding(name, "OK", "generated"))
         elif source.folder:
             found.append(_there(name, Path(source.folder).expanduser(), f"no such folder: see {key}"))
         else:
             found.append(_archives(name, source.archives))
-    for name, size in study.settings.network.backbones.items():
-        if size.weights and "://" not in size.weights:
-            key = f"scales.{study.scale}.network.backbones.{name}.weights"
-            found.append(_there(f"weights of {name}", Path(size.weights), f"no such file: see {key}"))
+    files = {f"scales.{study.scale}.network.backbones.{name}.weights": size.weights
+             for name, size in study.settings.network.backbones.items()}
+    files |= {f"zoo.{name}.published": run.published for name, run in study.runs.items() if not study.skipped(name)}
+    for key, address in files.items():
+        what = f"{key.split('.')[-1]} {key.split('.')[-2]}"
+        if address and "://" in address:
+            found.append(_archives(what, [Archive(name=Path(address).name, mirrors=(address,))]))
+        elif address:
+            found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
     return found
 
 
 def _there(what: str, path: Path, advice: str) -> Finding:
-    return Finding(what, "OK", str(path)) if path.exists() else Finding(what, "missing", str(path), advice)
+    there = path.exists() or path.with_name(f"{path.name}.index").exists()  # a checkpoint's prefix
+    return Finding(what, "OK", str(path)) if there else Finding(what, "missing", str(path), advice)
 
 
 def _archives(name: str, archives) -> Finding:
@@ -117,18 +127,12 @@ def _archives(name: str, archives) -> Finding:
     if not lacking:
         return Finding(name, "OK", "archives are here")
     size = sum(each.size or 0 for each in lacking)
-    here = f"to be fetched: {len(lacking)} archives" + (f", {size / GB:.1f} GB" if size else "")
+    here = f"to be fetched: {len(lacking)} archive{'s' * (len(lacking) > 1)}" + (f", {size / GB:.1f} GB" if size else "")
     login = any("cityscapes-dataset.com" in mirror for each in lacking for mirror in each.mirrors)
     names = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
     if login and not all(map(os.environ.get, names)):
         return Finding(name, "missing", here, f"set {' and '.join(names)}: www.cityscapes-dataset.com/register")
     return Finding(name, "OK", here)
-
-
-def _chromium() -> Finding:
-    here = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    return Finding("chromium", "OK" if here else "left out", here or "not installed", "" if here else
-                   "only the tests of the page want it: apt install chromium")
 
 
 def _machine(study: Study, rates: dict, lanes: int, needed: float) -> list[Finding]:
@@ -177,7 +181,7 @@ def _enough(what: str, needed: float, here: float, advice: str) -> Finding:
 def _disk(study: Study) -> float:
     """Bytes that the study leaves, roughly, and more rather than less: data, shards, networks, DVC's copies of them."""
     total = 5e8
-    for name in get_args(studies.DatasetName):
+    for name in get_args(DatasetName):
         source = data.source if (data := study.dataset(name)) else None
         if source and source.generate:
             total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2

@@ -52,7 +52,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         raise StudyError(f"the archive name {archive.name!r} is no plain file name")
     if target.exists():
         if problem := _wrong(target, archive):
-            raise StudyError(f"{target} {problem}: delete it and run the stage download again")
+            raise StudyError(f"{target} {problem}: delete it and run the same command again")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -62,7 +62,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         except _MirrorError as error:
             failures.append(f"  {shown(mirror)}: {error}")
     raise StudyError(f"{archive.name} could not be had from any of its {len(archive.mirrors)} mirrors:\n" + "\n".join(failures)
-                     + f"\nGet it some other way, put it at {target} and run the stage download again")
+                     + f"\nGet it some other way, put it at {target} and run the same command again")
 
 
 def shown(url: str) -> str:

@@ -33,7 +33,7 @@ def unpack(path: Path, folder: Path) -> None:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
             what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
-            raise StudyError(f"{what}: delete it and run the stage download again") from error
+            raise StudyError(f"{what}: delete it and run the same command again") from error
         _merge(place, folder)
 
 

@@ -35,7 +35,7 @@ class Row:
             features = [name for key, name in (("conv2", "Conv2"), ("conv3", "Conv3")) if row[key]]
             return " ".join(["[1x1,48]", row["conv"], *features])
         if self.table == "zoo":
-            marks = [row["model"], f"eval OS {row['eval_os']}"]
+            marks = [row["model"], f"eval OS {row['eval_os']}", *(["MS"] if row["scales"] != "1" else [])]
         if self.table in ("table3", "table5"):
             marks = [f"train OS {row['train_os']}", f"eval OS {row['eval_os']}"]
         for key, mark in (("backbone", None), ("dec", "Decoder"), ("ms", "MS"), ("flip", "Flip"), ("sc", "SC"), ("coco", "COCO"),

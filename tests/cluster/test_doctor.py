@@ -90,6 +90,19 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     assert next(finding for finding in doctor._data(study) if finding.what == "cityscapes").here == "archives are here"
 
 
+def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prefix, archive = "mobilenetv2_coco_voc_trainaug", "mobilenetv2_dm05_coco_voc_trainaug"
+    (tmp_path / "model.ckpt-5.index").touch()
+    runs = tiny.runs | {prefix: tiny.runs[prefix].model_copy(update={"published": "model.ckpt-5"}),
+                        archive: tiny.runs[archive].model_copy(update={"published": "/nowhere/x.tar.gz"})}
+    found = {finding.what: finding for finding in doctor._data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}
+    assert "coco" not in found and "imagenet" not in found
+    assert "3 of the runs" in found["cityscapes"].advice  # the zoo's
+    assert found[f"published {prefix}"].state == "OK" and "fetched" in found["published xception65_coco_voc_trainaug"].here
+    assert found[f"published {archive}"].state == "missing" and f"zoo.{archive}.published" in found[f"published {archive}"].advice
+
+
 def test_too_little_disk_or_memory_is_missing_and_says_how_much(tiny):
     large = at(tiny, "voc", Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
     machine = {finding.what: finding for finding in doctor._machine(large, {"x": Rate(1, 1, 1e15)}, 2, 10)}

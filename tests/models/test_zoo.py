@@ -148,7 +148,7 @@ def test_the_table_lays_ours_beside_the_published_numbers(study, lines):
         (row["model"], row["miou"], row["madds"]) for row in paper.tables()["zoo"].rows]
     ours = {(line["model"], line["strategy"]): line for line in lines if line["miou"] is not None}
     assert set(ours) == {(name, strategy) for name in (XCEPTION, MOBILENET) for strategy in ("os16", "os8-ms-flip")}
-    assert ours[XCEPTION, "os8-ms-flip"]["label"] == f"{XCEPTION}, eval OS 8, Flip"
+    assert ours[XCEPTION, "os8-ms-flip"]["label"] == f"{XCEPTION}, eval OS 8, MS, Flip"
     reasons = {line["model"]: line["status"] for line in lines}
     assert "scales.zoo.cityscapes.source" in reasons["xception65_cityscapes_trainfine"]
     assert "has not been run" in reasons["mobilenetv2_dm05_coco_voc_trainaug"]
