@@ -25,6 +25,8 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
 
     Example:  python -m stages.ui --port 5001
     """
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server ends with this, also where a terminal is closed
+        signal.signal(name, signal.default_int_handler)
     study = studies.load()
     elsewhere = store.uri().startswith(("http:", "https:"))
     server = None

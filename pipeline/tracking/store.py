@@ -130,7 +130,8 @@ def enter(store, number: str, params: dict[str, str], points: list[tuple[str, fl
 
 def log(store, study: Study, entry: "Entry", found: "Content", digest: str, parent: str | None) -> str:
     """Write one entry, nested under the run `parent`; return its id."""
-    tags = found.tags | {"place": f"{entry.place:02}", DIGEST: digest} | ({PARENT: parent} if parent else {})
+    place = f"{entry.place:02}{'.' if parent else ''}"  # a training stands before its rows
+    tags = found.tags | {"place": place, DIGEST: digest} | ({PARENT: parent} if parent else {})
     number = begin(store, study, entry.table, entry.key, entry.name, found.started, tags)
     points = [(name, value, found.ended, 0) for name, value in found.metrics.items()]
     points += [(name, value, timestamp, step) for name, curve in found.curves.items() for step, value, timestamp in curve]

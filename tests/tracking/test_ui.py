@@ -60,6 +60,7 @@ def shows_a_training_that_runs(home, port):
     """What a training appends to its file is on the pages soon, and more of it later."""
     path = home / live.path(studies.load(), "t1-c16")
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     for step in (20, 40):
         with path.open("a") as file:
             file.write(f"{json.dumps([step, 'loss', 2 / step, 1_700_000_000_000 + step])}\n")
@@ -73,7 +74,8 @@ def shows_a_training_that_runs(home, port):
         assert (found["key"], found["step"], found["value"]) == ("curve/loss", step, 2 / step)
 
 
-def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home, ending):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,7 +99,7 @@ def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home):
             with pytest.raises(OSError):
                 socket.create_connection((own, port), timeout=2).close()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
     said, complaint = process.communicate(timeout=40)
     assert process.returncode == 0 and "MLflow stopped" in said and "Traceback" not in complaint
     with pytest.raises(OSError):
