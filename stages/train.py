@@ -15,6 +15,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     """Train one run of params.yaml: artifacts/SCALE/runs/RUN. Interrupted, the same command goes on.
 
     Example:  python -m stages.train t1-c48
+
     On several GPUs:  STUDY_GPUS=4 python -m stages.train t1-c48
     """
     study = studies.load()
