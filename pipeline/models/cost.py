@@ -126,8 +126,15 @@ def rows(study: Study) -> Iterator[dict]:
             yield row
 
 
+def alike(run: Run) -> Run:
+    """One of the runs that differ in data, training or seed only: the same network, which need be counted once."""
+    dataset = "voc" if run.dataset == "coco" else run.dataset
+    return run.model_copy(update={"dataset": dataset, "start": "", "published": None, "seed": 0, "recipe": "train",
+                                  "output_stride": 16})
+
+
 class Costs:
-    """Costs at one scale. Runs that differ in data, training or seed only are the same network, and it is counted once."""
+    """Costs at one scale. Runs that are `alike` are counted once."""
 
     def __init__(self, study: Study, scale: str):
         self.settings, self.families = study.scales.get(scale), study.backbones
@@ -145,9 +152,6 @@ class Costs:
         dataset = getattr(self.settings, run.dataset)
         if dataset is None:
             return None
-        same = {"dataset": "voc" if run.dataset == "coco" else run.dataset, "start": "", "published": None, "seed": 0,
-                "recipe": "train", "output_stride": 16}
-        run = run.model_copy(update=same)
-        stride = strategy.output_stride
+        run, stride = alike(run), strategy.output_stride
         return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),
                 parameters(self.network(run, stride)))

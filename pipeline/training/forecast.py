@@ -29,7 +29,7 @@ def works(study: Study) -> list[Work]:
     count, found = cost.Costs(study, study.scale), []
 
     def madds(run: Run, stride: int, crop: int) -> float:
-        return count.single(_same(run), stride, (crop, crop)).madds_executed / crop ** 2  # a pixel
+        return count.single(cost.alike(run), stride, (crop, crop)).madds_executed / crop ** 2  # a pixel
 
     for name in pretrained(study):
         data, crop = study.settings.imagenet, study.settings.imagenet.train.crop
@@ -61,13 +61,6 @@ def _training(data: Dataset, training: Training, shown: int, madds: float) -> tu
 
 def _area(data: Dataset) -> int:
     return data.evaluate.canvas[0] * data.evaluate.canvas[1]
-
-
-def _same(run: Run) -> Run:
-    """One of the runs whose networks are alike, to count them once."""
-    dataset = "voc" if run.dataset == "coco" else run.dataset
-    return run.model_copy(update={"dataset": dataset, "start": "", "published": None, "recipe": "train", "seed": 0,
-                                  "output_stride": 16})
 
 
 def images(data: Dataset, name: str) -> int:
