@@ -36,12 +36,13 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
       python -m stages.pictures t2-x2 --strategy os8-ms --image 2012_010021
     """
     study = studies.load()
-    from pipeline.reporting import panels, pictures
+    from pipeline.reporting import panels
+    from pipeline.tracking import measure
     cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
     if against and study.runs[against].dataset != study.runs[run].dataset:
         raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
     chosen = _choose(study, cells, best, worst, image or [])
-    shard = pictures.shard(study, run)
+    shard = measure.shard(study, run)
     maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
     palette, numbers = maps[-1][0], {name: number for number, name in enumerate(shard.ids)}
     out = out or Path("pictures") / run

@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
 from pipeline.reporting.panels import CREAM, SIDE, Case, draw
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, read_facts
+from pipeline.tracking.measure import classes, read_facts, shard
 
 
 def cases(study: Study, run: str, count: int = 3, side: int | None = SIDE) -> tuple[list[Case], list[Case]]:
@@ -69,12 +68,6 @@ class Album:
         palette = next(iter(guesses.values())).getpalette()
         maps = {words: np.asarray(guess) for words, guess in guesses.items()}
         return Case(name, caption, draw(example.image, example.label, maps, palette, self.side))
-
-
-def shard(study: Study, run: str) -> Shard:
-    """The images that a run is evaluated on."""
-    dataset = study.runs[run].dataset
-    return Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
 
 
 def palette_of(study: Study, run: str) -> list[tuple[str, str]]:

@@ -13,12 +13,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.datasets.shards import Shard
 from pipeline.evaluation import trimap
 from pipeline.evaluation.metrics import WIDTHS, trimap_curve
 from pipeline.reporting import latex
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, costs, status
+from pipeline.tracking.measure import classes, costs, shard, status
 from pipeline.tracking.rows import Row, rows
 
 FOLDER = Path("reports/tables")
@@ -102,10 +101,8 @@ def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
     labels = pq.ParquetFile(path).read() if path.exists() else None
     if not labels or labels["strategy"][0].as_py() != strategy:
         return {}
-    dataset = study.runs[run].dataset
-    shard = Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
     names, only = classes(study, run)
-    curve = trimap_curve(trimap.recounted(shard, labels), strategy, len(names), only)
+    curve = trimap_curve(trimap.recounted(shard(study, run), labels), strategy, len(names), only)
     return {width: value for width, value in zip(WIDTHS, curve.tolist()) if value == value}
 
 

@@ -29,11 +29,16 @@ def status(study: Study, row: Row) -> str:
     return "measured"
 
 
+def shard(study: Study, run: str) -> Shard:
+    """The images that a run is evaluated on."""
+    dataset = study.runs[run].dataset
+    return Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
+
+
 def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
     """Names of the classes of the run's data set, and the numbers of those that mIOU is the mean of (None: all)."""
     dataset = study.runs[run].dataset
-    settings = study.dataset(dataset).evaluate
-    names = Shard(study.artifacts("shards", dataset) / f"{settings.split}.arrow").classes
+    settings, names = study.dataset(dataset).evaluate, shard(study, run).classes
     missing = [name for name in settings.classes or () if name not in names]
     if missing:
         raise StudyError(f"scales.{study.scale}.{dataset}.evaluate.classes: there is no class {missing[0]!r}; "
