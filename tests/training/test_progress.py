@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from tqdm import tqdm
 
 from pipeline import progress
 
@@ -19,6 +20,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)  # tqdm's thread would compare the true clock's pace with this one's
+    if tqdm.monitor:
+        tqdm.monitor.exit()
+        monkeypatch.setattr(tqdm, "monitor", None)
     return Clock(monkeypatch)
 
 
