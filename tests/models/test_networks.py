@@ -1,14 +1,13 @@
 """The networks' structure at small widths: output strides, features, rates, decoders, training mode. Parity is elsewhere."""
 import pytest
 import torch
-from hypothesis import given, settings, strategies as some
 
 from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at
 from pipeline.models.decoder import Decoder, convolutions
 from pipeline.models.dpc import DPC
-from pipeline.models.layers import channels, normalise, resize
-from pipeline.models.resnet import ResNet, max_pool
+from pipeline.models.layers import resize
+from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import StudyError
@@ -180,43 +179,6 @@ def test_initialisation_is_the_authors():
     assert not model.logits.bias.any()
     unit = network("resnet", width=1.0).backbone.block4[0]
     assert 0.85 < unit.conv2.conv.weight.square().sum((1, 2, 3)).mean() / 2 < 1.15  # fan in times variance is 2
-
-
-@given(some.integers(1, 40), some.integers(1, 40))
-@settings(max_examples=30, deadline=None)
-def test_max_pool_pads_as_tensorflow(height, width):
-    # TensorFlow's SAME: output ceil(n / 2), padding split with the odd position at the far side.
-    x = torch.rand(1, 2, height, width)
-    result = max_pool(x)
-    assert result.shape[-2:] == (-(-height // 2), -(-width // 2))
-    for axis, n in ((2, height), (3, width)):
-        total = max((-(-n // 2) - 1) * 2 + 3 - n, 0)
-        near = total // 2
-        line, pooled = x.amax(5 - axis)[0, 0], result.amax(5 - axis)[0, 0]
-        for i, value in enumerate(pooled):
-            assert value == line[max(0, 2 * i - near):2 * i - near + 3].max()
-
-
-def test_resize_aligns_corners():
-    x = torch.arange(6.).reshape(1, 1, 2, 3)
-    y = resize(x, (3, 5))
-    assert y[0, 0].tolist() == [[0, .5, 1, 1.5, 2], [1.5, 2, 2.5, 3, 3.5], [3, 3.5, 4, 4.5, 5]]
-    assert resize(x, (2, 3)) is x
-
-
-@pytest.mark.parametrize("height", [3, 4])  # at height 3 the layout cannot be guessed from the shape
-def test_normalise_maps_grey_levels_to_minus_one_one(height):
-    images = torch.zeros((2, height, 5, 3), dtype=torch.uint8)
-    images[..., 1].fill_(255)
-    result = normalise(images)
-    assert result.shape == (2, 3, height, 5) and result.dtype == torch.float32
-    assert (result[:, 1] == 1).all() and (result[:, [0, 2]] == -1).all()
-
-
-def test_channels():
-    assert [channels(n, 1.0) for n in (3, 728)] == [3, 728]
-    assert [channels(n, 0.25) for n in (64, 728, 256)] == [16, 184, 64]  # 182 is no multiple of 4
-    assert channels(32, 0.03125) == 4
 
 
 @pytest.mark.parametrize("family, size, word", [("resnet", BackboneSize(), "units"), ("xception", BackboneSize(), "middle"),

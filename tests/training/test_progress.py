@@ -4,26 +4,24 @@ import re
 import sys
 
 import pytest
-from tqdm import tqdm
 
 from pipeline import progress
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """Time that passes only when told to. tqdm's own thread, which would compare it with the true one, is ended."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
         monkeypatch.setattr("tqdm.std.time", lambda: self.now)
         monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)
+        if progress.tqdm.monitor:
+            progress.tqdm.monitor.exit()
+            monkeypatch.setattr(progress.tqdm, "monitor", None)
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr(tqdm, "monitor_interval", 0)  # tqdm's thread would compare the true clock's pace with this one's
-    if tqdm.monitor:
-        tqdm.monitor.exit()
-        monkeypatch.setattr(tqdm, "monitor", None)
     return Clock(monkeypatch)
 
 
