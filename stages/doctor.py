@@ -142,7 +142,8 @@ def _machine(study: Study, rates: dict, lanes: int, needed: float) -> list[Findi
 
     from pipeline.training import forecast
     found, gpus = [], torch.cuda.device_count()
-    most = max((rate.memory for rate in rates.values()), default=0)
+    process = min((rate.memory for rate in rates.values()), default=0)
+    most = max([rate.memory for rate in rates.values()] + [process + forecast.evaluation_memory(study)])
     if gpus:
         there = torch.cuda.get_device_properties(0)
         found.append(Finding("GPU", "OK", f"{gpus} x {there.name}"))

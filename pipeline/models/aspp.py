@@ -32,5 +32,5 @@ class ASPP(nn.Module):
         branches = [self.point(x), *(branch(x) for branch in self.atrous)]
         if self.image is not None:
             pooled = self.image(x.mean((2, 3), keepdim=True))
-            branches.insert(0, pooled.expand(-1, -1, *x.shape[-2:]))  # resizing 1x1 bilinearly repeats it
+            branches.insert(0, torch.zeros_like(branches[0]) + pooled)  # resizing 1x1 repeats it; the others' layout is kept
         return self.dropout(self.project(torch.cat(branches, 1)))

@@ -3,7 +3,8 @@
 How the paper counts (reconstructed; it fits 36 of the 38 cells of Tables 3 and 5 within 0.35 %, and the other two contradict
 their own multi-scale row): convolutions only, one multiply-add is 1, batch 1. A convolution with atrous rate r > 1 counts on
 the map that TensorFlow's space_to_batch pads for it, so that a side of n positions counts as (ceil((n + 2r) / r) - 2) * r.
-PyTorch convolves the map itself; that is `executed`. Resizing, batch norm, activations, softmax: not counted in either.
+PyTorch convolves the map itself; that is `executed`, all taps of it, though those that meet only padding are left out then
+(layers.convolve), 0.2 % of a multi-scale row of Table 3. Resizing, batch norm, activations, softmax: not counted in either.
 """
 import dataclasses
 import functools

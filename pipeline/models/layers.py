@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_EPSILON = 1e-5  # batch norm of ASPP and decoder, whatever the backbone's (released code, model.py)
-FAR = 6              # the largest atrous rate for which a CPU has a quick depthwise convolution in channels-last layout
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -42,18 +41,23 @@ class ConvBN(nn.Module):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        far = x.device.type == "cpu" and conv.groups > 1 and max(conv.dilation) > FAR
-        x = self.bn(_depthwise_far(conv, x) if far else conv(x))
+        x = self.bn(convolve(self.conv, x))
         return F.relu_(x) if self.relu else x
 
 
-def _depthwise_far(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """`conv(x)` by way of contiguous layout: up to three times as fast where each channel is a convolution of its own (ASPP)."""
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    weight = conv.weight.flatten(1).view_as(conv.weight)  # the same numbers, but no longer taken for channels-last
-    x = F.conv2d(x.contiguous(), weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return x.contiguous(memory_format=layout)
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """`conv(x)`, without the taps that meet nothing but padding: those of an atrous rate as large as the map.
+
+    There a 3x3 filter "degenerates to a simple 1x1 filter since only the center filter weight is effective" (DeepLabv3, section
+    3.3), for a ninth of the work. Compiled and exported networks, whose maps may have any size, keep all taps; so do those on
+    `meta`, which cost.py counts as the paper does.
+    """
+    beyond = [rate >= side for rate, side in zip(conv.dilation, x.shape[-2:])]
+    if x.is_meta or torch.compiler.is_compiling() or not any(beyond):
+        return conv(x)
+    taps = (slice(size // 2, size // 2 + 1) if lost else slice(None) for lost, size in zip(beyond, conv.kernel_size))
+    padding = [0 if lost else each for lost, each in zip(beyond, conv.padding)]
+    return F.conv2d(x, conv.weight[:, :, *taps], conv.bias, conv.stride, padding, conv.dilation, conv.groups)
 
 
 class SeparableConvBN(nn.Module):

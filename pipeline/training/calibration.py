@@ -1,5 +1,6 @@
 """How fast this machine trains: real training steps of the scale's own networks on random pictures, for some seconds."""
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +24,8 @@ CLASSES = 10     # of the generated classification set; published weights are no
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """Multiply-adds of forward passes a second, with backward passes and without; bytes of memory that a training takes."""
+    """Multiply-adds of forward passes a second, with backward passes and without; bytes of memory that a training takes. Of
+    published networks, which nobody trains: no end of multiply-adds with backward passes, and the memory of this process."""
     learning: float
     looking: float
     memory: float
@@ -77,8 +79,9 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     """Train and infer for about `seconds`: the run `name`, or the classifier that `backbone` is pretrained as."""
     run = study.runs[name] if name else None
     data = study.dataset(run.dataset) if run else study.settings.imagenet
-    wanted = (study.training(name) if run else data.train) or PUBLISHED
-    family, training, device = study.backbones[backbone], wanted, devices.pick(wanted.deterministic)
+    trained = study.training(name) if run else data.train
+    wanted = training = trained or PUBLISHED
+    family, device = study.backbones[backbone], devices.pick(wanted.deterministic)
     classes = cost.CLASSES[run.dataset] if run else CLASSES
 
     def build():
@@ -113,13 +116,13 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
             model(inputs)
 
     with memory_explained(training):
-        learning = _seconds(learn, 0.75 * seconds, device)
-        grown = max(_memory(device) - before, 0)
+        learning = _seconds(learn, 0.75 * seconds, device) if trained else 0.0
+        grown = max(_memory(device) - before, 0) if trained else 0
         inputs = batches()[0]
         model.eval()
         looking = _seconds(look, 0.25 * seconds, device)
     larger = (wanted.batch * wanted.crop ** 2) / (training.batch * training.crop ** 2)
-    return Rate(work / learning, work / looking, before + grown * larger)
+    return Rate(work / learning if trained else math.inf, work / looking, before + grown * larger)
 
 
 def _memory(device: torch.device) -> int:

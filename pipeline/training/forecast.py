@@ -53,6 +53,19 @@ def works(study: Study) -> list[Work]:
     return found
 
 
+def evaluation_memory(study: Study) -> int:
+    """Bytes of the activations of the largest batch that is evaluated: the largest image at the smallest output stride."""
+    count, found = cost.Costs(study, study.scale), [0]
+    for name, run in study.runs.items():
+        chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ()) if not study.skipped(name)]
+        if chosen:
+            data = study.dataset(run.dataset).evaluate
+            stride, scale = min(each.output_stride for each in chosen), max(max(each.scales) for each in chosen)
+            single = count.single(cost.alike(run), stride, cost.scaled(data.canvas, scale))
+            found.append(data.batch * single.activation_bytes)
+    return max(found)
+
+
 def _training(data: Dataset, training: Training, shown: int, madds: float) -> tuple[float, float]:
     """Multiply-adds of a training's steps, and of its validations on `shown` images; madds: of a pixel."""
     validations = -(-training.steps // training.validate_every)

@@ -53,6 +53,24 @@ def test_passes_that_strategies_share_are_counted_once(tiny):
     assert looking(("os16-ms",)) == pytest.approx(squares * looking(("os16",)))
 
 
+def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
+    from pipeline.models import cost
+    chosen = {name: tiny.evaluate[name] for name in ("t2-x2", "t7-x71")}
+    study = tiny.model_copy(update={"runs": {name: tiny.runs[name] for name in chosen}, "evaluate": chosen})
+    costs = cost.Costs(study, "tiny")
+    each = [costs.of(study.runs[name], study.strategies[strategy])[0].activation_bytes
+            * study.dataset(study.runs[name].dataset).evaluate.batch for name in chosen for strategy in chosen[name]]
+    assert forecast.evaluation_memory(study) == max(each) > min(each)
+
+
+def test_published_networks_are_timed_without_a_training(tiny):
+    zoo = tiny.model_copy(update={"scale": "zoo", "scales": tiny.scales | {"zoo": tiny.scales["zoo"].model_copy(
+        update={"network": tiny.settings.network})}})
+    name = next(name for name, run in zoo.runs.items() if run.published and not zoo.skipped(name) and run.backbone == "xception65")
+    rate = calibration.rate(zoo, "xception65", name, 0.1)
+    assert rate.learning == float("inf") and 0 < rate.looking < 1e15
+
+
 def test_time_is_shared_out_but_no_shorter_than_what_waits(tiny, works):
     rates = {work.kind: Rate(1e9, 3e9, 0) for work in works}
     alone = forecast.total(tiny, works, rates, 1, 5)

@@ -1,32 +1,14 @@
 """From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
-import json
 import random
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import schema, study
-from pipeline.datasets import miniature, preparation, voc
+from pipeline.datasets import preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
 from pipeline.datasets.shards import Shard, void_distance
-from pipeline.schema import Generate
 from pipeline.study import StudyError
-from stages import download, prepare
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    root = tmp_path_factory.mktemp("voc")
-    miniature.generate("voc", Generate(train=10, val=6, size=49, seed=3), root)
-    return root
-
-
-@pytest.fixture
-def root(original, tmp_path):
-    shutil.copytree(original, tmp_path / "data")
-    return tmp_path / "data"
 
 
 def run(root, split="val", **options):
@@ -154,88 +136,3 @@ def test_contact_sheet_is_small(root, tmp_path):
     picture = Image.open(tmp_path / "contact.png").convert("RGB")
     assert picture.height == 2 * 112 + 3 * 4 and len(set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data")
                                                          else picture.getdata())) > 30
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """The scale `tiny` in an empty folder."""
-    settings = study.load().model_copy(update={"scale": "tiny"})
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "load", lambda: settings)
-    return settings
-
-
-def change(monkeypatch, settings, name, **source):
-    """Give data set `name` of scale tiny another source (None: none)."""
-    dataset = settings.settings.voc.model_copy(update={"source": schema.Source(**source) if source else None})
-    scale = settings.settings.model_copy(update={name: dataset})
-    changed = settings.model_copy(update={"scales": {**settings.scales, "tiny": scale}})
-    monkeypatch.setattr(study, "load", lambda: changed)
-
-
-@pytest.mark.parametrize("name", ["voc", "coco", "cityscapes", "imagenet"])
-def test_stages_make_every_data_set(tiny, name):
-    download.download(name)
-    source = json.loads((tiny.artifacts("data", name) / "source.json").read_text())
-    assert source["status"] == "done" and source["files"] > 10
-    prepare.prepare(name)
-    out, wanted = tiny.artifacts("shards", name), tiny.dataset(name)
-    sheet = json.loads((out / "sheet.json").read_text())
-    assert set(sheet["splits"]) == {wanted.train.split, wanted.evaluate.split}
-    for split, row in sheet["splits"].items():
-        shard = Shard(out / f"{split}.arrow")
-        assert len(shard) == row["images"] > 0 and shard.classes == sheet["classes"]
-        if name != "imagenet":
-            assert (shard[0].distance is not None) == (split == wanted.evaluate.split)
-    assert (out / "contact.png").stat().st_size < BYTES
-    before = {path: path.read_bytes() for path in sorted(out.iterdir())}
-    download.download(name)
-    prepare.prepare(name)
-    assert before == {path: path.read_bytes() for path in sorted(out.iterdir())}
-
-
-def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
-    change(monkeypatch, tiny, "voc")
-    download.download("voc")
-    prepare.prepare("voc")
-    for kind in ("data", "shards"):
-        record = json.loads((tiny.artifacts(kind, "voc") / "record.json").read_text())
-        assert record["status"] == "skipped" and "scales.tiny.voc.source" in record["reason"]
-    assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["status"] == "skipped"
-
-
-def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root):
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    download.download("voc")
-    prepare.prepare("voc")
-    assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
-    assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
-    change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
-    with pytest.raises(StudyError, match="nowhere does not exist"):
-        download.download("voc")
-
-
-def test_a_wrong_count_fails(tiny):
-    download.download("voc")
-    lists = tiny.artifacts("data", "voc") / "VOCdevkit/VOC2012/ImageSets/Segmentation"
-    lines = (lists / "val.txt").read_text().splitlines()
-    (lists / "val.txt").write_text("\n".join(lines[1:]))
-    with pytest.raises(StudyError, match="val has 3 images, not 4"):
-        prepare.prepare("voc")
-
-
-def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
-    download.download("voc")
-    change(monkeypatch, tiny, "voc", archives=())
-    with pytest.raises(StudyError, match="train_aug has 8 images, not 10582; val has 4 images, not 1449"):
-        prepare.prepare("voc")
-
-
-def test_prepare_before_download_says_what_to_run(tiny):
-    with pytest.raises(StudyError, match="python -m stages.download voc"):
-        prepare.prepare("voc")
-
-
-def test_an_unknown_data_set_is_refused(tiny):
-    with pytest.raises(StudyError, match="did you mean coco"):
-        download.download("cocoo")

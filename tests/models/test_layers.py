@@ -46,18 +46,19 @@ def test_channels():
 
 
 @given(some.integers(1, 30), some.integers(1, 30), some.tuples(some.integers(1, 24), some.integers(1, 24)),
-       some.sampled_from([torch.channels_last, torch.contiguous_format]))
+       some.sampled_from([torch.channels_last, torch.contiguous_format]), some.sampled_from([1, 3]))
 @settings(max_examples=40, deadline=None)
-def test_a_depthwise_convolution_is_the_sum_of_shifted_images_at_any_rate(height, width, rate, layout):
-    """Small rates and large ones take different ways: the value and all gradients are those of the definition."""
+def test_a_convolution_is_the_sum_of_shifted_images_at_any_rate(height, width, rate, layout, groups):
+    """Below the map's size and from there on, where taps are left out: the value and all gradients are those of the definition."""
     torch.manual_seed(0)
-    layer = ConvBN(3, 3, 3, rate=rate, groups=3, relu=False).to(torch.float64, memory_format=layout).eval()
+    layer = ConvBN(3, 3, 3, rate=rate, groups=groups, relu=False).to(torch.float64, memory_format=layout).eval()
     x = torch.randn(2, 3, height, width, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     weight = layer.conv.weight
     down, right = rate
     padded = F.pad(x, (right, right, down, down))
     shifts = [(i, j, padded[:, :, i * down:i * down + height, j * right:j * right + width]) for i in range(3) for j in range(3)]
-    expected = layer.bn(sum(weight[:, 0, i, j, None, None] * shifted for i, j, shifted in shifts))
+    full = weight if groups == 1 else torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
+    expected = layer.bn(sum(torch.einsum("oc,nchw->nohw", full[:, :, i, j], shifted) for i, j, shifted in shifts))
     found = layer(x)
     assert found.shape == x.shape and found.is_contiguous(memory_format=layout)
     torch.testing.assert_close(found, expected)

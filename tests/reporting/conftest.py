@@ -1,11 +1,13 @@
-"""A made-up study with its report, made once for all tests that only look at it."""
+"""Made-up studies, one of them with its report, each made once for all tests that only look at it."""
 import pytest
 import yaml
 
 from pipeline import study as studies
 from pipeline.reporting import ledger, page, tables
 from tests.reporting import fake_study
-from tests.reporting.test_tables import measured
+from tests.reporting.measured import measured
+
+WITHOUT = ("t1-c16", "t3-os32-dec")
 
 
 def with_own() -> studies.Study:
@@ -25,3 +27,17 @@ def reported(tmp_path_factory):
         tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
         page.write(study)
     return folder
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def study(home, monkeypatch):
+    monkeypatch.chdir(home)
+    study = studies.load()
+    if not (home / "artifacts").exists():
+        fake_study.write(study, images=5, size=49, missing=WITHOUT)
+    return study

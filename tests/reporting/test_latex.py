@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from pipeline import paper, study as studies
 from pipeline.reporting import latex, ledger, tables
 from tests.reporting import fake_study
-from tests.reporting.test_tables import measured
+from tests.reporting.measured import measured
 
 NAMES = [*(name for name in paper.tables() if name != "zoo"), "own", "claims"]
 

@@ -11,8 +11,8 @@ from pipeline import paper, study as studies
 from pipeline.paper import claims
 from pipeline.reporting import chart, ledger, page, tables
 from tests.reporting import fake_study
+from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
-from tests.reporting.test_tables import measured
 
 WITHOUT = ("t1-c16", "t7-x71")
 

@@ -7,7 +7,7 @@ from pipeline.evaluation import metrics
 from pipeline.paper import claims
 from pipeline.reporting import ledger, page, tables
 from tests.reporting import fake_study
-from tests.reporting.test_tables import measured
+from tests.reporting.measured import measured
 
 
 def seeded():

@@ -1,50 +1,18 @@
-"""reports/tables against the paper's own tables: rows, order, columns, numbers; and the ledger's verdicts against its rule."""
+"""reports/tables against the paper's own tables: rows, order, columns, numbers."""
 import io
-import math
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from pipeline import paper, study as studies
+from pipeline import paper
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
-from pipeline.paper import claims
-from pipeline.reporting import context, ledger, tables
-from pipeline.tracking import entries
-from pipeline.tracking.rows import rows
+from pipeline.reporting import context, tables
 from tests.reporting import fake_study
-
-WITHOUT = ("t1-c16", "t3-os32-dec")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("study")
-
-
-@pytest.fixture
-def study(home, monkeypatch):
-    monkeypatch.chdir(home)
-    study = studies.load()
-    if not (home / "artifacts").exists():
-        fake_study.write(study, images=5, size=49, missing=WITHOUT)
-    return study
-
-
-def measured(study):
-    """What reading back MLflow gives, without MLflow."""
-    found = {}
-    for name, table in rows(study).items():
-        for row in table:
-            if row.run and (one := entries.line(study, row, nested=False)):
-                curves = {curve: {step: value for step, value, _ in points} for curve, points in one.curves.items()
-                          if curve.startswith("trimap")}
-                found[name, row.key] = {"metrics": one.metrics, "curves": curves}
-    return found
+from tests.reporting.measured import measured
 
 
 @pytest.fixture
@@ -145,65 +113,3 @@ def test_a_run_of_ones_own_has_a_table(study):
     (line,) = tables.build(own, {})["own"].to_pylist()
     assert (line["label"], line["run"]) == ("mine/os16", "mine")
     assert line["status"] == "not run: dvc repro evaluate@mine has not been run yet"
-
-
-def test_claims_predict_what_the_published_tables_say():
-    published = {}
-    for name, table in paper.tables().items():
-        for row in table.rows:
-            if name == "figure5":
-                published[f"{row['run']}/{row['strategy']}", "trimap1"] = row["miou"][0]
-            elif name == "table4":
-                published[row["backbone"], "top1_error"] = row["top1_error"]
-            elif "run" in row:
-                published[f"{row['run']}/{row['strategy']}", "miou"] = row["miou"]
-                published[f"{row['run']}/{row['strategy']}", "madds"] = row.get("madds")
-    def effect(claim, measure):
-        return min(published[claim.a, measure] - published[b, measure] for b in claim.b)
-    for name, claim in claims.claims().items():
-        if claim.status:
-            continue
-        if claim.measure == "trimap1-miou":
-            predicted = effect(claim, "trimap1") - effect(claim, "miou")
-        elif claim.measure == "madds_saved":
-            predicted = 100 * (1 - published[claim.a, "madds"] / published[claim.b[0], "madds"])
-        else:
-            predicted = effect(claim, claim.measure) * (-1 if claim.measure == "top1_error" else 1)
-        assert claim.predicts == pytest.approx(predicted, abs=0.006), name
-        assert claim.bounds[0] < claim.predicts < claim.bounds[1], f"{name}: the paper's own number would not satisfy it"
-
-
-@given(low=st.floats(-9, 9), width=st.floats(0, 9), at_least=st.floats(-5, 5), size=st.floats(0.1, 9))
-def test_verdict_is_the_printed_rule(low, width, at_least, size):
-    high, at_most = low + width, at_least + size
-    found = ledger.verdict(low, high, (at_least, at_most))
-    points = [low + width * share / 50 for share in range(51)]
-    inside = [at_least < point < at_most for point in points]
-    if found == "holds":
-        assert all(inside)
-    if found == "fails":
-        assert not any(inside)
-    assert ledger.verdict(low, high, (at_least, math.inf)) == ("holds" if low > at_least else "fails" if high < at_least
-                                                               else "undecided")
-
-
-def test_ledger_of_a_study(study):
-    lines = {line["id"]: line for line in ledger.build(study).to_pylist()}
-    assert list(lines) == list(claims.claims())
-    assert lines["jft"]["verdict"] == "not run" and "private" in lines["jft"]["reason"]
-    assert lines["train-os32"]["verdict"] == "not run" and "evaluate@t3-os32-dec" in lines["train-os32"]["reason"]
-    decoder = lines["decoder-xception"]
-    facts = [metrics.Facts.read(study.artifacts("facts", run) / "facts.parquet") for run in ("t5-dec", "t5-nodec")]
-    scores = [float(metrics.miou(metrics.confusion(each, "os16", len(fake_study.CLASSES)))) for each in facts]
-    assert decoder["effect"] == pytest.approx(scores[0] - scores[1]) and decoder["low"] < decoder["effect"] < decoder["high"]
-    for line in lines.values():
-        if line["verdict"] != "not run":
-            claim = claims.claims()[line["id"]]
-            assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds) or len(claim.b) > 1
-    assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
-
-
-def test_a_claim_on_an_unknown_cell_is_named(study):
-    broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
-    with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):
-        claims.check(broken)

@@ -1,0 +1,34 @@
+"""The server of served.py, and a small VOC that a test may change."""
+import http.server
+import shutil
+import threading
+
+import pytest
+
+from pipeline.datasets import archives, miniature
+from pipeline.schema import Generate
+from tests.datasets.served import BODY, Handler
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(archives, "PAUSE", 0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.files, running.log = {"a.bin": BODY}, []
+        running.url = f"http://127.0.0.1:{running.server_port}"
+        threading.Thread(target=running.serve_forever, args=[.01], daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("voc")
+    miniature.generate("voc", Generate(train=10, val=6, size=49, seed=3), root)
+    return root
+
+
+@pytest.fixture
+def root(original, tmp_path):
+    shutil.copytree(original, tmp_path / "data")
+    return tmp_path / "data"

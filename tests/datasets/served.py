@@ -1,0 +1,92 @@
+"""A server on this machine that breaks, lies and redirects, and what it serves: a file, small archives like the official ones."""
+import hashlib
+import http.server
+import io
+import socket
+import tarfile
+
+import numpy as np
+from PIL import Image
+
+from pipeline.schema import Archive
+
+BODY = np.random.default_rng(0).bytes(300_000)
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """/BEHAVIOUR/NAME serves `server.files[NAME]` in the way that BEHAVIOUR says."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_POST(self):
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        right = self.path == "/login" and sent == b"username=ann&password=ge+heim&submit=Login"
+        self.send_response(302 if right else 200)
+        if right:
+            self.send_header("Location", "/missing/nothing")
+            self.send_header("Set-Cookie", "session=abc")
+        self.end_headers()
+
+    def do_GET(self):
+        _, behaviour, name = self.path.partition("?")[0].split("/")
+        self.server.log.append((behaviour, self.headers.get("Range")))
+        body = self.server.files[name]
+        if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
+            return self.send_error(403)
+        if behaviour == "missing":
+            return self.send_error(404)
+        if behaviour == "busy-once" and len(self.server.log) == 1:
+            return self.send_error(503)
+        if behaviour == "redirect":
+            self.send_response(302)
+            self.send_header("Location", f"/ok/{name}")
+            return self.end_headers()
+        if behaviour == "other-bytes":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if behaviour == "shorter":
+            body = body[:-7]
+        start = 0
+        if (asked := self.headers.get("Range")) and behaviour != "no-ranges":
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            self.send_response(200)
+        if behaviour != "no-length":
+            self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        end = len(body)
+        if behaviour in ("breaks", "no-length") and not (behaviour == "no-length" and len(self.server.log) > 1):
+            end = min(len(body), start + 100_000)
+        if behaviour == "breaks-at-once":
+            end = start
+        self.wfile.write(body[start:end])
+
+
+def archive(*mirrors, md5=MD5, size=len(BODY), name="a.bin"):
+    return Archive(name=name, mirrors=mirrors, md5=md5, size=size)
+
+
+def dead():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/a.bin"
+
+
+def png(labels):
+    image, file = Image.fromarray(labels), io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def official(names, mode="w"):
+    """A tar of {path: bytes}."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as made:
+        for name, content in names.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+    return file.getvalue()

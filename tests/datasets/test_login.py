@@ -1,0 +1,99 @@
+"""The login for Cityscapes, and secrets: in no error, file, log or process list."""
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from pipeline.datasets import archives
+from pipeline.study import ROOT, StudyError
+from tests.datasets.served import BODY, MD5, Handler, archive, dead, official
+
+
+def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "PAUSE", 0)
+    address = dead().replace("http://", "http://ann:geheim@") + "?token=verborgen"
+    with pytest.raises(StudyError) as caught:
+        archives.fetch(archive(address), tmp_path)
+    assert "127.0.0.1" in str(caught.value) and not any(secret in str(caught.value) for secret in ("ann", "geheim", "verborgen"))
+
+
+def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    wanted = archive(f"{server.url}/members/a.bin?packageID=1")
+    for name, password, said in ((None, None, "needs a login.*CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD"),
+                                 ("ann", "wrong-geheim", "refused the login"), ("ann", "ge heim", None)):
+        archives._cityscapes.cache_clear()
+        for key, value in (("CITYSCAPES_USERNAME", name), ("CITYSCAPES_PASSWORD", password)):
+            monkeypatch.setenv(key, value) if value else monkeypatch.delenv(key, raising=False)
+        if said:
+            with pytest.raises(StudyError, match=said) as caught:
+                archives.fetch(wanted, tmp_path)
+            assert "geheim" not in str(caught.value) and "ann" not in str(caught.value).replace("cannot", "")
+        else:
+            assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert "heim" not in "".join(capfd.readouterr())
+
+
+def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, monkeypatch):
+    """`/md5-sum/?packageID=1` answers "MD5 NAME", as cityscapesscripts' downloader reads it."""
+    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    monkeypatch.setenv("CITYSCAPES_USERNAME", "ann")
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "ge heim")
+    archives._cityscapes.cache_clear()
+    wanted = archive(f"{server.url}/members/a.bin?packageID=1", md5=None, size=None)
+    server.files[""] = f"{MD5}  a.bin".encode()
+    (tmp_path / ".a.bin.part").write_bytes(BODY[:1000])
+    assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
+    assert [each for each in server.log if each[0] == "members"] == [("members", "bytes=1000-")]  # a sum known is a break survived
+    for said, content in (("has MD5", b"0" * 32 + b" a.bin"), ("does not tell the checksum", b"")):
+        (tmp_path / "a.bin").unlink(missing_ok=True)
+        server.files[""] = content
+        with pytest.raises(StudyError, match=said):
+            archives.fetch(wanted, tmp_path)
+        assert not (tmp_path / "a.bin").exists()
+    archives._cityscapes.cache_clear()
+
+
+DOWNLOAD = """
+import sys
+from pipeline import schema, study
+from pipeline.datasets import archives
+from stages import console, download
+archives.CITYSCAPES, archives.PAUSE = sys.argv.pop(1), 0
+settings = study.load()
+names = ("a.tar", "b.tar")
+source = schema.Source(archives=tuple(schema.Archive(name=name, mirrors=(f"{archives.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
+cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
+scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
+changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})
+study.load = lambda: changed
+console.run(download.download)
+"""
+
+
+@pytest.mark.parametrize("password, done", [("ge heim", True), ("Ver/borgen+1", False)])
+def test_a_secret_is_in_no_file_log_or_process_list(server, tmp_path, monkeypatch, password, done):
+    """The whole stage in a process of its own; while it downloads, the server looks at the process list."""
+    server.files = {"a.tar": official({"leftImg8bit/a.png": BODY}), "b.tar": b"no archive", "": b""}
+    seen = []
+
+    def listing(handler):
+        seen.append(subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout)
+        Handler.do_GET(handler)
+    monkeypatch.setattr(server, "RequestHandlerClass", type("Watching", (Handler,), {"do_GET": listing}))
+    server.files[""] = hashlib.md5(server.files["a.tar"]).hexdigest().encode()
+    environment = os.environ | {"CITYSCAPES_USERNAME": "ann", "CITYSCAPES_PASSWORD": password, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", DOWNLOAD, server.url, "cityscapes"], cwd=tmp_path, env=environment, text=True,
+                         capture_output=True, check=False)
+    assert ran.returncode == 1 and ("has MD5" if done else "refused the login") in ran.stderr  # the second archive, or the login
+    assert bool(seen) == done and all("cityscapes" in each for each in seen)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "a.tar" for path in left) == done
+    texts = [ran.stdout, ran.stderr, *seen, *(path.read_bytes().decode("latin-1") for path in left), *map(str, left)]
+    secrets = {password, quote(password), quote(password, safe=""), quote_plus(password), base64.b64encode(password.encode()).decode()}
+    assert not [secret for secret in secrets for text in texts if secret in text]

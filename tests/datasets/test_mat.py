@@ -1,0 +1,33 @@
+"""SBD's masks in .mat files: what scipy reads, and other .mat files are refused."""
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from scipy.io import loadmat, savemat
+from scipy.sparse import csc_matrix
+
+from pipeline.datasets import native, voc
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=st.tuples(st.integers(1, 40), st.integers(1, 40)), kind=st.sampled_from(["uint8", "uint16", "int32", "float64"]),
+       seed=st.integers(0, 99), compressed=st.booleans(), form=st.sampled_from([1, 3]))
+def test_masks_of_sbd_are_what_scipy_reads(tmp_path_factory, shape, kind, seed, compressed, form):
+    path = tmp_path_factory.mktemp("mat") / "a.mat"
+    boundaries, labels = np.empty((20, 1), object), np.random.default_rng(seed).integers(0, 21, shape).astype(kind)
+    for number in range(20):
+        boundaries[number, 0] = csc_matrix(labels == number)
+    struct = {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": np.array([[form]])}
+    savemat(path, {"other": labels, "GTcls": struct}, do_compression=compressed)
+    expected = loadmat(path)["GTcls"]["Segmentation"][0, 0]
+    found = voc.label(native.Item("a", path, path))
+    assert found.dtype == np.uint8 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("content, said", [({"GTinst": {"Segmentation": 1}}, "no GTcls"), ({"GTcls": {"Boundaries": 1}}, "no field Segmentation"),
+                                           ({"GTcls": np.ones((2, 2))}, "not a 1x1 struct"), ({"GTcls": {"Segmentation": "text"}}, "not a mask"),
+                                           ({"GTcls": {"Segmentation": np.full((2, 2), 300)}}, "beyond 255")])
+def test_other_mat_files_are_refused(tmp_path, content, said):
+    savemat(tmp_path / "a.mat", content)
+    with pytest.raises(OSError, match=said):
+        voc.label(native.Item("a", tmp_path / "a.mat", tmp_path / "a.mat"))

@@ -1,0 +1,116 @@
+"""Weights into networks: from safetensors, and from whole checkpoints that TensorFlow itself writes.
+
+`pytest -m tensorflow` lets TensorFlow write them: with the interpreter that TENSORFLOW_PYTHON names, or in an environment made
+for the test (about a minute and 2 GB).
+"""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.models import checkpoints, deeplab, tensorflow
+from pipeline.schema import BackboneSize, Network, Run
+from pipeline.study import StudyError
+from tests.models.tensorflow_bytes import same
+
+
+def small():
+    run = Run(dataset="voc", backbone="it", start="weights/it", output_stride=16, decoder="[3x3,256]x2", low_level=("conv2",),
+              low_level_channels=48, separable=True, image_level=True)
+    sizes = {"it": BackboneSize(middle=1, width=0.03125)}
+    return deeplab.build(run, "xception", Network(width=0.0625, atrous_rates=(2, 4, 6), backbones=sizes), 5)
+
+
+def values_for(network, scope="xception_65"):
+    rng, state = np.random.default_rng(0), network.state_dict()
+    def shape(name, ours):
+        if len(ours) != 4:
+            return ours
+        return (*ours[2:], ours[0], 1) if "depthwise_weights" in name else (*ours[2:], ours[1], ours[0])
+    return {name: rng.standard_normal(shape(name, tuple(state[key].shape))).astype("f")
+            for key, name in tensorflow.names(network, scope).items()}
+
+
+def test_published_leaves_what_training_starts_from(tmp_path):
+    size = BackboneSize(middle=1, width=0.03125, weights=str(tmp_path / "timm.safetensors"))
+    source = deeplab.build_backbone("xception", size, 32)
+    kept = {name: torch.rand_like(value) for name, value in source.state_dict().items() if "num_batches" not in name}
+    save_file(kept | {"head.fc.weight": torch.zeros(3, 4)}, size.weights)
+    metrics = checkpoints.published(size, "xception", tmp_path / "out")
+    assert metrics == {"parameters": sum(value.numel() for value in source.parameters())}
+    from safetensors.torch import load_file
+    source.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
+    assert all(torch.equal(source.state_dict()[name], value) for name, value in kept.items())
+
+
+def test_safetensors_that_do_not_fit_are_listed(tmp_path):
+    backbone = small().backbone
+    state = dict(backbone.state_dict())
+    first, *_ = state
+    del state[first]
+    save_file(state | {"stem.1.bn.weight": torch.zeros(99), "odd": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(StudyError, match=f"(?s)missing: {first}.*left over: odd.*stem.1.bn.weight: .99. there"):
+        checkpoints.load_backbone_weights(tmp_path / "w.safetensors", backbone)
+    (tmp_path / "w.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(StudyError, match="cannot be read"):
+        checkpoints.load_backbone_weights(tmp_path / "w.safetensors", backbone)
+
+
+def test_the_wrong_family_is_named(tiny):
+    resnet = deeplab.build_backbone("resnet", BackboneSize(units=(2, 2, 1, 1), width=0.0625), 32)
+    with pytest.raises(StudyError, match="xception_65.*ResNet"):
+        checkpoints.load_backbone_weights(tiny / "one", resnet)
+
+
+WRITER = """
+import sys
+import numpy as np, tensorflow as tf
+v1 = tf.compat.v1
+v1.disable_eager_execution()
+arrays, version, out = np.load(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+with v1.Session() as session:
+    for name in arrays.files:
+        variable = v1.get_variable(name.replace("|", "/"), initializer=arrays[name], use_resource=False)
+        if arrays[name].ndim == 4:
+            v1.get_variable(name.replace("|", "/") + "/Momentum", initializer=np.zeros_like(arrays[name]), use_resource=False)
+    v1.train.get_or_create_global_step()
+    session.run(v1.global_variables_initializer())
+    v1.train.Saver(write_version=version).save(session, out, global_step=30000)
+"""
+
+
+@pytest.fixture(scope="session")
+def tensorflow_python(request, tmp_path_factory):
+    if os.environ.get("TENSORFLOW_PYTHON"):
+        return os.environ["TENSORFLOW_PYTHON"]
+    if "tensorflow" not in request.config.getoption("-m"):
+        pytest.skip("TensorFlow did not write checkpoints to read: run pytest -m tensorflow, or set TENSORFLOW_PYTHON")
+    folder = tmp_path_factory.mktemp("tensorflow")
+    python = folder / "bin" / "python"
+    commands = [sys.executable, "-m", "venv", folder], [python, "-m", "pip", "install", "--quiet", "tensorflow-cpu"]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        if done.returncode:
+            pytest.skip(f"TensorFlow cannot be installed here: {done.stderr[-300:]}")
+    return str(python)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("version", [1, 2])
+def test_checkpoints_that_tensorflow_writes(tensorflow_python, tmp_path, version):
+    network = small()
+    variables = values_for(network)
+    np.savez(tmp_path / "values.npz", **{name.replace("/", "|"): value for name, value in variables.items()})
+    command = [tensorflow_python, "-c", WRITER, tmp_path / "values.npz", str(version), tmp_path / "model" / "model.ckpt"]
+    (tmp_path / "model").mkdir()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    same(checkpoints.read(tmp_path / "model"), variables)
+    tensorflow.load(network, checkpoints.read(tmp_path / "model" / "model.ckpt-30000"))
+    expected = small()
+    tensorflow.load(expected, variables)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in expected.state_dict().items())

@@ -1,0 +1,73 @@
+"""The claims against the paper's own numbers, and the ledger's verdicts against its rule."""
+import math
+
+import pytest
+from hypothesis import given, strategies as st
+
+from pipeline import paper, study as studies
+from pipeline.evaluation import metrics
+from pipeline.paper import claims
+from pipeline.reporting import ledger
+from tests.reporting import fake_study
+
+
+def test_claims_predict_what_the_published_tables_say():
+    published = {}
+    for name, table in paper.tables().items():
+        for row in table.rows:
+            if name == "figure5":
+                published[f"{row['run']}/{row['strategy']}", "trimap1"] = row["miou"][0]
+            elif name == "table4":
+                published[row["backbone"], "top1_error"] = row["top1_error"]
+            elif "run" in row:
+                published[f"{row['run']}/{row['strategy']}", "miou"] = row["miou"]
+                published[f"{row['run']}/{row['strategy']}", "madds"] = row.get("madds")
+    def effect(claim, measure):
+        return min(published[claim.a, measure] - published[b, measure] for b in claim.b)
+    for name, claim in claims.claims().items():
+        if claim.status:
+            continue
+        if claim.measure == "trimap1-miou":
+            predicted = effect(claim, "trimap1") - effect(claim, "miou")
+        elif claim.measure == "madds_saved":
+            predicted = 100 * (1 - published[claim.a, "madds"] / published[claim.b[0], "madds"])
+        else:
+            predicted = effect(claim, claim.measure) * (-1 if claim.measure == "top1_error" else 1)
+        assert claim.predicts == pytest.approx(predicted, abs=0.006), name
+        assert claim.bounds[0] < claim.predicts < claim.bounds[1], f"{name}: the paper's own number would not satisfy it"
+
+
+@given(low=st.floats(-9, 9), width=st.floats(0, 9), at_least=st.floats(-5, 5), size=st.floats(0.1, 9))
+def test_verdict_is_the_printed_rule(low, width, at_least, size):
+    high, at_most = low + width, at_least + size
+    found = ledger.verdict(low, high, (at_least, at_most))
+    points = [low + width * share / 50 for share in range(51)]
+    inside = [at_least < point < at_most for point in points]
+    if found == "holds":
+        assert all(inside)
+    if found == "fails":
+        assert not any(inside)
+    assert ledger.verdict(low, high, (at_least, math.inf)) == ("holds" if low > at_least else "fails" if high < at_least
+                                                               else "undecided")
+
+
+def test_ledger_of_a_study(study):
+    lines = {line["id"]: line for line in ledger.build(study).to_pylist()}
+    assert list(lines) == list(claims.claims())
+    assert lines["jft"]["verdict"] == "not run" and "private" in lines["jft"]["reason"]
+    assert lines["train-os32"]["verdict"] == "not run" and "evaluate@t3-os32-dec" in lines["train-os32"]["reason"]
+    decoder = lines["decoder-xception"]
+    facts = [metrics.Facts.read(study.artifacts("facts", run) / "facts.parquet") for run in ("t5-dec", "t5-nodec")]
+    scores = [float(metrics.miou(metrics.confusion(each, "os16", len(fake_study.CLASSES)))) for each in facts]
+    assert decoder["effect"] == pytest.approx(scores[0] - scores[1]) and decoder["low"] < decoder["effect"] < decoder["high"]
+    for line in lines.values():
+        if line["verdict"] != "not run":
+            claim = claims.claims()[line["id"]]
+            assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds) or len(claim.b) > 1
+    assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
+
+
+def test_a_claim_on_an_unknown_cell_is_named(study):
+    broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
+    with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):
+        claims.check(broken)

@@ -1,0 +1,78 @@
+"""A store that others use too: equal rows are one, also at once, and its password is never shown."""
+import os
+import shutil
+
+import pytest
+
+from pipeline import records, study as studies
+from pipeline.tracking import mirror, store
+from pipeline.tracking.rows import EXPERIMENTS
+from tests.tracking.mirrored import expected, runs
+
+
+def test_on_a_shared_store_what_others_measured_stays_and_equal_rows_are_one(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared.db")
+    everything = len(expected(study))
+    assert mirror.mirror(study).changes == everything
+    shutil.copytree(tmp_path / "study", tmp_path / "colleague")
+    monkeypatch.chdir(tmp_path / "colleague")
+    assert store.writer() != runs(study)["Table 1", "t1-c8/os16"][0].data.tags["writer"]
+    assert mirror.mirror(study).changes == 0  # the same numbers are there already
+    record = records.read(study.artifacts("runs", "t1-c8"))
+    records.write(study.artifacts("runs", "t1-c8"), **record | {"metrics": {"miou": 12.5}})
+    theirs = mirror.mirror(study)
+    assert theirs.changes == 2 and len(runs(study)["Table 1", "t1-c8/os16"]) == 2
+    monkeypatch.chdir(tmp_path / "study")
+    ours = mirror.mirror(study)
+    assert ours.changes == 0 and ours.runs["table1", "t1-c8/os16"] != theirs.runs["table1", "t1-c8/os16"]
+    for mirrored, value in ((ours, records.read(study.artifacts("runs", "t1-c8"))["metrics"]["miou"]), (theirs, 12.5)):
+        assert mirror.read_back(study, mirrored.runs)["table1", "t1-c8/os16"]["metrics"]["training/miou"] == value
+    store.client().delete_run(ours.runs["figure5", "t2-x2/os16"])  # by somebody, just now
+    assert "trimap_low" in mirror.read_back(study, ours.runs)["figure5", "t2-x2/os16"]["curves"]
+
+
+def test_two_who_log_the_same_at_once_end_with_one_run_a_row(study, tmp_path, monkeypatch):
+    """Both have looked before either writes: the slower one is stopped there and goes on when the other has finished."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared.db")
+    shutil.copytree(tmp_path / "study", tmp_path / "colleague")
+    looked, existing = [], store.existing
+
+    def first_look(client, wanted, table):
+        found = existing(client, wanted, table)
+        looked.append(table)
+        if looked == list(EXPERIMENTS):
+            monkeypatch.chdir(tmp_path / "colleague")
+            mirror.mirror(study)
+            monkeypatch.chdir(tmp_path / "study")
+        return found
+    monkeypatch.setattr(store, "existing", first_look)
+    monkeypatch.setattr(store, "alone", lambda: open(os.devnull))
+    shown = mirror.mirror(study).runs
+    found = runs(study)
+    assert found.keys() == {(EXPERIMENTS[table], key) for table, key in expected(study)} and len(shown) == len(found)
+    assert {run.info.run_id for same in found.values() for run in same} == set(shown.values())
+    for (title, key), (run,) in found.items():
+        parent = run.data.tags.get("mlflow.parentRunId")
+        assert parent is None or parent == found[title, key.partition("/")[0]][0].info.run_id
+
+
+@pytest.mark.parametrize("address", ["postgresql://lab:s%40crt-w0rd@127.0.0.1:1/mlflow", "http://lab:s%40crt-w0rd@127.0.0.1:1",
+                                     "postgresql://127.0.0.1:1/mlflow?user=lab&password=s%40crt-w0rd"])
+def test_a_password_in_the_address_is_never_shown(study, monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # not 100 seconds
+    with pytest.raises(studies.StudyError) as caught:
+        mirror.mirror(study)
+    said = f"{store.masked()} {caught.value} {caught.value.__cause__} {caught.value.__suppress_context__}"
+    assert "127.0.0.1:1" in said and "crt-w0rd" not in said and said.endswith("None True")
+    assert not [path for path in store.FOLDER.rglob("*") if path.is_file() and b"crt-w0rd" in path.read_bytes()]
+
+
+def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
+    shutil.move(store.STORE, tmp_path / "elsewhere.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert not mirror.current(study)  # nothing is known of a store that others may change
+    assert mirror.mirror(study).changes == 0
+    assert runs(study).keys() == {(EXPERIMENTS[table], key) for table, key in expected(study)}
+    assert not store.STORE.exists()
