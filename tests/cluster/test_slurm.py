@@ -2,15 +2,12 @@
 import json
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engines"))
-import slurm
-from checkout import BIN, ROOT, Checkout
+from tests.cluster import slurm
+from tests.engines.checkout import BIN, ROOT, Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(slurm.lacking() is not None, reason=f"no Slurm: {slurm.lacking()}")]
 QUICK = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",

@@ -1,15 +1,11 @@
 """A stage that is given several devices is one process a device, through torchrun, and a kill leaves none of them behind."""
 import json
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engines"))
-from checkout import Checkout
-
 from stages import torchrun
+from tests.engines.checkout import Checkout
 
 
 @pytest.mark.parametrize("environment, count", [

@@ -2,7 +2,8 @@
 import time
 
 import pytest
-from checkout import Checkout
+
+from tests.engines.checkout import Checkout
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ import shutil
 import time
 from dataclasses import dataclass
 
-import faults
 import pytest
-from checkout import Checkout
+
+from tests.engines import faults
+from tests.engines.checkout import Checkout
 
 
 @dataclass(frozen=True)

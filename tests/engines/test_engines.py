@@ -5,7 +5,8 @@ import shutil
 import time
 
 import pytest
-from checkout import ran
+
+from tests.engines.checkout import ran
 
 pytestmark = pytest.mark.slow
 

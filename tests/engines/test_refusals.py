@@ -3,9 +3,9 @@ import json
 import time
 
 import pytest
-from checkout import Checkout
 
 from stages import dag
+from tests.engines.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 

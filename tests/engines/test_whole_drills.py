@@ -2,9 +2,10 @@
 import random
 import subprocess
 
-import faults
 import pytest
-from checkout import Checkout
+
+from tests.engines import faults
+from tests.engines.checkout import Checkout
 
 pytestmark = pytest.mark.drills
 COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--workflow-profile", "profiles/local"]}
