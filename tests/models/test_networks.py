@@ -69,6 +69,19 @@ def test_any_input_size(size, decoder):
     assert logits.shape == (1, 5, -(-size[0] // stride), -(-size[1] // stride))
 
 
+@pytest.mark.parametrize("changes", [{"separable": True}, {"separable": False}, {"dense_prediction_cell": True}])
+@pytest.mark.parametrize("size", SIZES)
+def test_channels_last_stays_channels_last(size, changes):
+    """Joined with one map of another layout, the branches of ASPP would all be copied, and so would their gradients."""
+    model, copied = network(size, **changes).to(memory_format=torch.channels_last), []
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_pre_hook(lambda _, inputs, name=name: copied.append(name) if not inputs[0].is_contiguous(
+                memory_format=torch.channels_last) else None)
+    model.train()(torch.randn(2, 3, 97, 97).contiguous(memory_format=torch.channels_last))
+    assert copied == []
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_training_needs_two_images_and_no_more(size):
     model = network(size, separable=True).train()
