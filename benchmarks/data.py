@@ -5,18 +5,19 @@
 On a real VOC folder, both in one run, in turns; ratios of the quickest turns.
 
 prepare: a split with all cores, from files to shards (decode, check, count, void distance, write), against
-the same processes only decoding the same files with Pillow.
+the same processes only decoding the same files: with Pillow, and with the decoders that prepare uses.
 crops: augmented 513x513 crops (the paper's scales, padding, flip) from a shard, against torch's DataLoader, a worker on each
 core, over torchvision's VOCSegmentation with its v2 transforms. Images per second of CPU time, all processes': per core.
 """
 import argparse
 import os
 import resource
-import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from PIL import Image
 
+from pipeline import memory
 from pipeline.datasets import native, preparation, voc
 from pipeline.datasets.shards import Shard, void_distance
 
@@ -33,14 +35,19 @@ PREPARE, CROPS = 0.85, 3.0  # what we aim at
 CROP, BATCH, SCALES = 513, 16, (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 
-def decode(items: list[native.Item]) -> int:
+def pillow(items: list[native.Item]) -> int:
     """What a program has to do that only wants the pixels."""
     return sum(np.asarray(Image.open(path)).size for item in items for path in (item.image, item.label))
 
 
-def bare(items: list[native.Item], workers: int) -> None:
+def own(items: list[native.Item]) -> int:
+    """The same with the decoders that prepare uses."""
+    return sum(native.read_image(item.image).size + native.read_labels(item.label).size for item in items)
+
+
+def bare(decode: Callable[[list[native.Item]], int], items: list[native.Item], workers: int) -> None:
     parts = [items[start:start + preparation.PART] for start in range(0, len(items), preparation.PART)]
-    with ProcessPoolExecutor(workers, get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), preparation.worker) as pool:
         list(pool.map(decode, parts))
 
 
@@ -56,13 +63,16 @@ def prepare(root: Path, turns: int) -> None:
         best = {}
         for _ in range(turns):
             with tempfile.TemporaryDirectory() as folder:
-                for name, work in (("bare", lambda: bare(found[split], workers)),                               # noqa: B023
-                                   ("prepare", lambda: prepared(split, found[split], Path(folder), workers))):  # noqa: B023
+                for name, work in {"bare Pillow": partial(bare, pillow, found[split], workers),
+                                   "its own decoders": partial(bare, own, found[split], workers),
+                                   "prepare": partial(prepared, split, found[split], Path(folder), workers)}.items():
                     taken = spent(work)
                     best[name] = tuple(map(min, taken, best.get(name, taken)))
-        speeds = ", ".join(f"{name} {len(found[split]) / wall:.0f} images/s" for name, (wall, _) in best.items())
-        wall, cpu = (first / second for first, second in zip(best["bare"], best["prepare"]))
-        print(f"prepare {split}: {speeds} on {workers} cores; ratio {wall:.2f}, of CPU time {cpu:.2f} (aim {PREPARE})")
+        for name, (wall, cpu) in best.items():
+            ratios = best[name][0] / best["prepare"][0], best[name][1] / best["prepare"][1]
+            print(f"prepare {split}: {name} {len(found[split]) / wall:.0f} images/s on {workers} cores, "
+                  f"{1000 * cpu / len(found[split]):.2f} ms of CPU time; ratio {ratios[0]:.2f}, of CPU time {ratios[1]:.2f}"
+                  + (f" (aim {PREPARE})" if name == "bare Pillow" else ""))
     labels = [native.read_labels(item.label) for item in found["val"][:100]]
     clocks = [per_image(lambda: [distance(label) for label in labels], len(labels)) for distance in (void_distance, exact)]  # noqa: B023
     print("of which the void distance of val takes {:.1f} ms an image and core (scipy's: {:.1f} ms)".format(*clocks))
@@ -96,12 +106,11 @@ def crops(root: Path, turns: int, batches: int) -> None:
     import torch
     from torch.utils.data import DataLoader
 
-    from pipeline.training.acceleration import keep_memory
     from pipeline.training.augmentation import Crops
     from pipeline.training.data import Mapped
 
     def kept(worker=0):
-        keep_memory(torch.device("cpu"))
+        memory.keep()
 
     def used() -> float:
         process = psutil.Process()

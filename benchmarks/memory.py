@@ -18,8 +18,9 @@ import torch
 
 from benchmarks.steps import CLASSES, SETTINGS, network, step_of
 from benchmarks.training import seconds
+from pipeline import memory
 from pipeline.models.cost import Counter
-from pipeline.training.acceleration import checkpoint_activations, keep_memory
+from pipeline.training.acceleration import checkpoint_activations
 from pipeline.training.augmentation import VOID
 from pipeline.training.loop import gradients
 from pipeline.training.segmentation import loss_of
@@ -87,7 +88,7 @@ def row(name: str, crop: int, batch: int, accumulate: int, checkpointed: bool) -
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    keep_memory(torch.device("cpu"))
+    memory.keep()
     made, times = [step(*settings) for settings in TIMED], [[] for _ in TIMED]
     for _ in range(1 + ROUNDS):
         for take, taken in zip(made, times):

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline import memory
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.training import schedule
-from pipeline.training.acceleration import keep_memory
 from pipeline.training.augmentation import SCALES, VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import gradients
@@ -131,8 +131,8 @@ def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> 
         stream = iter(torch.utils.data.DataLoader(files, setting.batch, num_workers=workers, pin_memory=workers > 0))
         batches = lambda: tuple(part.to(device, non_blocking=True) for part in next(stream))
         return step_of(network(setting).to(device), batches, plain_loss)
-    if variant != "smp":
-        keep_memory(device)
+    if variant != "smp" and device.type == "cpu":
+        memory.keep()
     if variant.startswith("smp"):
         from segmentation_models_pytorch import DeepLabV3Plus
         torch.manual_seed(0)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.native import Item
+from pipeline.datasets.native import Item, read_image
 from pipeline.study import StudyError
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
@@ -31,10 +31,10 @@ def classes(root: Path) -> list[str]:
 
 def read(item: Item, size: tuple[int, int]) -> np.ndarray:
     """uint8 (*size, 3). An image of another size has its central 87.5 % resized to `size` (height, width)."""
-    with Image.open(item.image) as image:
-        image = image if image.mode == "RGB" else image.convert("RGB")
-        if image.size != size[::-1]:
-            x, y = (side * (1 - CENTRE) / 2 for side in image.size)
-            box = (x, y, image.size[0] - x, image.size[1] - y)
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR, box=box)
-        return np.asarray(image)
+    pixels = read_image(item.image)
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    image = Image.fromarray(pixels)
+    x, y = (side * (1 - CENTRE) / 2 for side in image.size)
+    box = (x, y, image.size[0] - x, image.size[1] - y)
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box))

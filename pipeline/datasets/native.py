@@ -3,13 +3,16 @@
 Each of the modules voc, coco, cityscapes, imagenet has `splits(root) -> {split: [Item]}`, `classes(root)`, `colours(n)` and
 `label(item) -> uint8 (H, W)` (imagenet: the class number instead).
 """
+import contextlib
 import importlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from pipeline.study import StudyError
@@ -30,7 +33,13 @@ def reader(dataset: str):
 
 def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3) RGB. Raises OSError where the file cannot be decoded to its end."""
-    with Image.open(path) as image:
+    content = path.read_bytes()
+    if content.startswith(b"\xff\xd8"):  # JPEG: the same pixels as Pillow's, a quarter faster
+        with contextlib.suppress(ValueError):  # damaged: Pillow says what is wrong, as of other formats, CMYK and giants
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+            if colours in ("YCbCr", "RGB", "Gray") and height * width <= Image.MAX_IMAGE_PIXELS:
+                return simplejpeg.decode_jpeg(content)
+    with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 

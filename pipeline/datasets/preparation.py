@@ -16,9 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from pipeline import progress
+from pipeline import memory, progress
 from pipeline.datasets import native
 from pipeline.datasets.shards import Example, Writer, file_of, void_distance
 from pipeline.records import atomic
@@ -87,13 +86,19 @@ def _map(function, tasks, workers):
 
 
 def _pooled(function, tasks, workers):
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("fork"), worker)
     try:
         yield from pool.map(function, tasks)
     except BrokenProcessPool:
         raise StudyError("a worker was killed, most likely for memory: run it again with fewer, by OMP_NUM_THREADS=1") from None
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C the parts in work are finished, and used the next time
+
+
+def worker() -> None:
+    """How a process that decodes begins: Ctrl-C is for the one that waits for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep()
 
 
 def _digest(task: Task) -> str:
@@ -158,11 +163,18 @@ def load(task: Task, item: native.Item) -> tuple[Example, np.ndarray | None]:
     if label.shape != image.shape[:2]:
         sizes = (f"{array.shape[1]}x{array.shape[0]}" for array in (label, image))
         raise Unusable("{}: label of {} pixels for an image of {}".format(where, *sizes))
-    counts = np.array(Image.fromarray(label).histogram())  # three times as fast as bincount
+    counts = _counts(label)
     unknown = np.flatnonzero(counts[len(task.classes):VOID]) + len(task.classes)
     if len(unknown):
         raise Unusable(f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)")
     return Example(item.id, image, label, void_distance(label) if task.distances else None), counts
+
+
+def _counts(label: np.ndarray) -> np.ndarray:
+    """int64 (256,): pixels of each value. Labels lie in runs, so that runs are counted: three times as fast as pixels."""
+    line = label.ravel()
+    ends = np.append(np.flatnonzero(line[1:] != line[:-1]), line.size - 1)
+    return np.bincount(line[ends], np.diff(ends, prepend=-1), 256).astype(np.int64)
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.records import atomic
 from pipeline.study import StudyError
 
-BATCH_BYTES = 4 << 20  # a record batch is closed when it has this many: bounds memory whatever the data set's size
+BATCH_BYTES = 1 << 19  # a record batch is closed when it has this many: pixels are written while they are in the cache
 FAR = 40  # pixels: the widest trimap of Figure 5. Distances beyond it are 255
 
 
@@ -124,9 +124,9 @@ def _integers(values: list[int]) -> pa.Array:
 
 
 def _variable(kind: pa.DataType, offset: type, values: list[np.ndarray]) -> pa.Array:
-    """A string or binary column of the arrays' bytes, joined in one copy."""
+    """A string or binary column of the arrays' bytes, joined in one copy, or none for one array."""
     offsets = np.cumsum([0] + [value.nbytes for value in values], dtype=offset)
-    content = np.concatenate([value.ravel() for value in values])
+    content = np.concatenate([value.ravel() for value in values]) if len(values) > 1 else values[0].ravel()
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 

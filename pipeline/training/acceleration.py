@@ -1,6 +1,5 @@
-"""What makes a step fit or run faster: torch.compile, activation checkpointing, kept memory, and advice when memory runs out."""
+"""What makes a step fit or run faster: torch.compile, activation checkpointing, and advice when memory runs out."""
 import contextlib
-import ctypes
 import functools
 import warnings
 from collections.abc import Callable
@@ -62,22 +61,6 @@ def _untracked(unit: nn.Module):
     finally:
         for norm, momentum, count in norms:
             norm.momentum, norm.num_batches_tracked = momentum, count
-
-
-def keep_memory(device: torch.device) -> None:
-    """On a CPU, let this process keep the memory of freed tensors for the next ones.
-
-    glibc hands it back to the system and fetches it again in each step, page by page, which takes a tenth of a training step on a
-    CPU and more (docs/performance.md). The numbers mallopt takes are malloc.h's. Nothing happens where there is no mallopt.
-    """
-    if device.type != "cpu":
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, -1)     # never
-        mallopt(mmap_max, 0)            # nothing is mapped apart, however large
-        mallopt(top_pad, 64 << 20)
 
 
 @contextlib.contextmanager

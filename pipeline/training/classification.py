@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline import memory
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
 from pipeline.records import History
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations, keep_memory
+from pipeline.training.acceleration import checkpoint_activations
 from pipeline.training.loop import Checkpoint, digest, finish, fit
 
 WEIGHTS = "weights.safetensors"
@@ -73,7 +74,8 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     """Train `backbone` as a classifier, write its state dict to `out`; return curves, final metrics and the device's name."""
     dataset, family = study.settings.imagenet, study.backbones[backbone]
     training, device = dataset.train, devices.pick(dataset.train.deterministic)
-    keep_memory(device)
+    if device.type == "cpu":
+        memory.keep()
     size = study.settings.network.backbones[backbone]
     shards = study.artifacts("shards", "imagenet")
     shard, validation = Shard(shards / f"{training.split}.arrow"), Shard(shards / f"{dataset.evaluate.split}.arrow")

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline import memory
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
@@ -14,7 +15,7 @@ from pipeline.records import History
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations, keep_memory
+from pipeline.training.acceleration import checkpoint_activations
 from pipeline.training.augmentation import VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import Checkpoint, digest, finish, fit
@@ -54,7 +55,8 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     dataset = study.dataset(run.dataset)
     training, backbone = study.training(name), study.backbones[run.backbone]
     device = devices.pick(training.deterministic)
-    keep_memory(device)
+    if device.type == "cpu":
+        memory.keep()
     shards = study.artifacts("shards", run.dataset)
     shard = Shard(shards / f"{training.split}.arrow")
     validation = Shard(shards / f"{dataset.evaluate.split}.arrow")

@@ -1,9 +1,4 @@
 """Checkpointed activations change nothing but memory; a compiler that fails is done without; frozen batch norm stays frozen."""
-import ctypes
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -87,28 +82,6 @@ def test_frozen_batch_norm_keeps_statistics_scale_and_shift_while_the_rest_learn
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == (name.rpartition(".")[0] in frozen), name
     assert len(frozen) > 20 and model.aspp.dropout.training is False
-
-
-FAULTS = """
-import resource, torch
-from pipeline.training.acceleration import keep_memory
-faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def step():
-    before = faults()
-    for megabytes in (3, 40, 90, 7, 60):
-        torch.zeros(megabytes << 18)
-    return faults() - before
-step(), print(step())
-keep_memory(torch.device("cpu"))
-step(), step(), step(), print(step())  # the first ones find out how much it takes
-"""
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
-def test_kept_memory_is_not_fetched_again():
-    printed = subprocess.check_output([sys.executable, "-c", FAULTS], cwd=Path(__file__).parents[2], text=True)
-    plain, kept = map(int, printed.split())
-    assert plain > 1000 and kept < 20
 
 
 def test_without_freezing_training_mode_is_train():

@@ -1,0 +1,28 @@
+"""Freed memory is kept for the next arrays."""
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FAULTS = """
+import resource, torch
+from pipeline import memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    before = faults()
+    for megabytes in (3, 40, 90, 7, 60):
+        torch.zeros(megabytes << 18)
+    return faults() - before
+step(), print(step())
+memory.keep()
+step(), step(), step(), print(step())  # the first ones find out how much it takes
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
+def test_kept_memory_is_not_fetched_again():
+    printed = subprocess.check_output([sys.executable, "-c", FAULTS], cwd=Path(__file__).parents[1], text=True)
+    plain, kept = map(int, printed.split())
+    assert plain > 1000 and kept < 20
