@@ -23,12 +23,15 @@ def pillow(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
+COLOURS = [("RGB", {"subsampling": 0}), ("RGB", {"subsampling": 1}), ("RGB", {"subsampling": 2}), ("RGB", {"keep_rgb": True}), ("L", {}), ("CMYK", {})]
+
+
 @settings(deadline=None, max_examples=80)
-@given(mode=st.sampled_from(["RGB", "L", "CMYK"]), shape=st.tuples(st.integers(1, 70), st.integers(1, 70)), seed=st.integers(0, 9),
-       quality=st.integers(10, 100), subsampling=st.integers(0, 2), progressive=st.booleans(), keep_rgb=st.booleans())
-def test_every_jpeg_is_read_as_pillow_reads_it(tmp_path_factory, mode, shape, seed, **options):
-    path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
-    path.write_bytes(encoded(mode, shape, seed, **options if mode == "RGB" else options | {"keep_rgb": False}))
+@given(colours=st.sampled_from(COLOURS), shape=st.tuples(st.integers(1, 70), st.integers(1, 70)), seed=st.integers(0, 9),
+       quality=st.integers(10, 100), progressive=st.booleans())
+def test_every_jpeg_is_read_as_pillow_reads_it(tmp_path_factory, colours, shape, seed, quality, progressive):
+    path, (mode, options) = tmp_path_factory.mktemp("jpeg") / "a.jpg", colours
+    path.write_bytes(encoded(mode, shape, seed, quality=quality, progressive=progressive, **options))
     got = native.read_image(path)
     assert got.dtype == np.uint8 and got.shape == (*shape, 3)
     np.testing.assert_array_equal(got, pillow(path.read_bytes()))
