@@ -4,13 +4,17 @@ import os
 
 import torch
 
+from pipeline import memory
+
 
 def pick(deterministic: bool = False) -> torch.device:
     """The current CUDA device, else the CPU. On CUDA, cuDNN picks its fastest kernels and float32 convolutions use TF32.
 
-    deterministic: on CUDA, only kernels that torch knows to give the same bytes every time. A CPU gives them anyway.
+    On a CPU this process keeps freed memory from then on. deterministic: on CUDA, only kernels that torch knows to give the same
+    bytes every time. A CPU gives them anyway.
     """
     if not torch.cuda.is_available():
+        memory.keep()
         return torch.device("cpu")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts

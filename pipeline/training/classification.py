@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline import memory
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
@@ -74,8 +73,6 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     """Train `backbone` as a classifier, write its state dict to `out`; return curves, final metrics and the device's name."""
     dataset, family = study.settings.imagenet, study.backbones[backbone]
     training, device = dataset.train, devices.pick(dataset.train.deterministic)
-    if device.type == "cpu":
-        memory.keep()
     size = study.settings.network.backbones[backbone]
     shards = study.artifacts("shards", "imagenet")
     shard, validation = Shard(shards / f"{training.split}.arrow"), Shard(shards / f"{dataset.evaluate.split}.arrow")

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline import memory
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
@@ -55,8 +54,6 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     dataset = study.dataset(run.dataset)
     training, backbone = study.training(name), study.backbones[run.backbone]
     device = devices.pick(training.deterministic)
-    if device.type == "cpu":
-        memory.keep()
     shards = study.artifacts("shards", run.dataset)
     shard = Shard(shards / f"{training.split}.arrow")
     validation = Shard(shards / f"{dataset.evaluate.split}.arrow")

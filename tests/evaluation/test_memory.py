@@ -7,9 +7,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MEASURE = """
 import resource, torch
+from pipeline import memory
 from pipeline.evaluation.strategies import predict
 from pipeline.schema import Strategy
 torch.set_num_threads(1)
+memory.keep()
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 network = torch.nn.Conv2d(3, 19, 1, stride=16)
 plain, scales = Strategy(output_stride=16, scales=(1.0,), flip=False), (0.5, 1.0, 1.75)
