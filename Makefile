@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 
 help:                ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after any of them changes the scale line of params.yaml first"
+	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after study, doctor or report changes the scale line of params.yaml first"
 
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.dag; case $$? in \
@@ -40,7 +40,7 @@ test: $(READY)       ## all tests, with the tiny study through DVC and Snakemake
 drills: $(READY)     ## the long failure drills
 	@python -m pytest -m drills
 
-bench: $(READY)      ## speed of training, evaluation, the data and the pipeline itself
+bench: $(READY)      ## speed of training, evaluation and the data, memory of a step
 	@python benchmarks/training.py
 	@python benchmarks/memory.py
 	@python benchmarks/evaluation.py
@@ -59,7 +59,7 @@ scale: $(READY)
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12 ..."; exit 1; }
-	@echo "installing into .venv (once; minutes; about 6 GB on disk)"
+	@echo "installing into .venv (once; minutes; about 7 GB on disk)"
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt

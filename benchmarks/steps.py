@@ -35,12 +35,14 @@ class Setting:
     crop: int
     batch: int
     width: float = 1.0            # of ASPP and decoder
+    rates: tuple[int, int, int] = (6, 12, 18)
     encoder: str | None = None    # smp's name for the backbone
 
 
 R101, X65, MOBILE = BackboneSize(units=(3, 4, 23, 3)), BackboneSize(middle=16), BackboneSize()
 SETTINGS = {
-    "cpu-miniature": Setting("cpu", "resnet101", "resnet", BackboneSize(units=(2, 2, 3, 1), width=0.25), 97, 8, width=0.25),
+    "cpu-miniature": Setting("cpu", "resnet101", "resnet", BackboneSize(units=(2, 2, 3, 1), width=0.25), 97, 8, width=0.25,
+                             rates=(2, 4, 6)),
     "cpu-mobilenet": Setting("cpu", "mobilenetv2_100", "mobilenet", MOBILE, 257, 4, encoder="mobilenet_v2"),
     "cpu-resnet101": Setting("cpu", "resnet101", "resnet", R101, 193, 2, encoder="resnet101"),
     "gpu-resnet101": Setting("cuda", "resnet101", "resnet", R101, 513, 16, encoder="resnet101"),
@@ -53,7 +55,7 @@ def network(setting: Setting, separable: bool = False, decoder: str = "[3x3,256]
     torch.manual_seed(0)
     run = Run(dataset="voc", backbone=setting.backbone, start=f"weights/{setting.backbone}", output_stride=16, decoder=decoder,
               low_level=["conv2"], low_level_channels=48, separable=separable, image_level=True)
-    sizes = Network(width=setting.width, atrous_rates=(6, 12, 18), backbones={setting.backbone: setting.size})
+    sizes = Network(width=setting.width, atrous_rates=setting.rates, backbones={setting.backbone: setting.size})
     return deeplab.build(run, setting.family, sizes, CLASSES)
 
 
