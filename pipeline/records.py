@@ -43,11 +43,25 @@ def read(folder: Path) -> dict:
     return json.loads((Path(folder) / RECORD).read_text())
 
 
+def digest(*parts) -> str:
+    """SHA-256 of what a result is made of: settings that JSON can hold, files (what is in them), folders (the code in them)."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for path in sorted(part.glob("*.py")) if part.is_dir() else [part]:
+                with path.open("rb") as file:
+                    sha.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            sha.update(json.dumps(part, sort_keys=True).encode())
+    return sha.hexdigest()
+
+
 def provenance(started: float, **more) -> dict:
     """Commit, lock file, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
+        with contextlib.suppress(OSError):  # a machine may have no git
+            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+            return done.stdout.strip() if done.returncode == 0 else None
     status = git("status", "--porcelain", "--untracked-files=no")
     requirements = Path(__file__).resolve().parents[1] / "requirements.txt"
     return {

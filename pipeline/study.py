@@ -5,10 +5,10 @@ Stages depend on the values DVC tracks in `params.yaml`, not on this module: it 
 import difflib
 import functools
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.schema import BackboneFamily, Dataset, DatasetName, Run, Scale, ServerScore, Strategy, Strict, Training
 
@@ -25,7 +25,7 @@ class Study(Strict):
     scale: str
     runs: dict[str, Run]
     strategies: dict[str, Strategy]
-    evaluate: dict[str, tuple[str, ...]]
+    evaluate: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
     backbones: dict[str, BackboneFamily]
     scales: dict[str, Scale]
     test_scores: dict[str, dict[Literal["voc", "cityscapes"], ServerScore]] = {}
@@ -34,12 +34,16 @@ class Study(Strict):
     @classmethod
     def _zoo_holds_runs(cls, raw):
         """Networks under `zoo` are runs like any other; they stand apart because another stage makes them (dvc.yaml)."""
+        if not isinstance(raw, dict):
+            raise ValueError("there are no settings in it")
         raw = dict(raw)
         zoo, runs = raw.pop("zoo", None) or {}, raw.get("runs") or {}
+        if not isinstance(zoo, dict) or not isinstance(runs, dict):
+            return raw | {"runs": runs or zoo}  # the field's own message says what is wrong
         for name in zoo:
             if name in runs:
                 raise ValueError(f"zoo.{name}: there is a run of that name, too")
-            if "published" not in zoo[name]:
+            if "published" not in (zoo[name] or {}):
                 raise ValueError(f"zoo.{name}.published: this key is missing")
         return raw | {"runs": {**runs, **zoo}}
 
@@ -58,8 +62,12 @@ class Study(Strict):
             check(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
             if kind == "weights" and name != run.backbone:
                 raise ValueError(f"runs.{key}.start: {run.start} does not fit backbone {run.backbone}")
-            if kind == "runs" and self.runs[name].start == f"runs/{key}":
-                raise ValueError(f"runs.{key}.start: {key} and {name} start from each other")
+            chain = [key]
+            while kind == "runs" and name in self.runs:
+                if name in chain:
+                    raise ValueError(f"runs.{key}.start: {', '.join(chain)} start from each other")
+                chain.append(name)
+                kind, _, name = (self.runs[name].start or "").partition("/")
         for key, names in self.evaluate.items():
             check(f"evaluate.{key}", key, self.runs, "run")
             for name in names:
@@ -120,7 +128,7 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
     """Read and check the settings. Raises StudyError with one line for each wrong key, naming it and what is allowed."""
     try:
         raw = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: {error}") from error
     try:
         return Study.model_validate(raw)

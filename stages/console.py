@@ -10,28 +10,30 @@ from pipeline.study import StudyError, suggest
 from stages import guard
 
 MAKERS = {"data": "download", "shards": "prepare", "weights": "pretrain", "runs": "train"}  # of artifacts/SCALE/...
+STOPPED = 130  # the exit code after Ctrl-C
 
 
 def run(command: Callable) -> None:
-    """Run a typer command. A StudyError is printed without a traceback and exits with 1; Ctrl-C exits with 130."""
+    """Run a typer command. Exits with what it exits with; a StudyError is printed without a traceback and exits with 1, Ctrl-C
+    with 130."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     try:
         with guard.unchanged():
-            app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+            code = app(standalone_mode=False) or 0  # typer.Exit comes back as its code, Ctrl-C as STOPPED
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except (KeyboardInterrupt, typer.Abort):
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt:
+        code = STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)
             sys.exit(2)
         raise
+    if code == STOPPED:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+    sys.exit(code)
 
 
 def pick(what: str, name: str, known: Mapping):

@@ -32,6 +32,11 @@ elif [ "$gpus" -gt 0 ]; then
         until take "${devices[@]}"; do sleep 1; done
     fi
 fi
+scale=$(basename "$(dirname "$(dirname "$marker")")")    # of artifacts/SCALE/.markers/STAGE
+if ! grep -Eq "^scale: *[\"']?$scale[\"']?( |\$)" params.yaml; then
+    echo "FAILED   $stage: the scale in params.yaml is no longer $scale"
+    exit 1
+fi
 SECONDS=0
 echo "start    $stage"
 python -m stages.repro "$stage" || { echo "FAILED   $stage"; exit 1; }

@@ -61,10 +61,20 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
         rows[name] = preparation.split(
             out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
             size=wanted.evaluate.canvas if dataset == "imagenet" else None, workers=native.workers())
+    _check_canvas(dataset, wanted.evaluate, rows[wanted.evaluate.split])
     colours = reader.colours(len(classes)) if dataset != "imagenet" else None
     contact_sheet(Shard(out / f"{splits[0]}.arrow"), colours, out / "contact.png")
     shutil.rmtree(unfinished, ignore_errors=True)
     return {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
+
+
+def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> None:
+    """The images that networks are evaluated on have to fit the canvas: after days of training is too late to say so."""
+    sides = sheet["height"][1], sheet["width"][1]
+    if any(side > limit for side, limit in zip(sides, evaluation.canvas)):
+        here, there = ("x".join(map(str, each)) for each in (sides, evaluation.canvas))
+        raise study.StudyError(f"images of {dataset}'s split {evaluation.split} have up to {here} pixels (height x width), the "
+                               f"canvas they are evaluated on has {there}: enlarge evaluate.canvas of {dataset} in params.yaml")
 
 
 def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> None:
@@ -72,7 +82,7 @@ def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], s
     if source.archives is not None:
         expected = getattr(native.reader(dataset), "COUNTS", {})
     elif source.generate and dataset != "coco":  # COCO leaves out images with few annotated pixels
-        expected = {"train": source.generate.train, "train_aug": source.generate.train, "val": source.generate.val}
+        expected = {"train_aug" if dataset == "voc" else "train": source.generate.train, "val": source.generate.val}
     else:
         expected = {}
     wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits

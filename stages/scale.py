@@ -2,12 +2,15 @@
 
 Example:  python -m stages.scale paper
 """
+import contextlib
+import fcntl
 import re
 from typing import Annotated
 
 import typer
 
 from pipeline import records, study as studies
+from pipeline.study import StudyError
 from stages import console
 
 
@@ -20,9 +23,25 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     console.pick("scale", scale, study.scales)
     if scale == study.scale:
         return
+    if running():
+        raise StudyError(f"a study of scale {study.scale} runs in this folder, and its stages read params.yaml: stop it, or wait "
+                         f"until it ends, before you choose {scale}")
+    text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text(), count=1)
+    if not count:
+        raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")
     with records.atomic(path) as partial:
-        partial.write_text(re.sub(r"(?m)^scale:\s*[\w-]+", f"scale: {scale}", path.read_text(), count=1))
+        partial.write_text(text)
     print(f"params.yaml: scale is now {scale}; it was {study.scale}")
+
+
+def running() -> bool:
+    """Whether a study runs in this folder: `dag.start` holds its lock."""
+    with contextlib.suppress(FileNotFoundError), open(studies.ARTIFACTS / ".study.lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import study as studies
+from pipeline import records, study as studies
 from pipeline.study import StudyError
 from stages import console
 
@@ -45,14 +45,14 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     device, family, sizes = devices.pick(), study.backbones[wanted.backbone].family, study.settings.network
     what = [each.model_dump(mode="json") for each in (wanted, sizes, settings.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
-    digest = networks.digest(what, trained / networks.MODEL)[:16]
-    unfinished = study.artifacts("unfinished", f"submit-{run}") / digest
+    digest = records.digest(what, trained / networks.MODEL, *networks.CODE)[:16]
+    unfinished = study.artifacts("unfinished", f"submit-{run}-{digest}")
     models = networks.load(wanted, family, sizes, trained, {chosen.output_stride}, device)
     submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate.batch, unfinished,
                      f"{run} {name} {split}", bf16)
     out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"
     submission.pack(items, wanted.dataset, split, unfinished, out)
-    shutil.rmtree(unfinished.parent)
+    shutil.rmtree(unfinished)
     print(f"submit {run}: {len(items)} label maps in {out}")
     if split == "test":
         print(f"its score goes into params.yaml:  test_scores: {{{study.scale}: {{{wanted.dataset}: "

@@ -1,7 +1,7 @@
 """A stage on several GPUs: its own command again, one process a GPU, through torchrun.
 
 How many: `gpu` of the stage's `meta` in dvc.yaml, or what the Snakemake job was given (STUDY_GPUS). Not a param: it changes no
-result beyond rounding, so it makes nothing stale.
+result beyond rounding and, on GPUs, what dropout draws, so it makes nothing stale.
 """
 import os
 import subprocess

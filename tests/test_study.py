@@ -34,6 +34,11 @@ def edited(pattern, replacement):
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: a, generate: {train: 1, val: 1, size: 97, seed: 1}}",
      r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
     (r"runs:\n", "runs: [\n", r"params\.yaml"),
+    (r"  t1-c8: \[os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),
+    (r"(?m)^zoo:", "zoo:\n  empty:", r"zoo\.empty\.published: this key is missing"),
+    (r"  # Table 7a:.*\n", "  a: {<<: *decoder, start: runs/b}\n  b: {<<: *decoder, start: runs/c}\n  c: {<<: *decoder, start: runs/a}\n",
+     r"runs\.a\.start: a, b, c start from each other"),
+    (r"(?s).*", "", r"there are no settings in it"),
     (r"    start: weights/resnet101 .*\n", "", r"runs\.t2-x2: a network is trained from `start`, or .* name one of the two"),
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
@@ -41,6 +46,12 @@ def edited(pattern, replacement):
 def test_a_mistake_is_named_by_its_key(tmp_path, pattern, replacement, message):
     with pytest.raises(StudyError, match=message):
         load(tmp_path, edited(pattern, replacement))
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe scale")
+    with pytest.raises(StudyError, match="params.yaml"):
+        studies.load.__wrapped__(tmp_path / "params.yaml")
 
 
 def test_a_row_of_the_paper_without_its_run_or_strategy_is_named(tmp_path):

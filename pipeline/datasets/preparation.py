@@ -3,6 +3,7 @@
 A split is cut into parts. A worker decodes a part, checks it and writes it to a file of its own, which becomes one of the
 shard's. Parts of an interrupted preparation are used by the next one.
 """
+import functools
 import hashlib
 import json
 import os
@@ -18,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import memory, progress
-from pipeline.datasets import native
+from pipeline.datasets import native, sheet
 from pipeline.datasets.shards import Example, Writer, file_of, void_distance
-from pipeline.records import atomic
+from pipeline.records import atomic, digest
 from pipeline.study import StudyError
 
 PART = 32            # images a part: about 25 MB of VOC, and little to wait for at the end, however many cores
@@ -62,7 +63,7 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
     for number, task in reversed(list(enumerate(tasks))):  # the file that says how many there are comes last
         with atomic(file_of(path, number)) as partial:
             _link(task.path, partial)
-    return _sheet(facts, classes)
+    return sheet.row(facts, classes)
 
 
 def _link(part: Path, path: Path) -> None:
@@ -101,9 +102,14 @@ def worker() -> None:
     memory.keep()
 
 
+@functools.cache
+def _code() -> str:
+    return digest(Path(__file__).parent)
+
+
 def _digest(task: Task) -> str:
-    """Names a part by what it is made of, file sizes and times included: a changed file is decoded again."""
-    stamps = []
+    """Names a part by what it is made of, file sizes and times and the code included: a changed file is decoded again."""
+    stamps = [_code()]
     for item in task.items:
         for path in (item.image, item.label):
             if isinstance(path, Path) and path.exists():
@@ -118,7 +124,7 @@ def prepare_part(task: Task) -> dict:
     if note.is_file() and task.path.is_file():
         return json.loads(note.read_text())
     size = max(256, len(task.classes))
-    facts = {"problems": [], "sizes": [], "pixels": np.zeros(size, np.int64), "images_with": np.zeros(size, np.int64)}
+    facts = {"problems": [], "sizes": [], "totals": []} | {key: np.zeros(size, np.int64) for key in ("pixels", "images_with")}
     with Writer(task.path, task.dataset, list(task.classes), files=task.parts) as writer:
         for item in task.items:
             try:
@@ -128,6 +134,7 @@ def prepare_part(task: Task) -> dict:
                 continue
             writer.add(example)
             facts["sizes"].append(example.image.shape[:2])
+            facts["totals"].append([sheet.total(array) for array in (example.image, example.label) if array is not None])
             if example.label is None:
                 facts["images_with"][example.target] += 1
             else:
@@ -163,35 +170,12 @@ def load(task: Task, item: native.Item) -> tuple[Example, np.ndarray | None]:
     if label.shape != image.shape[:2]:
         sizes = (f"{array.shape[1]}x{array.shape[0]}" for array in (label, image))
         raise Unusable("{}: label of {} pixels for an image of {}".format(where, *sizes))
-    counts = _counts(label)
+    counts = sheet.counts(label)
     unknown = np.flatnonzero(counts[len(task.classes):VOID]) + len(task.classes)
     if len(unknown):
         raise Unusable(f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)")
     return Example(item.id, image, label, void_distance(label) if task.distances else None), counts
 
 
-def _counts(label: np.ndarray) -> np.ndarray:
-    """int64 (256,): pixels of each value. Labels lie in runs, so that runs are counted: three times as fast as pixels."""
-    line = label.ravel()
-    ends = np.append(np.flatnonzero(line[1:] != line[:-1]), line.size - 1)
-    return np.bincount(line[ends], np.diff(ends, prepend=-1), 256).astype(np.int64)
-
-
 def _reason(error: Exception) -> str:
     return "missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
-
-
-def _sheet(facts: list[dict], classes: list[str]) -> dict:
-    """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images)."""
-    sizes = np.array([size for fact in facts for size in fact["sizes"]]).reshape(-1, 2)
-    pixels, images_with = (np.sum([fact[key] for fact in facts], 0) for key in ("pixels", "images_with"))
-    labelled = pixels[:len(classes)]
-    sheet = {"images": len(sizes), "height": [int(sizes[:, 0].min()), int(sizes[:, 0].max())],
-             "width": [int(sizes[:, 1].min()), int(sizes[:, 1].max())],
-             "images_with": {name: int(number) for name, number in zip(classes, images_with)}}
-    if pixels.sum():
-        sheet["pixels"] = {name: int(number) for name, number in zip(classes, labelled)}
-        sheet["frequency"] = {name: float(number / max(labelled.sum(), 1)) for name, number in zip(classes, labelled)}
-        sheet["mean_classes"] = sum(number for name, number in sheet["images_with"].items() if name != "background") / len(sizes)
-        sheet["void"] = float(pixels[VOID] / pixels.sum())
-    return sheet

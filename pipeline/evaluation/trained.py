@@ -1,6 +1,4 @@
 """A trained run, loaded at every output stride its strategies ask for, and evaluated."""
-import hashlib
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +15,7 @@ from pipeline.schema import Network, Run, Strategy
 from pipeline.study import Study, StudyError
 
 MODEL = "model.safetensors"
+CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # of what unfinished work was made
 
 
 def load(run: Run, family: str, network: Network, folder: Path, output_strides: set[int],
@@ -55,17 +54,7 @@ def evaluate(study: Study, run: Run, folder: Path, strategies: dict[str, Strateg
     models = load(run, family, study.settings.network, folder, output_strides, device)
     what = [each.model_dump(mode="json") for each in (run, study.settings.network, settings, *strategies.values())]
     what += [list(strategies), family, bf16, devices.describe(device)]
-    code = sorted(path for package in (__file__, deeplab.__file__) for path in Path(package).parent.glob("*.py"))
-    inputs = digest(what, folder / MODEL, shards / "sheet.json", *code)
+    inputs = records.digest(what, folder / MODEL, shards / "sheet.json", *CODE)
     tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title,
                              palettes.of(run.dataset, len(shard.classes)), unfinished / inputs[:16], bf16)
     return *tables, devices.describe(device)
-
-
-def digest(settings, *files: Path) -> str:
-    """SHA-256 of JSON-able settings and of what is in the files."""
-    sha = hashlib.sha256(json.dumps(settings).encode())
-    for path in files:
-        with open(path, "rb") as file:
-            sha.update(hashlib.file_digest(file, "sha256").digest())
-    return sha.hexdigest()

@@ -19,6 +19,7 @@ def pick(deterministic: bool = False) -> torch.device:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # with NaN, every new tensor
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_float32_matmul_precision("high")
     return torch.device("cuda", torch.cuda.current_device())

@@ -74,7 +74,7 @@ def memory_explained(training: Training):
         ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
         if not training.checkpoint_activations:
             ways.insert(0, "checkpoint_activations: true (up to a third more computation)")
-        if parts := [parts for parts in range(training.accumulate + 1, training.batch + 1) if training.batch % parts == 0]:
+        if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
             images = training.batch // parts[0]
             ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
         raise StudyError(f"out of memory. In the data set's train settings (params.yaml), try {'; or '.join(ways)}") from error

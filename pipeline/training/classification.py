@@ -9,11 +9,11 @@ from torch import nn
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
-from pipeline.records import History
+from pipeline.records import History, digest
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import checkpoint_activations
-from pipeline.training.loop import Checkpoint, digest, finish, fit
+from pipeline.training.loop import Checkpoint, finish, fit
 
 WEIGHTS = "weights.safetensors"
 
@@ -85,7 +85,8 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
                                    training.last_layer_gradient_multiplier)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
-    inputs = digest(size.model_dump(), training.model_dump(), shards / "sheet.json")
+    code = Path(__file__).parent, Path(deeplab.__file__).parent
+    inputs = digest(family.model_dump(), size.model_dump(), training.model_dump(), shards / "sheet.json", *code)
     checkpoint = Checkpoint(checkpoints / f"{backbone}.pt", inputs)
 
     validate = lambda: errors(model, *held_out, dataset.evaluate.batch)

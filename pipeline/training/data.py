@@ -79,7 +79,8 @@ class Streamed:
     def __init__(self, shard: Shard, device: torch.device):
         self.shard, self.ids, self.device = shard, shard.ids, device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.thread, self.numbers, self.coming = ThreadPoolExecutor(1), None, None
+        setup = (torch.cuda.set_device, (device,)) if self.stream else (None, ())  # a thread begins on the first GPU
+        self.thread, self.numbers, self.coming = ThreadPoolExecutor(1, "split", *setup), None, None
 
     def expect(self, numbers: list[int]) -> None:
         self.numbers, self.coming = list(numbers), self.thread.submit(self._bring, list(numbers))

@@ -1,8 +1,8 @@
 """The training loop: one for segmentation and for ImageNet pretraining, on one device or several, resumable to the bit."""
 import contextlib
-import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.schema import Training
 from pipeline.study import StudyError
 from pipeline.training import distributed
 from pipeline.training.acceleration import compiled, memory_explained
-from pipeline.training.schedule import learning_rate, training_mode
+from pipeline.training.schedule import learning_rate, learns_statistics, training_mode
 from pipeline.training.synchronised import parallel
 
 LOG_EVERY = 20            # steps; a GPU runs ahead of Python between them
@@ -26,16 +26,9 @@ CHECKPOINT_EVERY = 600.0  # seconds at least between checkpoints, besides those 
 EXPLODED = 1e4            # a cross-entropy that never comes back; guessing among 21 classes gives 3
 
 
-def digest(*parts) -> str:
-    """A digest of what a training depends on: JSON-able settings, and paths whose contents count."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part, sort_keys=True).encode())
-    return sha.hexdigest()
-
-
 class Checkpoint:
-    """Where an interrupted training goes on; kept outside the stage's outputs, removed when the training is done."""
+    """Where an interrupted training goes on; kept outside the stage's outputs, removed when the training is done. `inputs`: a
+    digest of what the training depends on."""
 
     def __init__(self, path: Path, inputs: str):
         self.path, self.inputs = path, inputs
@@ -46,7 +39,11 @@ class Checkpoint:
         if not self.path.exists():
             return None
         state = torch.load(self.path, map_location=device, weights_only=True)
-        return state if state["inputs"] == self.inputs else None
+        if state["inputs"] == self.inputs:
+            return state
+        if distributed.rank() == 0:
+            print(f"{self.path} was left by other settings, data or code: beginning anew", file=sys.stderr)
+        return None
 
     def save(self, **state) -> None:
         if distributed.rank() == 0:
@@ -102,6 +99,9 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     if training.batch % alike:
         raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
                          f"times accumulate {training.accumulate}")
+    if training.batch == training.accumulate and learns_statistics(model):
+        raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
+                         f"{training.batch}")
     history, first, metrics = History(), 0, {}
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
@@ -109,6 +109,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
         batches.resume(state["batches"])
         devices.set_random_state(state["random"])
         history.rows, first, metrics = [tuple(row) for row in state["history"]], state["step"], state["metrics"]
+    del state  # a second set of weights on the device
     network = parallel(model)
     forward = compiled(network) if training.compile else network
     training_mode(model)

@@ -63,6 +63,11 @@ def freeze_batch_norm(model: nn.Module) -> None:
             module.bias.requires_grad_(False)
 
 
+def learns_statistics(model: nn.Module) -> bool:
+    """Whether any batch norm of `model` is not frozen."""
+    return any(isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad for module in model.modules())
+
+
 def training_mode(model: nn.Module) -> None:
     """`model.train()`, but frozen batch norms keep using their statistics."""
     model.train()

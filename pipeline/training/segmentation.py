@@ -10,14 +10,14 @@ from pipeline.datasets.shards import Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import resize
-from pipeline.records import History
+from pipeline.records import History, digest
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import checkpoint_activations
 from pipeline.training.augmentation import VOID, Crops
 from pipeline.training.data import place
-from pipeline.training.loop import Checkpoint, digest, finish, fit
+from pipeline.training.loop import Checkpoint, finish, fit
 
 VALIDATION_IMAGES = 64  # the curve is a progress report; the score is the evaluate stage's
 MODEL = "model.safetensors"
@@ -74,7 +74,8 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = scored_classes(dataset.evaluate.classes, shard.classes)
     start = study.artifacts(run.start) / ("weights.safetensors" if run.start.startswith("weights/") else MODEL)
-    inputs = digest(run.model_dump(), training.model_dump(), study.settings.network.model_dump(), shards / "sheet.json", start)
+    settings = [each.model_dump() for each in (run, backbone, training, study.settings.network)]
+    inputs = digest(settings, shards / "sheet.json", start, Path(__file__).parent, Path(deeplab.__file__).parent)
 
     def validate() -> dict[str, float]:
         return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate.batch,

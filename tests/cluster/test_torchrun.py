@@ -41,6 +41,8 @@ def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_pa
 def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.run("dvc", "repro", "prepare@imagenet")
+    printed = checkout.run("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="3", fails=True)  # eight images, three processes
+    assert "cannot be split evenly over 3 processes" in printed
     started = checkout.start("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2", SHELL="/bin/sh")  # some sh stay between DVC and a stage
     wait_for(lambda: sum("-m stages.pretrain" in line or "stages/pretrain.py" in line for line in checkout.processes()) >= 3)
     started.kill()

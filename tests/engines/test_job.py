@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline import study as studies
 from pipeline.study import ROOT
 from stages import dag, repro
 
@@ -18,8 +19,9 @@ def start(tmp_path):
     """Starts a job; DVC shows its environment and waits until the file `go` is there."""
     show = "echo device=${CUDA_VISIBLE_DEVICES-none} threads=$OMP_NUM_THREADS"
     tools = {"python": f"{show}; while [ ! -e {tmp_path}/go ]; do sleep .05; done", "nvidia-smi": "echo 0; echo 1"}
-    for folder in ("bin", "markers"):
-        (tmp_path / folder).mkdir()
+    markers = tmp_path / studies.load().scale / ".markers"
+    for folder in (tmp_path / "bin", markers):
+        folder.mkdir(parents=True)
     for name, text in tools.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
@@ -27,7 +29,7 @@ def start(tmp_path):
 
     def launch(stage, gpu=1, **environment):
         text = dag.JOB.format(params=SimpleNamespace(stage=stage, total=3), resources=SimpleNamespace(gpu=gpu),
-                              threads=4, output=tmp_path / "markers" / stage)
+                              threads=4, output=markers / stage)
         known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
         settings = known | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)} | environment
         job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, cwd=ROOT, stdout=subprocess.PIPE, text=True,
@@ -37,7 +39,7 @@ def start(tmp_path):
             pass
         return job, *re.search(r"device=(\S*) threads=(\d+)", job.stdout.readline()).groups()
 
-    launch.go = (tmp_path / "go").touch
+    launch.go, launch.markers = (tmp_path / "go").touch, markers
     yield launch
     launch.go()
     for job in jobs:
@@ -97,10 +99,18 @@ def test_on_slurm_the_job_keeps_what_it_was_given(start):
 def test_the_marker_is_there_only_after_success(start, tmp_path):
     start.go()
     job, *_ = start("a")
-    assert job.wait(10) == 0 and (tmp_path / "markers/a").exists()
+    assert job.wait(10) == 0 and (start.markers / "a").exists()
     (tmp_path / "bin/python").write_text("#!/bin/bash\necho device=x threads=1\nexit 3\n")
     job, *_ = start("b")
-    assert job.wait(10) == 1 and not (tmp_path / "markers/b").exists()
+    assert job.wait(10) == 1 and not (start.markers / "b").exists()
+
+
+def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path):
+    """The study began at a scale; somebody edits that line of params.yaml while it runs."""
+    (tmp_path / "params.yaml").write_text("scale: paper   # was tiny\n")
+    marker = tmp_path / "artifacts/tiny/.markers/download@voc"
+    job = subprocess.run(["bash", ROOT / "stages/job.sh", "download@voc", marker, "3", "1", "0"], cwd=tmp_path, capture_output=True, text=True)
+    assert job.returncode == 1 and "FAILED   download@voc: the scale in params.yaml is no longer tiny" in job.stdout
 
 
 def test_a_stages_lines_of_the_lock_file_are_what_dvc_would_write():

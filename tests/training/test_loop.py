@@ -99,11 +99,13 @@ def test_the_bar_shows_what_the_history_holds(tmp_path, monkeypatch):
         assert wanted in shown, shown
 
 
-def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path):
+def test_a_checkpoint_of_other_inputs_is_not_used_and_that_is_said(tmp_path, capsys):
     with pytest.raises(Killed):
         run(tmp_path, kill_at=6)
     assert Checkpoint(tmp_path / "run.pt", "inputs").load(torch.device("cpu"))["step"] == 4
+    assert "beginning anew" not in capsys.readouterr().err
     assert Checkpoint(tmp_path / "run.pt", "other").load(torch.device("cpu")) is None
+    assert "run.pt was left by other settings, data or code: beginning anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("factor, shown", [(float("nan"), "nan"), (float("inf"), "inf"), (1e6, r"1\.\d+e\+06")])
@@ -150,9 +152,23 @@ def test_parts_have_to_be_equal():
 def test_out_of_memory_says_what_to_lower(tmp_path, error):
     def full(*_):
         raise error
-    with pytest.raises(StudyError, match=r"out of memory.*accumulate: 2 \(now 1; batch norm then sees 1 images\).*"
-                                         r"checkpoint_activations: true.*crop below 9.*batch below 2"):
-        run(tmp_path, loss_of=full)
+    with pytest.raises(StudyError, match=r"out of memory.*accumulate: 2 \(now 1; batch norm then sees 2 images\).*"
+                                         r"checkpoint_activations: true.*crop below 9.*batch below 4"):
+        run(tmp_path, loss_of=full, training=TRAINING.model_copy(update={"batch": 4}))
+
+
+def test_batch_norm_cannot_learn_from_single_images(tmp_path):
+    """Nor does the advice above propose it. Without batch norm, single images are fine."""
+    single = TRAINING.model_copy(update={"accumulate": 2})
+    with pytest.raises(StudyError, match="batch norm cannot learn from one image at a time: accumulate has to be below a batch of 2"):
+        run(tmp_path / "a", training=single)
+    run(tmp_path / "b", training=single, norm=lambda channels: nn.Identity())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(StudyError) as caught:
+        run(tmp_path / "c", loss_of=full)
+    assert "accumulate" not in str(caught.value)
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):

@@ -8,6 +8,7 @@ from pipeline import study as studies
 from pipeline.datasets.shards import Example, Writer
 from pipeline.models import deeplab
 from pipeline.study import StudyError
+from pipeline.training import segmentation
 from pipeline.training.segmentation import train
 
 
@@ -87,6 +88,34 @@ def test_a_recipe_that_the_scale_does_not_have_is_a_reason_to_skip():
         assert at[scale].training("t5-coco") == at[scale].training("t5-sc") and at[scale].skipped("t5-coco") is None
     fine, server = at["paper"].training("t5-coco"), at["paper"].training("t6-test")
     assert (fine.learning_rate, fine.split) == (1e-4, "train_aug") and (server.learning_rate, server.split) == (1e-4, "trainval")
+
+
+def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch):
+    """Whatever of them is changed after a training was interrupted, the training begins anew."""
+    seen = []
+
+    def checkpoint(path, inputs):
+        seen.append(inputs)
+        raise InterruptedError
+    monkeypatch.setattr(segmentation, "Checkpoint", checkpoint)
+
+    def inputs(told):
+        with pytest.raises(InterruptedError):
+            train(told, "base", told.artifacts("runs", "base"), told.artifacts("checkpoints"))
+        return seen[-1]
+    first = inputs(study)
+    assert inputs(study) == first
+    backbone = study.backbones["resnet101"]
+    for change in ({"weight_decay": 0.5}, {"batch_norm_decay": 0.5}):
+        assert inputs(study.model_copy(update={"backbones": study.backbones | {"resnet101": backbone.model_copy(update=change)}})) != first
+    (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
+    changed = inputs(study)
+    assert changed != first
+    start = study.artifacts("weights", "resnet101") / "weights.safetensors"
+    save_file({name: value + 1 for name, value in load_file(start).items()}, start)
+    assert len({first, changed, inputs(study)}) == 3
+    monkeypatch.setattr(segmentation, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
+    assert len({*seen, inputs(study)}) == len(set(seen)) == 6
 
 
 def test_a_start_at_output_stride_8_without_statistics_is_refused(study):

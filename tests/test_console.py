@@ -1,0 +1,35 @@
+"""How a stage's command ends: its exit code is what DVC, Snakemake and a shell go by."""
+import pytest
+import typer
+
+from pipeline.study import StudyError
+from stages import console
+
+
+def stop(error):
+    def command():
+        if error:
+            raise error
+    return command
+
+
+@pytest.mark.parametrize("error, code, said", [
+    (None, 0, ""),
+    (typer.Exit(), 0, ""),
+    (typer.Exit(1), 1, ""),
+    (typer.Exit(3), 3, ""),
+    (StudyError("wrong"), 1, "error: wrong\n"),
+    (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
+])
+def test_exit_codes(monkeypatch, capsys, error, code, said):
+    monkeypatch.setattr("sys.argv", ["stage"])
+    with pytest.raises(SystemExit) as ended:
+        console.run(stop(error))
+    assert ended.value.code == code and said in capsys.readouterr().err
+
+
+def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["stage", "--nothing"])
+    with pytest.raises(SystemExit) as ended:
+        console.run(stop(None))
+    assert ended.value.code == 2 and "see --help" in capsys.readouterr().err
