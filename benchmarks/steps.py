@@ -18,6 +18,7 @@ from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.training import schedule
+from pipeline.training.acceleration import compiled
 from pipeline.training.augmentation import SCALES, VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import gradients
@@ -105,22 +106,35 @@ def plain_loss(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> 
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
 
 
-def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int = 1) -> Callable[[], None]:
-    """One training step of `model`, as the loop does it."""
+def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int = 1,
+            forward: Callable | None = None) -> Callable[[], None]:
+    """One training step of `model`, as the loop does it; `forward`: what computes it, where that is not `model` itself."""
     optimiser = schedule.optimiser(model, 1e-4, 1e-4)
     schedule.training_mode(model)
 
     def step():
         inputs, labels = batches()[:2]
         optimiser.zero_grad(set_to_none=True)
-        gradients(model, model, inputs, labels, loss, VOID, accumulate)
+        gradients(model, forward or model, inputs, labels, loss, VOID, accumulate)
         optimiser.step()
     return step
 
 
+def loaders(device: torch.device) -> int:
+    """Workers of the common loop's DataLoader: on a CPU they would share the cores of the step."""
+    return len(os.sched_getaffinity(0)) if device.type == "cuda" else 0
+
+
+def ahead(device: torch.device) -> int:
+    """Batches that such a DataLoader has ready when it is first asked: these come for nothing."""
+    return 2 * loaders(device)
+
+
 def variants(setting: Setting) -> list[str]:
     """What can be timed in this setting. "as smp's": one separable 3x3 in the decoder, and a side that is a multiple of 16."""
-    return ["ours", "fixed batch", "common loop"] + (["ours, as smp's", "smp", "smp, memory kept"] if setting.encoder else [])
+    fast = ["ours, compiled"] if setting.device == "cuda" else []
+    smp = ["ours, as smp's", "smp", "smp, memory kept"] if setting.encoder else []
+    return ["ours", "fixed batch", "common loop", *fast, *smp]
 
 
 def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> Callable[[], None]:
@@ -128,8 +142,7 @@ def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> 
     shard = Shard(folder / "train.arrow")
     as_smp = variant == "ours, as smp's"
     if variant == "common loop":
-        workers = len(os.sched_getaffinity(0)) if device.type == "cuda" else 0  # on a CPU they would share the cores of the step
-        files = Files(folder, setting.crop)
+        workers, files = loaders(device), Files(folder, setting.crop)
         stream = iter(torch.utils.data.DataLoader(files, setting.batch, num_workers=workers, pin_memory=workers > 0))
         batches = lambda: tuple(part.to(device, non_blocking=True) for part in next(stream))
         return step_of(network(setting).to(device), batches, plain_loss)
@@ -145,4 +158,5 @@ def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> 
     crops = Crops(place(shard, device), setting.crop - as_smp, setting.batch, 0)
     model = network(setting, as_smp, "[3x3,256]" if as_smp else "[3x3,256]x2").to(device, memory_format=torch.channels_last)
     first = crops()
-    return step_of(model, crops if variant == "ours" else lambda: first, loss_of)
+    forward = compiled(model) if variant == "ours, compiled" else None
+    return step_of(model, crops if variant in ("ours", "ours, compiled") else lambda: first, loss_of, forward=forward)

@@ -2,10 +2,10 @@
 DataLoader that decodes JPEGs, torchvision's v2 transforms on the CPU, contiguous layout), and against
 segmentation_models_pytorch's DeepLabV3Plus with the encoder of that name, where it is installed.
 
-    python benchmarks/training.py [--threads 2] [--rounds 15] [SETTING ...]
+    python benchmarks/training.py [--threads 2] [--rounds N] [SETTING ...]
 
 Each variant is a process of its own. On a CPU they take turns step by step, so that what else the machine does meets them alike;
-a ratio is the median of the rounds' ratios. On a GPU one is there after the other, for 30 steps, in each of three rounds.
+a ratio is the median of the rounds' ratios. On a GPU one is there after the other, for 30 steps a round; compiled is one more.
 """
 import argparse
 import contextlib
@@ -27,8 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import steps
 from pipeline.models import device as devices
 
-WARM, GPU_STEPS, GPU_ROUNDS = 2, 30, 3
-PAIRS = [("fixed batch", "ours", "of a fixed batch's pace"), ("common loop", "ours", "times the common loop's pace"),
+WARM, GPU_STEPS, ROUNDS = 2, 30, {"cpu": 15, "cuda": 3}
+PAIRS = [("fixed batch", "ours", "of a fixed batch's pace"), ("ours", "ours, compiled", "times its own pace, compiled"),
+         ("common loop", "ours", "times the common loop's pace"),
          ("smp", "ours, as smp's", "times smp's pace"),
          ("smp, memory kept", "ours, as smp's", "times the pace of smp's if it kept freed memory as ours does")]
 
@@ -64,11 +65,12 @@ def serve(name: str, variant: str, folder: str, threads: int, end) -> None:
     setting = steps.SETTINGS[name]
     device = devices.pick() if setting.device == "cuda" else torch.device("cpu")
     step = steps.make(setting, variant, Path(folder), device)
-    for _ in range(WARM):
+    for _ in range(WARM + (steps.ahead(device) if variant == "common loop" else 0)):
         step()
-    end.send(madds(step))
-    while (count := end.recv()):
-        end.send(seconds(step, count, device))
+    end.send(0 if variant == "ours, compiled" else madds(step))  # the counter does not see into compiled code
+    with contextlib.suppress(EOFError):  # the one that asks is gone
+        while (count := end.recv()):
+            end.send(seconds(step, count, device))
 
 
 @contextlib.contextmanager
@@ -76,19 +78,21 @@ def process(name: str, variant: str, folder: str, threads: int):
     """Yield its multiply-adds, and a function from a count of steps to the time of one."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    child = context.Process(target=serve, args=(name, variant, folder, threads, there), daemon=True)
+    child = context.Process(target=serve, args=(name, variant, folder, threads, there))  # no daemon: a DataLoader starts others
     child.start()
     there.close()
 
     def ask(count: int) -> float:
         here.send(count)
         return here.recv()
-    yield here.recv(), ask
-    here.send(0)
-    child.join()
+    try:
+        yield here.recv(), ask
+    finally:
+        here.close()
+        child.join()
 
 
-def measure(name: str, threads: int, rounds: int) -> None:
+def measure(name: str, threads: int, rounds: int | None) -> None:
     """Print one setting's table."""
     setting = steps.SETTINGS[name]
     gpu = setting.device == "cuda"
@@ -98,17 +102,19 @@ def measure(name: str, threads: int, rounds: int) -> None:
     variants = steps.variants(setting)
     if setting.encoder and not importlib.util.find_spec("segmentation_models_pytorch"):
         print(f"{name}: not measured against smp: segmentation_models_pytorch is not installed")
-        variants = variants[:3]
+        variants = [variant for variant in variants if "smp" not in variant]
     times, work = {variant: [] for variant in variants}, {}
     with tempfile.TemporaryDirectory() as folder:
         steps.pictures(Path(folder), round(setting.crop * 0.97))
-        groups = [[variant] for variant in variants] * GPU_ROUNDS if gpu else [variants]
+        rounds = rounds or ROUNDS[setting.device]
+        groups = [[variant] for variant in variants] * rounds if gpu else [variants]
         for group in groups:
             with contextlib.ExitStack() as stack:
                 asked = {variant: stack.enter_context(process(name, variant, folder, threads)) for variant in group}
                 for _ in range(1 if gpu else rounds):
                     for variant, (work[variant], ask) in asked.items():
                         times[variant].append(ask(GPU_STEPS if gpu else 1))
+    work |= {"ours, compiled": work["ours"]}
     median = {variant: statistics.median(values) for variant, values in times.items()}
     device = torch.device(setting.device)
     rate = matrix_rate(device) if gpu else None
@@ -120,7 +126,7 @@ def measure(name: str, threads: int, rounds: int) -> None:
         print(f"  {variant:17}{1000 * median[variant]:9.1f} ms a step ({1000 * min(values):.1f} to {1000 * max(values):.1f}); "
               f"{work[variant] / 1e9:.1f} G multiply-adds, {pace / 1e9:.1f} G a second{share}")
     for over, under, meaning in PAIRS:
-        if over in times:
+        if over in times and under in times:
             ratio = statistics.median(theirs / ours for theirs, ours in zip(times[over], times[under]))
             heavier = work[under] / work[over]
             more = f"; {ratio * heavier:.2f} for each multiply-add" if abs(heavier - 1) > 0.01 else ""
@@ -131,7 +137,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", choices=[[], *steps.SETTINGS], default=list(steps.SETTINGS), metavar="SETTING")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="on a CPU; all cores if left out")
-    parser.add_argument("--rounds", type=int, default=15, help="on a CPU")
+    parser.add_argument("--rounds", type=int, help="15 on a CPU, 3 on a GPU if left out")
     options = parser.parse_args()
     for wanted in options.settings:
         measure(wanted, options.threads, options.rounds)

@@ -23,7 +23,7 @@ def count(predictions: list[torch.Tensor], label: torch.Tensor, distance: torch.
     """Pixels by (strategy, image, band, target, prediction), int64 (strategies, N, BANDS, classes, classes), void left out.
 
     predictions: one (N, H, W) for each strategy; label, distance: (N, H, W); all uint8, on one device. distance: to the nearest
-    void pixel, rounded up. One bincount for all, so a GPU is waited for once a batch; void goes to a bin at the end, dropped.
+    void pixel, rounded up. One bincount for all strategies, in which void has a bin of its own at the end, dropped.
     """
     images, strategies = len(label), len(predictions)
     bins = images * BANDS * classes * classes
