@@ -25,7 +25,7 @@ def unpack(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:
-            if zipfile.is_zipfile(path):
+            if _is_zip(path):
                 _unzip(path, place)
             else:
                 _untar(path, place)
@@ -35,6 +35,12 @@ def unpack(path: Path, folder: Path) -> None:
             what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
             raise StudyError(f"{what}: delete it and run the same command again") from error
         _merge(place, folder)
+
+
+def _is_zip(path: Path) -> bool:
+    """By its beginning: zipfile looks at the end, where a tar may have a zip as its last file."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")  # a file's header, or the end
 
 
 @contextmanager

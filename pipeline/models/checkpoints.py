@@ -71,8 +71,12 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
     `source`: a checkpoint's prefix (model.ckpt-30000), its .index file, a folder or archive (.tar.gz) that holds one checkpoint,
     or the http(s) or file URL of such an archive, which is kept in artifacts/archives.
     """
-    if urlsplit(str(source)).scheme in ("http", "https", "file"):
-        name = urlsplit(str(source)).path.rpartition("/")[2]
+    try:
+        parts = urlsplit(str(source))
+    except ValueError:  # its text may have a password
+        raise StudyError("the address of published weights or of a network is no valid URL") from None
+    if parts.scheme in ("http", "https", "file"):
+        name = parts.path.rpartition("/")[2]
         return read(archives.fetch(Archive(name=name, mirrors=(str(source),)), ARTIFACTS / "archives"))
     path = Path(source).expanduser()
     if path.is_file() and not is_table(path) and tarfile.is_tarfile(path):

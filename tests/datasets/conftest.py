@@ -5,16 +5,16 @@ import threading
 
 import pytest
 
-from pipeline.datasets import archives, miniature
+from pipeline.datasets import miniature, mirrors
 from pipeline.schema import Generate
 from tests.datasets.served import BODY, Handler
 
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(archives, "PAUSE", 0)
+    monkeypatch.setattr(mirrors, "PAUSE", 0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.files, running.log = {"a.bin": BODY}, []
+        running.files, running.log, running.logins = {"a.bin": BODY}, [], []
         running.url = f"http://127.0.0.1:{running.server_port}"
         threading.Thread(target=running.serve_forever, args=[.01], daemon=True).start()
         yield running

@@ -4,6 +4,7 @@ import http.server
 import io
 import socket
 import tarfile
+import time
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,7 @@ from pipeline.schema import Archive
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
+KEPT = {"a.bin", ".a.bin.from", ".a.bin.lock"}  # what lies there after a download
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,6 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         _, behaviour, name = self.path.partition("?")[0].split("/")
         self.server.log.append((behaviour, self.headers.get("Range")))
+        self.server.logins.append(self.headers.get("Authorization"))
         body = self.server.files[name]
         if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
             return self.send_error(403)
@@ -42,6 +45,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if behaviour == "redirect":
             self.send_response(302)
             self.send_header("Location", f"/ok/{name}")
+            return self.end_headers()
+        if behaviour == "elsewhere":  # the same server by another name; after ? is what goes before the host
+            self.send_response(302)
+            self.send_header("Location", f"http://{self.path.partition('?')[2]}localhost:{self.server.server_port}/ok/{name}")
             return self.end_headers()
         if behaviour == "other-bytes":
             body = bytes([body[0] ^ 1]) + body[1:]
@@ -62,6 +69,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             end = min(len(body), start + 100_000)
         if behaviour == "breaks-at-once":
             end = start
+        if behaviour == "slow":
+            self.wfile.write(body[start:start + 100_000])
+            time.sleep(1)
+            start += 100_000
         self.wfile.write(body[start:end])
 
 

@@ -1,11 +1,15 @@
 """Fetching from mirrors that break, lie and redirect: the right bytes, or an error that names the mirror."""
 import hashlib
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pipeline.datasets import archives
-from pipeline.study import StudyError
-from tests.datasets.served import BODY, archive, dead, official
+from pipeline.study import ROOT, StudyError
+from tests.datasets.served import BODY, KEPT, MD5, archive, dead, official
 
 
 @pytest.mark.parametrize("behaviour", ["ok", "redirect", "breaks", "no-ranges", "busy-once", "no-length"])
@@ -15,11 +19,11 @@ def test_fetches(server, tmp_path, behaviour, known):
     if behaviour == "no-length" and not known:  # then a break looks like the end, and only the checksum tells
         with pytest.raises(StudyError, match="MD5"):
             archives.fetch(wanted, tmp_path)
-        assert list(tmp_path.iterdir()) == []
+        assert [each.name for each in tmp_path.iterdir()] == [".a.bin.lock"]
         return
     path = archives.fetch(wanted, tmp_path)
     assert path == tmp_path / "a.bin" and path.read_bytes() == BODY
-    assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
+    assert {each.name for each in tmp_path.iterdir()} == KEPT
     if behaviour == "breaks":
         assert [asked for _, asked in server.log] == [None, "bytes=100000-", "bytes=200000-"]
 
@@ -101,3 +105,60 @@ def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
     assert (tmp_path / "data/set/test.txt").read_bytes() == b"b"
     with pytest.raises(StudyError, match="could not be had"):
         archives.fetch_all((archive(dead(), name="other.tar"),), tmp_path / "data", tmp_path / "archives")
+
+
+def test_archives_of_one_name_from_two_addresses(server, tmp_path):
+    """Without a checksum the address decides; what a user put there, or a checksum vouches for, does for any."""
+    one, other = (archive(f"{server.url}/{path}/a.bin?key=geheim{path}", md5=None) for path in ("ok", "other-bytes"))
+    for _ in range(2):
+        assert archives.fetch(one, tmp_path) == tmp_path / "a.bin" and (tmp_path / "a.bin").read_bytes() == BODY
+        assert archives.fetch(other, tmp_path).read_bytes() == bytes([BODY[0] ^ 1]) + BODY[1:]
+    assert [behaviour for behaviour, _ in server.log] == ["ok", "other-bytes"]
+    assert "geheim" not in "".join(path.read_text() for path in tmp_path.rglob(".*.from"))
+    assert archives.fetch(other.model_copy(update={"md5": MD5}), tmp_path) == tmp_path / "a.bin"
+    (tmp_path / "a.bin").write_bytes(BODY[::-1])  # by hand, over what was fetched
+    assert archives.fetch(one, tmp_path) == archives.fetch(other, tmp_path) == tmp_path / "a.bin"
+    (tmp_path / ".a.bin.from").unlink()
+    assert archives.fetch(other, tmp_path) == tmp_path / "a.bin"
+
+
+def test_addresses_that_differ_in_their_query_only(server, tmp_path):
+    for key in ("1", "2"):
+        archives.fetch(archive(f"{server.url}/ok/a.bin?file={key}", md5=None), tmp_path)
+    assert len(server.log) == 2
+
+
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_one_process_fetches_and_the_others_find_it(server, tmp_path, md5, capfd):
+    wanted = archive(f"{server.url}/slow/a.bin", md5=md5)
+    with ThreadPoolExecutor(3) as pool:
+        paths = list(pool.map(lambda _: archives.fetch(wanted, tmp_path), range(3)))
+    assert paths == [tmp_path / "a.bin"] * 3 and paths[0].read_bytes() == BODY
+    assert len(server.log) == 1 and "another process fetches a.bin" in capfd.readouterr().err
+
+
+FETCH = "import sys; from tests.datasets.served import archive; from pipeline.datasets import archives; archives.fetch(archive(sys.argv[1]), '.')"
+
+
+def test_a_killed_process_locks_nothing(server, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", FETCH, f"{server.url}/slow/a.bin"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}) as killed:
+        while not server.log:
+            time.sleep(.01)
+        killed.kill()
+    assert archives.fetch(archive(f"{server.url}/ok/a.bin"), tmp_path).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_archive_of_an_old_name_is_unpacked(tmp_path, known):
+    for folder, content in (("old", b"a"), ("old", b"never"), ("new", b"b")):
+        own = tmp_path / folder / "set.tar"
+        if content != b"never":
+            own.parent.mkdir()
+            own.write_bytes(official({"set/list.txt": content}))
+        md5 = hashlib.md5(own.read_bytes()).hexdigest() if known else None
+        archives.fetch_all((archive(str(own), name="set.tar", md5=md5, size=None),), tmp_path / "data", tmp_path / "archives")
+        if content == b"never":  # the same archive again: what lies there is left alone
+            assert (tmp_path / "data/set/list.txt").read_bytes() == b"mine"
+        else:
+            assert (tmp_path / "data/set/list.txt").read_bytes() == content
+        (tmp_path / "data/set/list.txt").write_bytes(b"mine")

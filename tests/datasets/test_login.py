@@ -2,31 +2,52 @@
 import base64
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from pipeline.datasets import archives
+from pipeline.datasets import archives, mirrors
 from pipeline.study import ROOT, StudyError
-from tests.datasets.served import BODY, MD5, Handler, archive, dead, official
+from tests.datasets.served import BODY, KEPT, MD5, Handler, archive, official
+
+HERE = "http://ann:s3cret@127.0.0.1:9/a.bin?token=s3cret"  # nobody listens there
+ODD = [HERE.replace("s3cret@", f"s3cret{odd}more@") for odd in ("/", "?", "#", "@", " ", "[", "\u212a", "\u2100")]
+ODD += [f"{HERE} and a space", "http://ann:s3cret@127.0.0.1/a.bin", "ann:s3cret@127.0.0.1/a.bin", "http://ann:s3cret@[/a.bin"]
 
 
-def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "PAUSE", 0)
-    address = dead().replace("http://", "http://ann:geheim@") + "?token=verborgen"
+@pytest.mark.parametrize("address", [HERE, *ODD])
+def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(mirrors, "PAUSE", 0)
     with pytest.raises(StudyError) as caught:
         archives.fetch(archive(address), tmp_path)
-    assert "127.0.0.1" in str(caught.value) and not any(secret in str(caught.value) for secret in ("ann", "geheim", "verborgen"))
+    assert not any(secret in str(caught.value) for secret in ("ann", "s3cret", "more"))
+    assert "127.0.0.1" in str(caught.value) or "no valid URL" in str(caught.value)
+
+
+BASIC = f"Basic {base64.b64encode(b'ann:s3/cr@t').decode()}"
+
+
+@pytest.mark.parametrize("path, sent", [
+    ("ok/a.bin", [BASIC]), ("redirect/a.bin", [BASIC, BASIC]), ("elsewhere/a.bin", [BASIC, None]),
+    ("elsewhere/a.bin?bob:pw@", [BASIC, f"Basic {base64.b64encode(b'bob:pw').decode()}"])])
+def test_user_and_password_of_an_address_go_to_its_host_only(server, tmp_path, monkeypatch, path, sent):
+    asked, resolve = [], socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: asked.append(host) or resolve(host, *rest, **more))
+    address = f"{server.url}/{path}".replace("http://", "http://ann:s3%2Fcr%40t@")
+    assert archives.fetch(archive(address, md5=None), tmp_path).read_bytes() == BODY
+    assert server.logins == sent and set(asked) <= {"127.0.0.1", "localhost"}
+    assert (tmp_path / ".a.bin.from").read_text().split()[1].startswith(f"{server.url}/")
 
 
 def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    monkeypatch.setattr(mirrors, "CITYSCAPES", server.url)
     wanted = archive(f"{server.url}/members/a.bin?packageID=1")
     for name, password, said in ((None, None, "needs a login.*CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD"),
                                  ("ann", "wrong-geheim", "refused the login"), ("ann", "ge heim", None)):
-        archives._cityscapes.cache_clear()
+        mirrors._cityscapes.cache_clear()
         for key, value in (("CITYSCAPES_USERNAME", name), ("CITYSCAPES_PASSWORD", password)):
             monkeypatch.setenv(key, value) if value else monkeypatch.delenv(key, raising=False)
         if said:
@@ -35,16 +56,16 @@ def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
             assert "geheim" not in str(caught.value) and "ann" not in str(caught.value).replace("cannot", "")
         else:
             assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
-    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert {path.name for path in tmp_path.iterdir()} == KEPT
     assert "heim" not in "".join(capfd.readouterr())
 
 
 def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, monkeypatch):
     """`/md5-sum/?packageID=1` answers "MD5 NAME", as cityscapesscripts' downloader reads it."""
-    monkeypatch.setattr(archives, "CITYSCAPES", server.url)
+    monkeypatch.setattr(mirrors, "CITYSCAPES", server.url)
     monkeypatch.setenv("CITYSCAPES_USERNAME", "ann")
     monkeypatch.setenv("CITYSCAPES_PASSWORD", "ge heim")
-    archives._cityscapes.cache_clear()
+    mirrors._cityscapes.cache_clear()
     wanted = archive(f"{server.url}/members/a.bin?packageID=1", md5=None, size=None)
     server.files[""] = f"{MD5}  a.bin".encode()
     (tmp_path / ".a.bin.part").write_bytes(BODY[:1000])
@@ -56,18 +77,18 @@ def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, 
         with pytest.raises(StudyError, match=said):
             archives.fetch(wanted, tmp_path)
         assert not (tmp_path / "a.bin").exists()
-    archives._cityscapes.cache_clear()
+    mirrors._cityscapes.cache_clear()
 
 
 DOWNLOAD = """
 import sys
 from pipeline import schema, study
-from pipeline.datasets import archives
+from pipeline.datasets import mirrors
 from stages import console, download
-archives.CITYSCAPES, archives.PAUSE = sys.argv.pop(1), 0
+mirrors.CITYSCAPES, mirrors.PAUSE = sys.argv.pop(1), 0
 settings = study.load()
 names = ("a.tar", "b.tar")
-source = schema.Source(archives=tuple(schema.Archive(name=name, mirrors=(f"{archives.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
+source = schema.Source(archives=tuple(schema.Archive(name=name, mirrors=(f"{mirrors.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
 cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
 scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
 changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})

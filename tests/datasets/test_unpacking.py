@@ -50,6 +50,28 @@ def test_unpacks_and_merges(tmp_path, kind):
     assert not any(path.name.startswith(".") for path in out.iterdir())
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
+    inner = zipped(tmp_path / "inner", {"inside.txt": b"not to be unpacked"}).read_bytes()
+    path = tar(tmp_path / "archive", mode, files := FILES | {"set/last.zip": inner})
+    unpack(path, tmp_path / "out")
+    assert contents(tmp_path / "out") == files
+    damaged = bytearray(path.read_bytes())
+    damaged[0] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(StudyError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "damaged")
+
+
+def test_a_zip_of_a_tar_and_an_empty_zip_are_zips(tmp_path):
+    inner = tar(tmp_path / "inner").read_bytes()
+    with zipfile.ZipFile(tmp_path / "archive", "w", zipfile.ZIP_STORED) as made:
+        made.writestr("set.tar", inner)
+    unpack(tmp_path / "archive", tmp_path / "out")
+    unpack(zipped(tmp_path / "empty", {}), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"set.tar": inner}
+
+
 def special(name, kind, target="/etc/passwd"):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target

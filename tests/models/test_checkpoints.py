@@ -1,5 +1,8 @@
 """TensorFlow's checkpoint formats V1 and V2, sliced variables and archives: bytes that TensorFlow wrote, and damage."""
+import functools
+import http.server
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -68,12 +71,36 @@ def test_v1_as_tensorflow_wrote_it(tiny, name):
 
 
 @pytest.mark.parametrize("kind, expected", [("one", EXPECTED | PARTED), ("two", EXPECTED)])
-def test_an_archive_and_its_url(tiny, kind, expected):
+def test_an_archive_and_its_url(tiny, kind, expected, monkeypatch):
+    monkeypatch.chdir(tiny)
     archive = tiny / "weights.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(tiny / kind, "some_model")
     same(checkpoints.read(archive), expected)
     same(checkpoints.read(archive.as_uri()), expected)
+
+
+def test_two_urls_whose_archives_have_one_name(tiny, monkeypatch):
+    monkeypatch.chdir(tiny)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tiny)
+    for owner, kind in (("alice", "one"), ("bob", "two")):
+        (tiny / owner).mkdir()
+        with tarfile.open(tiny / owner / "model.tar.gz", "w:gz") as file:
+            file.add(tiny / kind, "some_model")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[.01], daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        same(checkpoints.read(f"{url}/alice/model.tar.gz"), EXPECTED | PARTED)
+        same(checkpoints.read(f"{url}/bob/model.tar.gz"), EXPECTED)
+        server.shutdown()
+    same(checkpoints.read(f"{url}/alice/model.tar.gz"), EXPECTED | PARTED)  # both are kept
+    same(checkpoints.read(f"{url}/bob/model.tar.gz"), EXPECTED)
+
+
+def test_an_address_that_is_none_is_not_shown():
+    with pytest.raises(StudyError, match="no valid URL") as caught:
+        checkpoints.read("http://ann:s3[cret@127.0.0.1/model.tar.gz")
+    assert "s3" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text, name", [(V2_INDEX, "two/model.ckpt.index"), (V2_DATA, "two/model.ckpt.data-00000-of-00001"),

@@ -178,7 +178,7 @@ def test_it_labels_photos(study, tmp_path):
 
 
 def test_an_archive_that_cannot_be_had_and_one_that_does_not_fit(study, home, monkeypatch):
-    monkeypatch.setattr("pipeline.datasets.archives.PAUSE", 0)
+    monkeypatch.setattr("pipeline.datasets.mirrors.PAUSE", 0)
     with pytest.raises(StudyError, match="127.0.0.1:9/deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz"):
         fetch.main("mobilenetv2_dm05_coco_voc_trainaug")
     variables = variables_of(study, XCEPTION)

@@ -1,0 +1,156 @@
+"""Downloads from one mirror: on after breaks, logged in where that is asked for, and no secret of an address in any message."""
+import base64
+import functools
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import SplitResult, unquote_to_bytes, urlencode, urlsplit
+
+from pipeline import progress
+from pipeline.schema import Archive
+
+CHUNK = 1 << 20
+TIMEOUT, PAUSE = 30, 1.  # seconds: without a byte, before another try
+ATTEMPTS = 3             # tries of a mirror that brings nothing new
+CITYSCAPES = "https://www.cityscapes-dataset.com"  # wants a login, taken from the environment and kept nowhere
+
+
+class MirrorError(Exception):
+    """This mirror cannot give the archive; another one may."""
+
+
+def split(address: str) -> SplitResult:
+    """The parts of a URL or path. Raises MirrorError where it cannot be read."""
+    try:
+        parts = urlsplit(address)
+        if parts.scheme in ("", "file") or (parts.hostname and parts.port != 0):
+            return parts
+    except ValueError:  # its text has what looks like a host or port, and may be a password
+        pass
+    raise MirrorError("is no valid URL: in a user or password, / ? # @ [ ] are written %2F %3F %23 %40 %5B %5D")
+
+
+def shown(address: str) -> str:
+    """`address` without what may be secret in it: user, password, query; nothing of one that cannot be read."""
+    try:
+        parts = split(address)
+    except MirrorError:
+        return "an address"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def download(url: str, archive: Archive, partial: Path) -> None:
+    """Bring `partial` to its full length, going on after breaks as long as each try brings more bytes. Raises MirrorError."""
+    if archive.md5 is None:
+        partial.unlink(missing_ok=True)  # without a checksum nothing would show that the two ends belong together
+    tries = 0
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            return _attempt(url, archive, partial, before if archive.md5 else 0)
+        except urllib.error.HTTPError as error:
+            error.close()
+            reason = f"HTTP {error.code} {http.client.responses.get(error.code, '')}"  # the server's words may have an address
+            if error.code == 416 and before:  # the server has fewer bytes
+                partial.unlink(missing_ok=True)
+            elif error.code < 500 and error.code not in (408, 429):
+                raise MirrorError(reason) from None
+        except (http.client.InvalidURL, UnicodeError):  # their text has the address
+            raise MirrorError("is no valid URL, or leads to none: a space is written %20") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", "") or error or type(error).__name__)
+        after = partial.stat().st_size if partial.exists() else 0
+        tries = 0 if after > before else tries + 1
+        if tries >= ATTEMPTS:
+            raise MirrorError(f"{reason} ({ATTEMPTS} tries)")
+        time.sleep(PAUSE)
+
+
+def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
+    """One request, from byte `start` on. Raises OSError where it ends early, MirrorError where the server has something else."""
+    if archive.size is not None and start == archive.size:
+        return
+    # Archives are compressed already; an encoding on the way would make lengths and ranges mean something else.
+    headers = {"User-Agent": "deeplabv3plus-study", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    opener = _cityscapes() if url.startswith(f"{CITYSCAPES}/") else urllib.request.build_opener(_Login)
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+        if start and (answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")):
+            start = 0  # a server without ranges sends all of it again
+            if answer.status == 206:
+                raise MirrorError("answers with another range than asked for")
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length and length.isdigit() else archive.size
+        if archive.size is not None and total != archive.size:
+            raise MirrorError(f"offers {total} bytes, not {archive.size}")
+        got = start
+        with partial.open("ab" if start else "wb") as file, progress.bar(archive.name, total, "B", initial=start) as bar:
+            while chunk := answer.read1(CHUNK):
+                got += len(chunk)
+                if total is not None and got > total:
+                    raise MirrorError(f"sends more than the {total} bytes it should")
+                file.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and got < total:
+        raise OSError(f"broke off after {got} of {total} bytes")
+
+
+class _Login(urllib.request.BaseHandler):
+    """Sends the user and password of an address by Basic authentication to its own host, whatever redirects follow."""
+    handler_order = 100  # before a connection is made
+
+    def __init__(self):
+        self.logins = {}
+
+    def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        parts = split(request.full_url)
+        login, at, host = parts.netloc.rpartition("@")
+        if at:
+            name, _, password = login.partition(":")
+            pair = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+            self.logins[parts.scheme, host] = f"Basic {base64.b64encode(pair).decode()}"
+            request.full_url = parts._replace(netloc=host).geturl()
+        if (parts.scheme, host) in self.logins:
+            request.add_unredirected_header("Authorization", self.logins[parts.scheme, host])
+        return request
+
+    https_request = http_request
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments):
+        return None
+
+
+def published(url: str) -> str:
+    """The MD5 that Cityscapes publishes of the package at `url`. Raises MirrorError where it does not."""
+    try:
+        with _cityscapes().open(f"{CITYSCAPES}/md5-sum/?{urlsplit(url).query}", timeout=TIMEOUT) as answer:
+            return answer.read(1000).decode().split()[0]
+    except (http.client.InvalidURL, ValueError, IndexError):  # text that may have the address, or says nothing to a person
+        raise MirrorError("does not tell the checksum") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise MirrorError(f"does not tell the checksum: {error}") from error
+
+
+@functools.cache
+def _cityscapes() -> urllib.request.OpenerDirector:
+    """An opener that is logged in, in the way of cityscapesscripts' downloader: a redirect means that the login was taken."""
+    names = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
+    if not all(os.environ.get(name) for name in names):
+        raise MirrorError(f"needs a login: register at {CITYSCAPES}/register and set {' and '.join(names)} in the environment")
+    cookies = urllib.request.HTTPCookieProcessor()
+    form = {"username": os.environ[names[0]], "password": os.environ[names[1]], "submit": "Login"}
+    try:
+        urllib.request.build_opener(cookies, _StayHere).open(f"{CITYSCAPES}/login", urlencode(form).encode(), TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 302:
+            raise
+    else:
+        raise MirrorError(f"refused the login that {' and '.join(names)} give")
+    return urllib.request.build_opener(cookies)
