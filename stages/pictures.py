@@ -42,6 +42,8 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     if against and study.runs[against].dataset != study.runs[run].dataset:
         raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
     chosen = _choose(study, cells, best, worst, image or [])
+    if not chosen:
+        raise StudyError(f"no image of {run} is chosen: ask for --best or --worst above 0, or for an --image")
     shard = measure.shard(study, run)
     maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
     palette, numbers = maps[-1][0], {name: number for number, name in enumerate(shard.ids)}

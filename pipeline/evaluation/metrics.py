@@ -132,11 +132,13 @@ def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, sa
 
     `counts` is int64 (images, 3, classes), the `parts` of each image. With `other`, of the same images in the same order, both
     are scored on the same draws and the result is mIOU(counts) - mIOU(other): a paired bootstrap, in which what makes an image
-    hard cancels out.
+    hard cancels out. nan for fewer than two images: one says nothing of others. StudyError where the numbers of images differ.
     """
     if other is not None and len(other) != len(counts):
         raise StudyError(f"a paired bootstrap needs the same images on both sides, got {len(counts)} and {len(other)}: "
                          "evaluate both runs again")
+    if len(counts) < 2:
+        return np.full(samples, np.nan)
     sides = [side if only is None else side[..., list(only)] for side in (counts, other) if side is not None]
     draws, results = _draws(len(counts), samples, seed), []
     for start in range(0, samples, 1000):                       # float64 counts are exact below 2**53 pixels
@@ -148,7 +150,9 @@ def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, sa
 
 
 def interval(sample: np.ndarray, level: float = 95.0) -> tuple[float, float]:
-    """The central `level` percent of a bootstrap sample: (low, high)."""
+    """The central `level` percent of a bootstrap sample, its nan left out: (low, high); nan where nothing else is in it."""
+    if np.isnan(sample).all():
+        return np.nan, np.nan
     low, high = np.nanpercentile(sample, [50 - level / 2, 50 + level / 2])
     return float(low), float(high)
 

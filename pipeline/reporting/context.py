@@ -75,7 +75,7 @@ def _table(name: str, lines: list[dict]) -> dict:
                      "values": [_value(line, key, -1 if name == "table4" else 1) for _, key in measures],
                      "costs": [line[key] for _, key in costs]})
     return {"id": name, "number": EXPERIMENTS[name], "title": published.title if published
-            else "Evaluated runs of params.yaml that the paper lacks",
+            else "Runs and strategies that params.yaml evaluates and the paper lacks",
             "setting": published.setting if published else "", "section": published.section if published else None,
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
             "costs": [words for words, _ in costs], "rows": rows,

@@ -1,4 +1,5 @@
 """The report's charts from its tables: Figure 5a, mIOU against multiply-adds, learning curves, the ledger's intervals."""
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,11 +14,16 @@ SERIES = [("ResNet-101, BU", "blue", True, lambda row: row["label_table"] == "ta
            and row["train_os"] == 16),
           ("ResNet-101, decoder", "blue", False, lambda row: row["label_table"] == "table3" and row["dec"]
            and row["train_os"] == 16),
+          ("ResNet-101 (OS 32), BU", "grey", True, lambda row: row["label_table"] == "table3" and not row["dec"]
+           and row["train_os"] == 32),
+          ("ResNet-101 (OS 32), decoder", "grey", False, lambda row: row["label_table"] == "table3" and row["dec"]
+           and row["train_os"] == 32),
           ("Xception, BU", "orange", True, lambda row: row["label_table"] == "table5" and not row["dec"]),
           ("Xception, decoder", "orange", False, lambda row: row["label_table"] == "table5" and row["dec"] and not row["sc"]),
-          ("Xception, decoder, SC", "green", False, lambda row: row["label_table"] == "table5" and row["sc"] and not row["coco"]),
-          ("Xception, decoder, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"]
-           and not row["jft"])]
+          ("Xception, SC", "green", False, lambda row: row["label_table"] == "table5" and row["sc"] and not row["coco"]),
+          ("Xception, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"]
+           and not row["jft"]),
+          ("Xception, SC, COCO, JFT", "red", False, lambda row: row["label_table"] == "table5" and row["jft"])]
 
 
 def trimap(rows: list[dict], ours: bool) -> Chart | None:
@@ -46,13 +52,14 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
-    """mIOU against multiply-adds of every row of Tables 3 and 5: the chart that the paper lacks. None without points."""
+    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both: the chart that the paper lacks. None without
+    points."""
     rows = [row | {"label_table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
     score, price = ("miou", "madds_executed") if ours else ("miou_paper", "madds_paper")
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
     if not rows:
         return None
-    chart = Chart((35, 7000), span([row[score] for row in rows]), height=370, log=True, margins=(14, 14, 112, 46))
+    chart = Chart((35, 7000), span([row[score] for row in rows]), height=406, log=True, margins=(14, 14, 148, 46))
     chart.axes("", "mIOU (%)", xticks=[])
     for value in (50, 100, 200, 500, 1000, 2000, 5000):
         x, y = chart.at(value, chart.y[0])
@@ -69,16 +76,17 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
         entries.append((name, colour, square, not ours, square))
     half = -(-len(entries) // 2)
-    top = chart.height - 56
-    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 180, top)
+    top = chart.height - 92
+    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 200, top)
 
 
 def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
-    """Curves of a trained run by metric: [(step, value)]. Empty where it was not trained."""
+    """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
     path = study.artifacts("runs", run) / records.HISTORY
     curves: dict[str, list[tuple[int, float]]] = {}
     for point in pq.ParquetFile(path).read().to_pylist() if Path(path).exists() else []:
-        curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
+        if math.isfinite(point["value"]):
+            curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
     return curves
 
 

@@ -20,7 +20,8 @@ RULE = ("A claim holds when the whole 95 % interval of the measured difference l
         "paper's own network. They cover the choice of images. Seeds are a second source, kept apart: where networks were "
         "trained with further seeds, the differences between all trainings of one side and all of the other give a range, and "
         "the claim holds or fails only if interval and range do so together; without further seeds each network was trained "
-        "once, and its luck is not in the interval. Against several rivals, all must be beaten, and the closest one is shown.")
+        "once, and its luck is not in the interval. Against several rivals, all must be beaten; shown is "
+        "the strongest of those that decide the verdict.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
@@ -55,9 +56,10 @@ def judge(study: Study, claim: Claim) -> dict:
         return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
     found = [{"b": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
               **_seeds(study, claim, rival)} for rival in claim.b]
-    verdicts = {_together(each, claim.bounds) for each in found}
-    closest = min(found, key=lambda each: each["effect"])
-    return closest | {"verdict": "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"}
+    if not all(math.isfinite(each[key]) for each in found for key in ("effect", "low", "high")):
+        return {"verdict": "not run", "reason": "it takes two evaluation images at least, and for a trimap labels with void"}
+    judged = [each | {"verdict": _together(each, claim.bounds)} for each in found]
+    return min(judged, key=lambda each: (("fails", "undecided", "holds").index(each["verdict"]), each["effect"]))
 
 
 def _together(found: dict, bounds: tuple[float, float]) -> str:
@@ -149,6 +151,6 @@ def _errors(study: Study, a: str, b: str) -> tuple[float, float, float]:
     """Points of top-1 error that backbone a saves against b; normal approximation for two independent shares."""
     wrong = [records.read(study.artifacts("weights", name))["metrics"]["top1_error"] for name in (b, a)]
     images = len(Shard(study.artifacts("shards", "imagenet") / f"{study.settings.imagenet.evaluate.split}.arrow"))
-    half = 1.96 * math.sqrt(sum(share * (100 - share) for share in wrong) / images)
+    half = 1.96 * math.sqrt(sum(share * (100 - share) for share in wrong) / images) if images > 1 else math.nan
     effect = wrong[0] - wrong[1]
     return effect, effect - half, effect + half

@@ -1,6 +1,8 @@
 """Write the report: `index.html` and a page for each run in `runs/`, which open from disk without a network; `README.md`, and
 `figures/` for it."""
 import base64
+import html
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def _environment() -> jinja2.Environment:
                                      undefined=jinja2.StrictUndefined,
                                      autoescape=jinja2.select_autoescape(["html.j2"]), keep_trailing_newline=True)
     environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": runs.duration,
-                            "spark": spark, "cell": cell, "first_case": first_case}
+                            "spark": spark, "cell": cell, "markdown": markdown, "first_case": first_case}
     environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "light": chart.variables(False),
                             "dark": chart.variables(True)}
     return environment
@@ -54,6 +56,11 @@ def signed(value: float | None, digits: int = 2) -> str:
 def cell(value) -> str:
     """A descriptor of a row: a tick for yes, nothing for no."""
     return {True: "✓", False: "", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def markdown(text: str) -> str:
+    """Text as Markdown shows it: no tag, code, bold or table cell of its own."""
+    return re.sub(r"([\\`*|])", r"\\\1", html.escape(text, quote=False))
 
 
 def first_case(columns: dict[str, list[panels.Case]]) -> panels.Case | None:
@@ -90,4 +97,4 @@ def titles(name: str) -> tuple[str, str]:
     whose = "as published" if side == "paper" else "as measured here"
     return {"figure5": (f"Figure 5a, {whose}", "mIOU by width of the band around object boundaries; the numbers are in a table"),
             "cost": (f"mIOU against multiply-adds, {whose}",
-                     "every row of Tables 3 and 5; the numbers are in those tables")}[kind]
+                     "every row of Tables 3 and 5 that has both; the numbers are in those tables")}[kind]

@@ -26,8 +26,8 @@ COSTS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_p
 
 
 def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.Table]:
-    """table1 ... figure5, and "own" where there are runs that the paper lacks. `measured`: what `tracking.mirror.read_back`
-    returns."""
+    """table1 ... figure5, and "own" where there are runs or strategies that the paper lacks. `measured`: what
+    `tracking.mirror.read_back` returns."""
     counted = costs(study)
     return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted)])
             for name, table in rows(study).items() if table}

@@ -49,7 +49,7 @@ def _described(table: str, number: str) -> dict[str, str]:
     section = f" (section {published.section})" if published and published.section else ""
     note = f"{published.title}. {published.setting}{section}" if published else {
         TRAININGS: "Every network once: curves, machine, checkpoint. Those that are training now are drawn while they do.",
-        }.get(table, "Evaluated runs of params.yaml that are in no table of the paper.")
+        }.get(table, "Runs and strategies that params.yaml evaluates and no table of the paper has.")
     metric = {"table4": "top1_error", TRAININGS: "training/miou"}.get(table, "miou")
     view = {"selectedColumns": ["attributes.`Dataset`", *COLUMNS.get(table, ROWS)], "runsHiddenMode": "SHOW_ALL",
             "orderByKey": "tags.`place`", "orderByAsc": True}

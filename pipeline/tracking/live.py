@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.schema import Training
 from pipeline.study import Study
 from pipeline.tracking import store as stores
 from pipeline.tracking.rows import TRAININGS
@@ -17,6 +18,16 @@ SILENT = 1800  # seconds without a new point after which a training counts as st
 def path(study: Study, name: str) -> Path:
     """Where the training of run or backbone `name` writes its curves while it lasts: lines of [step, metric, value, ms]."""
     return study.artifacts("checkpoints") / f"{name}.jsonl"
+
+
+def settings(study: Study, name: str) -> Training | None:
+    """What run or backbone `name` trains with, None where this scale has no such settings."""
+    return study.training(name) if name in study.runs else study.settings.imagenet and study.settings.imagenet.train
+
+
+def follows(study: Study, name: str) -> bool:
+    """Whether run or backbone `name` is drawn while it trains: it left curves, and is still trained at this scale."""
+    return path(study, name).exists() and settings(study, name) is not None
 
 
 @dataclass
@@ -36,7 +47,7 @@ class Follower:
     def look(self, study: Study) -> int:
         """Bring MLflow up to date with the trainings that run; return how many points were new. Imports mlflow only where there
         are any. Raises StudyError where the store cannot be used."""
-        names = {name: path(study, name) for name in (*study.backbones, *study.runs) if path(study, name).exists()}
+        names = {name: path(study, name) for name in (*study.backbones, *study.runs) if follows(study, name)}
         self.drawn = {name: drawn for name, drawn in self.drawn.items() if name in names}
         if not names:
             return 0
@@ -78,7 +89,7 @@ def _begin(store, study: Study, name: str, started: int) -> str:
                           and run.data.tags.get(stores.WRITER) == stores.writer()])
     own, kind = study.runs.get(name), "train" if name in study.runs else "pretrain"
     dataset = own.dataset if own else "imagenet"
-    training = study.training(name) if own else study.settings.imagenet.train
+    training = settings(study, name)
     tags = {"run": name, "kind": kind, "dataset": dataset, "backbone": own.backbone if own else name, "place": "00",
             "mlflow.source.name": f"dvc repro {kind}@{name}", "mlflow.source.type": "PROJECT",
             "mlflow.note.content": f"Training `{name}` at scale {study.scale}, {training.steps} steps: it runs, or was stopped; "

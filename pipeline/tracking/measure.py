@@ -63,7 +63,7 @@ _CELLS: dict = {}
 
 
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
-    """Scores of one cell in percent: miou with its 95 % interval over images, and the IoU of each class that there is."""
+    """Scores of one cell in percent: miou with its 95 % interval over images, and the IoU of each class; those that there are."""
     path = study.artifacts("facts", run) / "facts.parquet"
     cell = (path.absolute(), strategy, path.stat().st_mtime_ns)
     if cell not in _CELLS:  # one cell may be in four tables
@@ -73,21 +73,21 @@ def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
         low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
         found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high,
                  "images": float(len(facts.images))}
-        _CELLS[cell] = found | {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))
-                                if not np.isnan(value)}
+        found |= {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))}
+        _CELLS[cell] = {name: value for name, value in found.items() if not np.isnan(value)}
     return _CELLS[cell]
 
 
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
-    """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high. Empty where no
-    void is near."""
+    """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high where there are
+    two images. Empty where no void is near."""
     path = study.artifacts("facts", run) / "facts.parquet"
     cell = (path.absolute(), strategy, path.stat().st_mtime_ns, intervals)
     if cell not in _CELLS:
         facts, (names, only) = read_facts(study, run), classes(study, run)
         curve = metrics.trimap_curve(facts, strategy, len(names), only)
         _CELLS[cell] = {} if np.isnan(curve).any() else {"trimap_miou": curve.tolist()}
-        if intervals and _CELLS[cell]:
+        if intervals and _CELLS[cell] and len(facts.images) > 1:
             bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
                      for width in range(len(metrics.WIDTHS))]
             low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))

@@ -64,7 +64,7 @@ def mirror(study: Study) -> Mirrored:
                                                                            shown.get(above))
                 there = [run for run in there if run.info.run_id != shown[place]]
                 changes += not same
-            elif entry.table == TRAININGS and live.path(study, entry.key).exists():
+            elif entry.table == TRAININGS and live.follows(study, entry.key):
                 continue  # it is training: `live` draws it
             changes += stores.delete(store, [run for run in there if _ours(run)])
         changes += sum(stores.delete(store, [run for run in there if _ours(run)])

@@ -46,15 +46,15 @@ class Row:
 
 
 def rows(study: Study) -> dict[str, list[Row]]:
-    """Every row by table, in the paper's order; under "own" the evaluated runs of `params.yaml` that no table of the paper
-    has. The model zoo's rows are there at scales that evaluate published networks."""
+    """Every row by table, in the paper's order; under "own" the runs and strategies that `params.yaml` evaluates and no table
+    of the paper has. The model zoo's rows are there at scales that evaluate published networks."""
     found = {}
     for name, table in paper.tables().items():
         found[name] = [Row(name, dict(row), row["backbone"] if name == "table4" else row.get("run"),
                            row.get("strategy") if "run" in row else None) for row in table.rows]
-    known = {row.run for table in found.values() for row in table}
+    known = {(row.run, row.strategy) for table in found.values() for row in table}
     if study.settings.trains:
         del found["zoo"]
     found["own"] = [Row("own", {}, run, strategy) for run, strategies in study.evaluate.items()
-                    if run not in known and study.skipped(run) is None for strategy in strategies]
+                    if study.skipped(run) is None for strategy in strategies if (run, strategy) not in known]
     return found

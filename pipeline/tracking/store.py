@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from pipeline.study import Study, StudyError
 from pipeline.tracking.experiments import experiment, insist
@@ -44,10 +45,12 @@ def is_ours() -> bool:
 
 def masked(text: str | None = None) -> str:
     """`text`, by default `uri()`, without the password that MLFLOW_TRACKING_URI holds."""
-    text, address = uri() if text is None else text, urlsplit(uri())
-    secrets = [address.password, *parse_qs(address.query).get("password", [])]
+    text, address = uri() if text is None else text, uri()
+    secrets = re.findall(r"[?&]password=([^&#]*)", address)
+    for secret in re.findall("://[^:/@]*:(.*)@", address):
+        secrets += [secret, *re.split("[/?#@]", secret)]  # unescaped, these end the password for some
     for secret in filter(None, secrets):
-        for written in (secret, unquote(secret), quote(secret), quote_plus(secret)):
+        for written in (secret, unquote(secret), unquote_plus(secret), quote(secret), quote_plus(secret)):
             text = text.replace(written, "***")
     return text
 

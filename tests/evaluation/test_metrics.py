@@ -118,6 +118,14 @@ def test_bootstrap_of_equal_sides_is_exactly_nothing(scenes):
     assert not metrics.bootstrap(counts, counts, samples=200).any()
 
 
+def test_one_image_says_nothing_of_others(scenes):
+    counts = metrics.parts(metrics.confusion_by_image(metrics.Facts.of(facts_of(*scenes)), "os16", CLASSES))
+    for sides in ((counts[:1],), (counts[:1], counts[1:2]), (counts[:0],)):
+        assert np.isnan(metrics.interval(metrics.bootstrap(*sides, samples=50))).all()
+    assert np.isfinite(metrics.interval(metrics.bootstrap(counts[:2], samples=50))).all()
+    assert metrics.interval(np.array([np.nan, 3.0, 3.0])) == (3, 3)
+
+
 def test_images_are_ranked_by_their_own_miou(scenes):
     labels, predictions, distances = scenes
     predictions[3] = np.where(labels[3] == 255, 0, labels[3])

@@ -2,7 +2,7 @@
 import pytest
 import yaml
 
-from pipeline import study as studies
+from pipeline import records, study as studies
 from pipeline.reporting import ledger, page, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -11,19 +11,22 @@ WITHOUT = ("t1-c16", "t3-os32-dec")
 
 
 def with_own() -> studies.Study:
-    """The study with the run of one's own that docs/extend.md adds."""
+    """The study with the run of one's own that docs/extend.md adds, and a further strategy of a run of the paper."""
     raw = yaml.safe_load((studies.ROOT / "params.yaml").read_text())
     raw["runs"]["mine"] = raw["runs"]["t2-x2"] | {"low_level_channels": 24}
-    raw["evaluate"]["mine"] = ["os16", "os16-ms"]
+    raw["evaluate"] |= {"mine": ["os16", "os16-ms"], "t1-c48": ["os16", "os8"]}
     return studies.Study.model_validate(raw)
 
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
-    """Its folder: two runs missing, a run of one's own, tables and report. Not to be changed."""
+    """Its folder: two runs missing, two that took longer, a run of one's own, tables and report. Not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("reported"))
         fake_study.write(study := with_own(), images=6, size=49, missing=("t1-c16", "t7-x71"))
+        for run, seconds in (("t1-c8", 3720.0), ("t1-c32", 378.0)):
+            record = records.read(study.artifacts("runs", run))
+            records.write(study.artifacts("runs", run), **record | {"provenance": record["provenance"] | {"seconds": seconds}})
         tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
         page.write(study)
     return folder

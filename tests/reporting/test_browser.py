@@ -61,6 +61,14 @@ def test_tables_sort_by_keyboard(chromium, reported):
     assert chromium.evaluate(column) == sorted(before, reverse=True)
 
 
+def test_times_sort_by_how_long_they_are(chromium, reported):
+    chromium.open(reported / "reports/index.html", 1280, False)
+    column = "[...document.querySelectorAll('#runs tbody tr')].map((row) => row.cells[4]?.textContent).filter((text) => text)"
+    chromium.evaluate("[...document.querySelectorAll('#runs th button')].find((one) => one.textContent === 'Training').click()")
+    found = chromium.evaluate(column)
+    assert set(found[:-2]) == {"22 s"} and found[-2:] == ["6 min 18 s", "1 h 02 min"]
+
+
 def test_links_resolve_and_lead_back(chromium, reported):
     chromium.open(reported / "reports/index.html", 1280, False)
     links = chromium.evaluate("[...document.links].map((one) => one.href)")

@@ -63,8 +63,21 @@ def test_ledger_of_a_study(study):
     for line in lines.values():
         if line["verdict"] != "not run":
             claim = claims.claims()[line["id"]]
-            assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds) or len(claim.b) > 1
+            assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds)
     assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
+
+
+@pytest.mark.parametrize("differences, expected", [
+    ([(-1, -3, 1), (-.5, -.9, -.1), (-.4, -.6, -.2)], ("fails", 1)),  # the first is stronger, but might be beaten
+    ([(2, 1, 3), (1, -1, 3), (.5, .2, .8)], ("undecided", 1)), ([(2, 1, 3), (1, .5, 3)], ("holds", 1)),
+    ([(-1, -2, -.5), (-.5, -.9, -.1)], ("fails", 0))])
+def test_of_several_rivals_one_that_decides_is_shown(study, monkeypatch, differences, expected):
+    claim = claims.claims()["decoder-xception"].model_copy(update={"b": ("t5-nodec/os16",) * len(differences)})
+    left = iter(differences)
+    monkeypatch.setattr(ledger, "_difference", lambda *_: next(left))
+    found = ledger.judge(study, claim)
+    assert (found["verdict"], (found["effect"], found["low"], found["high"])) == (expected[0], differences[expected[1]])
+    assert ledger.verdict(found["low"], found["high"], claim.bounds) == found["verdict"]
 
 
 def test_a_claim_on_an_unknown_cell_is_named(study):

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import paper, study as studies
 from pipeline.paper import claims
-from pipeline.reporting import chart, ledger, page, tables
+from pipeline.reporting import chart, figures, ledger, page, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
@@ -79,6 +79,29 @@ def test_readme_has_the_same_numbers_and_its_figures_exist(home, index):
         assert f"**{ours}**" in readme
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", readme)
     assert len(pictures) >= 7 and all((home / "reports" / name).stat().st_size > 500 for name in pictures)
+
+
+def test_names_are_text_in_markdown_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    names = ("t2-x2", "<b>a|`b", "<i>later")
+    study = study.model_copy(update={"runs": dict.fromkeys(names, study.runs["t2-x2"]),
+                                     "evaluate": dict.fromkeys(names, study.evaluate["t2-x2"])})
+    fake_study.write(study, images=3, size=49, missing=names[2:])
+    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
+    page.write(study)
+    readme = (tmp_path / "reports/README.md").read_text()
+    assert not re.search("<[bi]>", readme) and "<code>dvc repro evaluate@&lt;i&gt;later</code>" in readme
+    assert "| &lt;b&gt;a\\|\\`b | os16 |" in readme and "[&lt;b&gt;a\\|\\`b](runs/%3Cb%3Ea%7C%60b.html)" in readme
+
+
+def test_the_chart_of_costs_has_every_row_that_has_both_numbers():
+    for ours in (False, True):
+        rows = {name: [row | {"miou_paper": row["miou"], "madds_paper": row["madds"], "madds_executed": row["madds"],
+                              "label": f"row {number}"} for number, row in enumerate(paper.tables()[name].rows)]
+                for name in ("table3", "table5")}
+        drawn = "".join(figures.cost(rows, ours).parts).count("</title>")
+        assert drawn == sum(len(table) for table in rows.values()) == 38
 
 
 def test_same_inputs_same_bytes(home, monkeypatch):

@@ -83,6 +83,7 @@ def test_another_strategy_is_predicted_for_the_chosen_images_only(study, tmp_pat
     ({"run": "t2-x2", "strategy": "os32"}, "evaluate.t2-x2 in params.yaml lacks 'os32'"),
     ({"run": "t2-x2", "image": ["nope"]}, "t2-x2 was not evaluated on nope"),
     ({"run": "t2-x2", "against": "t7-dec"}, "t2-x2 and t7-dec see different images: voc and cityscapes"),
+    ({"run": "t2-x2", "best": 0}, "no image of t2-x2 is chosen: ask for --best or --worst above 0"),
 ])
 def test_mistakes_are_named(study, arguments, message):
     with pytest.raises(StudyError, match=message.replace("(", r"\(")):

@@ -110,6 +110,18 @@ def test_a_file_that_belongs_to_no_training_is_forgotten(study):
     assert "t1-c16" not in store.existing(store.client(), study, "trainings")
 
 
+def test_what_a_training_left_that_has_no_settings_any_more_is_passed_over(study):
+    assert study.training("t6-test") is None
+    write(study, "t6-test", [20])
+    follower = live.Follower()
+    assert follower.look(study) == 0 and not follower.drawn
+    write(study, "t1-c16", [20])
+    assert follower.look(study) == 2 and list(follower.drawn) == ["t1-c16"]
+    later = study.model_copy(update={"runs": study.runs | {"t1-c16": study.runs["t6-test"]}})
+    mirror.mirror(later)
+    assert "t1-c16" not in store.existing(store.client(), later, "trainings")
+
+
 def test_what_the_loop_writes_is_what_is_read(study):
     """The writer's side, with the loop's own class: append, resume in a new process, remove."""
     from pipeline.training import loop  # torch, which no other test here needs

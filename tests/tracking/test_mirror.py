@@ -7,7 +7,7 @@ from pipeline import records
 from pipeline.tracking import mirror, store
 from pipeline.tracking.rows import EXPERIMENTS
 from tests.reporting import fake_study
-from tests.tracking.mirrored import expected, runs
+from tests.tracking.mirrored import WITHOUT, expected, runs
 
 
 def test_one_run_a_row_named_as_in_the_paper(study):
@@ -41,6 +41,14 @@ def test_the_strategies_of_a_network_are_nested_under_it(study):
     assert child.info.end_time - child.info.start_time == 2500  # of the evaluation
     alone, = (same[0] for (title, key), same in runs(study).items() if title == "Table 1" and key == "t1-c8/os16")
     assert "mlflow.parentRunId" not in alone.data.tags and {"miou", "curve/loss"} <= alone.data.metrics.keys()
+
+
+def test_a_further_strategy_of_a_network_of_the_paper_is_there(study):
+    further = study.model_copy(update={"evaluate": study.evaluate | {"t1-c48": ("os16", "os8")}})
+    fake_study.write(further, images=4, size=49, missing=WITHOUT)
+    mirror.mirror(further)
+    (run,) = runs(further)["Runs of your own", "t1-c48/os8"]
+    assert run.info.run_name == "t1-c48/os8" and run.data.metrics["miou_low"] < run.data.metrics["miou"]
 
 
 def test_curves_of_the_machine_have_the_names_that_mlflow_shows_as_such(study):

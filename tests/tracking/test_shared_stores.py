@@ -69,6 +69,18 @@ def test_a_password_in_the_address_is_never_shown(study, monkeypatch, address):
     assert not [path for path in store.FOLDER.rglob("*") if path.is_file() and b"crt-w0rd" in path.read_bytes()]
 
 
+@pytest.mark.parametrize("address, shown", [
+    ("postgresql://u:pa/s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
+    ("postgresql://u:pa#s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
+    ("postgresql://u:pa?s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
+    ("postgresql://u:p:a[@s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
+    ("postgresql://u@db:1/mlflow?password=s3cret/pa&x=y", "postgresql://u@db:1/mlflow?password=***&x=y")])
+def test_a_password_with_signs_that_should_be_escaped_is_not_shown_either(monkeypatch, address, shown):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert store.masked() == shown
+    assert "s3cret" not in store.masked(f"cannot connect to {address.split('@', 1)[1]}")
+
+
 def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
     shutil.move(store.STORE, tmp_path / "elsewhere.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")

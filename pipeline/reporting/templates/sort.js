@@ -9,9 +9,9 @@ document.querySelectorAll("table.sortable").forEach((table) => {
       for (let down = 0; down < head.rowSpan; down += 1) for (let right = 0; right < head.colSpan; right += 1) (grid[depth + down] ||= [])[column + right] = head;
     });
   });
-  const value = (row, column) => {                          // a cell may span several columns, too
+  const value = (row, column) => {                          // a cell may span several columns, too; data-sort: what it stands for
     let at = 0;
-    for (const cell of row.cells) { at += cell.colSpan; if (column < at) return cell.textContent.trim().replaceAll("\u2009", "").replace("−", "-").replace(/^[▲▼] /, ""); }
+    for (const cell of row.cells) { at += cell.colSpan; if (column < at) return cell.dataset.sort ?? cell.textContent.trim().replaceAll("\u2009", "").replace("−", "-").replace(/^[▲▼] /, ""); }
     return "";
   };
   grid.at(-1).forEach((head, column) => {

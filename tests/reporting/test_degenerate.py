@@ -1,0 +1,76 @@
+"""Studies with too little to score: one image, labels without void, a network that diverged. They have a report, without nan."""
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import records, study as studies
+from pipeline.reporting import curves, figures, ledger, page, tables
+from tests.reporting import fake_study
+from tests.reporting.measured import measured
+from tests.reporting.reader import Reader
+
+RUNS = ("t2-x2", "t3-os16-nodec")
+
+
+def written(tmp_path, monkeypatch, images):
+    """A study of two networks in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    study = study.model_copy(update={"runs": {name: study.runs[name] for name in RUNS},
+                                     "evaluate": {name: study.evaluate[name] for name in RUNS}})
+    fake_study.write(study, images=images, size=49)
+    return study
+
+
+def reported(study):
+    """The ledger's lines that compare both networks; after the whole report was written."""
+    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
+    for path in page.write(study):
+        if path.suffix in (".html", ".md"):
+            assert " nan" not in (text := path.read_text()) and ">nan" not in text and "+nan" not in text, path
+    return {line["id"]: line for line in tables.load()["claims"] if line["a"] == "t2-x2/os16"
+            and line["b"] == "t3-os16-nodec/os16"}
+
+
+def test_one_image_decides_nothing_and_has_no_interval(tmp_path, monkeypatch):
+    study = written(tmp_path, monkeypatch, images=1)
+    lines = reported(study)
+    judged = {name: (line["verdict"], line["reason"]) for name, line in lines.items() if line["measure"] != "madds"}
+    assert {"decoder-resnet", "boundary-resnet"} <= judged.keys()
+    assert set(judged.values()) == {("not run", "it takes two evaluation images at least, and for a trimap labels with void")}
+    assert lines["decoder-cost"]["verdict"] != "not run"  # counted, not measured
+    line = next(line for line in tables.load()["table3"] if line["run"] == "t2-x2")
+    assert line["miou"] > 0 and line["miou_low"] is None and line["status"] == "measured"
+    scores = {cells[0]: cells[3] for cells in Reader((tmp_path / "reports/runs/t2-x2.html").read_text()).tables["scores"]}
+    assert scores["os16"] == f"{line['miou']:.2f}"
+
+
+def test_one_image_of_imagenet_decides_nothing(tmp_path, monkeypatch):
+    study = written(tmp_path, monkeypatch, images=2)
+    monkeypatch.setattr(ledger.Shard, "__len__", lambda _: 1)
+    found = ledger.judge(study, ledger.claims()["imagenet-xception"])
+    assert found["verdict"] == "not run" and "two evaluation images" in found["reason"]
+
+
+def test_labels_without_void_have_no_trimap(tmp_path, monkeypatch):
+    study = written(tmp_path, monkeypatch, images=4)
+    for run in RUNS:
+        path = study.artifacts("facts", run) / "facts.parquet"
+        facts = pq.read_table(path)
+        facts = facts.set_column(facts.column_names.index("band"), "band", pa.array([14] * len(facts), pa.uint8()))
+        pq.write_table(facts, path)
+    lines = reported(study)
+    assert lines["boundary-resnet"]["verdict"] == "not run" and "labels with void" in lines["boundary-resnet"]["reason"]
+    assert lines["decoder-resnet"]["effect"] is not None
+
+
+@pytest.mark.parametrize("values, drawn", [((float("nan"), 40.0, 50.0), 2), ((float("inf"), float("nan"), 50.0), 1)])
+def test_a_network_that_has_diverged_is_drawn_where_it_has_numbers(tmp_path, monkeypatch, values, drawn):
+    study = written(tmp_path, monkeypatch, images=3)
+    history = records.History()
+    for step, value in enumerate(values):
+        history.log(step, miou=value, loss=1.0)
+    history.save(study.artifacts("runs", "t2-x2"))
+    reported(study)
+    found = figures.history(study, "t2-x2")
+    assert found["miou"] == list(enumerate(values))[-drawn:] and len(curves.learning(found)) == drawn
