@@ -33,7 +33,8 @@ def run(command: Callable) -> None:
         raise
     if code == STOPPED:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def pick(what: str, name: str, known: Mapping):

@@ -1,4 +1,6 @@
 """How a stage's command ends: its exit code is what DVC, Snakemake and a shell go by."""
+import contextlib
+
 import pytest
 import typer
 
@@ -23,9 +25,9 @@ def stop(error):
 ])
 def test_exit_codes(monkeypatch, capsys, error, code, said):
     monkeypatch.setattr("sys.argv", ["stage"])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as ended:
         console.run(stop(error))
-    assert ended.value.code == code and said in capsys.readouterr().err
+    assert (ended.value.code == code if code else ended is None) and said in capsys.readouterr().err
 
 
 def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
