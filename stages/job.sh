@@ -33,7 +33,7 @@ elif [ "$gpus" -gt 0 ]; then
     fi
 fi
 scale=$(basename "$(dirname "$(dirname "$marker")")")    # of artifacts/SCALE/.markers/STAGE
-if ! grep -Eq "^scale: *[\"']?$scale[\"']?( |\$)" params.yaml; then
+if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yaml; then
     echo "FAILED   $stage: the scale in params.yaml is no longer $scale"
     exit 1
 fi
