@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RECORD, HISTORY = "record.json", "history.parquet"
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pyarrow")  # whose versions may move a number
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "pyarrow")  # whose versions may move a number
 
 
 @contextlib.contextmanager
