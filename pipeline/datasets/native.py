@@ -15,6 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from pipeline.datasets import png
 from pipeline.study import StudyError
 
 
@@ -45,7 +46,10 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_labels(path: Path) -> np.ndarray:
     """uint8 (H, W): the indices of a palette or grey PNG, unchanged. Raises OSError as above or where the image has colours."""
-    with Image.open(path) as image:
+    content = path.read_bytes()
+    if (label := png.unfiltered(content)) is not None:
+        return label
+    with Image.open(io.BytesIO(content)) as image:
         if image.mode not in ("P", "L"):
             raise OSError(f"a label image has one channel of 8 bits, this one is {image.mode}")
         return np.asarray(image)
