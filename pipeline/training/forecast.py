@@ -3,11 +3,14 @@
 A stage's work is the multiply-adds of its forward passes; those that it learns from have backward passes too. Each kind of
 network has a rate of its own (calibration.py): depthwise convolutions are slower.
 """
+import contextlib
 import dataclasses
+from pathlib import Path
 
+from pipeline.datasets import native
 from pipeline.models import cost
 from pipeline.schema import Dataset, Run, Training
-from pipeline.study import Study
+from pipeline.study import Study, StudyError
 from pipeline.training import segmentation
 from pipeline.training.calibration import Rate, classifier, kind_of, pretrained
 
@@ -77,8 +80,14 @@ def _area(data: Dataset) -> int:
 
 
 def images(data: Dataset, name: str) -> int:
-    """Images of the validation split; a folder's are not counted, it is taken for the published one."""
-    return data.source.generate.val if data.source and data.source.generate else VALIDATION[name]
+    """Images of the validation split. The published number where there is none to count yet, and of COCO, whose list takes long to
+    read."""
+    if data.source and data.source.generate:
+        return data.source.generate.val
+    if data.source and data.source.folder and name != "coco":
+        with contextlib.suppress(StudyError, OSError, KeyError):  # the stages that read it say what is wrong
+            return len(native.reader(name).splits(Path(data.source.folder).expanduser())[data.evaluate.split])
+    return VALIDATION[name]
 
 
 def seconds(work: Work, rates: dict[str, Rate]) -> float:

@@ -53,6 +53,19 @@ def test_passes_that_strategies_share_are_counted_once(tiny):
     assert looking(("os16-ms",)) == pytest.approx(squares * looking(("os16",)))
 
 
+def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
+    from pipeline.datasets import miniature
+    from pipeline.schema import Generate, Source
+    def looking(folder):
+        voc = tiny.settings.voc.model_copy(update={"source": Source(folder=str(folder))})
+        settings = tiny.settings.model_copy(update={"voc": voc})
+        study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": settings}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
+        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
+    miniature.generate("voc", Generate(train=2, val=3, size=49, seed=0), tmp_path / "voc")
+    published = looking(tmp_path / "not there")
+    assert looking(tmp_path / "voc") == pytest.approx(published * 3 / 1449)
+
+
 def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
     from pipeline.models import cost
     chosen = {name: tiny.evaluate[name] for name in ("t2-x2", "t7-x71")}
