@@ -1,0 +1,77 @@
+"""No tensor of a training step or a prediction is left on the CPU: told without a GPU, by torch's fake tensors.
+
+They have a shape, a type and a device but no values, and operations on two devices fail as on a real GPU. Gradients and whatever
+looks at values cannot be pretended.
+"""
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from pipeline import study as studies
+from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.evaluation import strategies
+from pipeline.models import cost, deeplab, device as devices
+from pipeline.training import schedule, segmentation
+from pipeline.training.augmentation import Crops
+from pipeline.training.data import Resident
+
+CLASSES, GPU = 5, torch.device("cuda", 0)
+TINY = studies.load().model_copy(update={"scale": "tiny"})
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *options: True)
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
+        yield mode
+
+
+@pytest.fixture
+def shard(tmp_path):
+    rng = np.random.default_rng(0)
+    with Writer(tmp_path / "val.arrow", "voc", [str(number) for number in range(CLASSES)]) as writer:
+        for number in range(4):
+            label = rng.integers(0, CLASSES, (40, 49)).astype(np.uint8)
+            label[3] = 255
+            writer.add(Example(str(number), rng.integers(0, 256, (40, 49, 3)).astype(np.uint8), label, void_distance(label)))
+    return Shard(tmp_path / "val.arrow")
+
+
+def network(name):
+    """The run's network on the GPU; `to` does not move fake tensors."""
+    run = TINY.runs[name]
+    model = cost.on_meta(lambda: deeplab.build(run, TINY.backbones[run.backbone].family, TINY.settings.network, CLASSES))
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for key, value in own.items():
+                if value is not None:
+                    moved = torch.empty(value.shape, dtype=value.dtype, device=GPU)
+                    own[key] = torch.nn.Parameter(moved) if own is module._parameters else moved
+    return model
+
+
+@pytest.mark.parametrize("name", ["t2-conv3", "t3-os16-nodec", "t5-sc", "t7-x71"])
+def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
+    model, drawn = network(name), [[.2 * number, .3, .6, .2 * number] for number in range(4)]
+    monkeypatch.setattr(Crops, "_draw", lambda crops: (None, [0, 1, 2, 3], drawn))
+    inputs, labels, _ = Crops(Resident(shard, GPU), 33, 4, seed=0)()
+    assert inputs.device == labels.device == GPU and inputs.is_contiguous(memory_format=torch.channels_last)
+    schedule.training_mode(model)
+    with devices.autocast(GPU):
+        loss = segmentation.loss_of(model, inputs, labels)
+    assert loss.device == GPU and loss.dtype == torch.float32
+    assert schedule.optimiser(model, 1e-4, .007).defaults["fused"]
+    model.eval()
+    some = {each: TINY.strategies[each] for each in ("os16", "os16-ms-flip")}
+    with torch.inference_mode():
+        found = strategies.predict({16: model}, torch.empty(4, 3, 49, 49, device=GPU), some, bf16=True)
+    assert {(each.device, each.dtype) for each in found.values()} == {(GPU, torch.uint8)}
+
+
+def test_a_tensor_left_behind_is_noticed(pretended):
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.empty(3, device=GPU) + torch.empty(3)
