@@ -21,6 +21,11 @@ def measures(table: str) -> list[tuple[str, str]]:
     return [("top-1 error", "top1_error"), ("top-5 error", "top5_error")] if table == "table4" else [("mIOU", "miou")]
 
 
+def digits(table: str) -> int:
+    """Decimals that the paper prints of what it measured."""
+    return 1 if table in ("table6", "table7b") else 2
+
+
 def costs(lines: list[dict]) -> list[tuple[str, str]]:
     """The kinds of multiply-adds that some row of a table has: (words, column)."""
     return [(words, key) for words, key in COSTS if any(line.get(key) is not None for line in lines)]

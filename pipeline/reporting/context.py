@@ -1,8 +1,6 @@
 """What the report says, as plain data for its templates: taken from reports/tables, the records and the facts."""
 import functools
 
-import numpy as np
-
 from pipeline import paper
 from pipeline.reporting import columns, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
@@ -78,7 +76,8 @@ def _table(name: str, lines: list[dict]) -> dict:
             else "Runs and strategies that params.yaml evaluates and the paper lacks",
             "setting": published.setting if published else "", "section": published.section if published else None,
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
-            "costs": [words for words, _ in costs], "rows": rows,
+            "costs": [words for words, _ in costs], "rows": rows, "digits": columns.digits(name),
+            "runs": any(row["run"] for row in rows),
             "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"])), "order": _order(lines, measures[0][1])}
 
 
@@ -137,10 +136,8 @@ def _squares(lines: list[dict]) -> dict | None:
 
 
 def _claims(claims: list[dict]) -> list[dict]:
-    points = [abs(claim[key]) for claim in claims if claim["unit"] == "points" for key in ("predicts", "effect")
-              if claim[key] is not None]
-    limit = float(np.ceil(max([*points, 2]) * 1.15))
-    return [claim | {"picture": figures.effect(claim, limit if claim["unit"] == "points" else 60),
+    limit = max([1.2 * abs(claim[key]) for claim in claims for key in ("predicts", "effect") if claim[key] is not None])
+    return [claim | {"picture": figures.effect(claim, limit),
                      "mark": ledger.VERDICTS[claim["verdict"]],
                      "truth": _truth(claim), "axis": figures.scale_of_effects(limit)} for claim in claims]
 
@@ -158,12 +155,14 @@ def _album(study: Study) -> list[dict]:
     pages, scored = [], functools.partial(runs.scored, study)
     if scored("t2-x2") and scored("t3-os16-nodec"):
         pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": "t2-x2",
+                      "rival": "t3-os16-nodec", "wide": False,
                       "columns": {"Most improved": pictures.improved(study, "t2-x2", "t3-os16-nodec")}})
-    for dataset, title in (("voc", "VOC"), ("cityscapes", "Cityscapes")):
+    for dataset, number, title in (("voc", "Figure 6", "VOC"), ("cityscapes", "Cityscapes", "as Figure 6 shows VOC")):
         run = next((name for name, run in study.runs.items() if run.dataset == dataset and run.decoder != "none"
                     and scored(name)), None)
         if run:
             best, worst = pictures.cases(study, run)
-            pages.append({"id": f"figure6-{dataset}", "number": "Figure 6", "title": title, "run": run,
+            pages.append({"id": f"figure6-{dataset}", "number": number, "title": title, "run": run, "rival": None,
+                          "wide": dataset == "cityscapes",
                           "columns": {"Best cases": best, "Failures": worst}})
     return [page | {"key": pictures.palette_of(study, page["run"])} for page in pages]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.reporting.chart import Chart, span, ticks
+from pipeline.reporting.chart import Chart, span
 from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
@@ -103,13 +103,15 @@ def effect(claim: dict, limit: float) -> str:
     """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow), ours with its interval (solid), on
     one axis.
 
-    The axis runs from -limit to limit; what lies beyond is drawn at its end, with an arrow head.
+    The axis runs from -limit to limit, stretched around zero: half a point has to be seen beside thirty. What lies beyond is
+    drawn at its end, with an arrow head.
     """
-    chart = Chart((-limit, limit), (-1, 1), width=220, height=34, margins=(2, 8, 2, 8))
+    end = math.asinh(limit)
+    chart = Chart((-end, end), (-1, 1), width=220, height=34, margins=(2, 8, 2, 8))
     def inside(value):
-        return max(-limit, min(limit, value))
-    low = -limit if claim["at_least"] is None else inside(claim["at_least"])
-    high = limit if claim["at_most"] is None else inside(claim["at_most"])
+        return max(-end, min(end, math.asinh(value)))
+    low = -end if claim["at_least"] is None else inside(claim["at_least"])
+    high = end if claim["at_most"] is None else inside(claim["at_most"])
     (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
     chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
                        'fill="var(--green)" opacity="0.10"/>')
@@ -137,8 +139,9 @@ def effect(claim: dict, limit: float) -> str:
 
 def scale_of_effects(limit: float) -> str:
     """The axis under the ledger's column of effects."""
-    chart = Chart((-limit, limit), (0, 1), width=220, height=18, margins=(0, 8, 16, 8))
-    for value in ticks(-limit, limit, 6):
-        x, _ = chart.at(value, 0)
+    end = math.asinh(limit)
+    chart = Chart((-end, end), (0, 1), width=220, height=18, margins=(0, 8, 16, 8))
+    for value in (each for each in (-20, -5, -1, 0, 1, 5, 20) if abs(each) <= limit):
+        x, _ = chart.at(math.asinh(value), 0)
         chart.text(x, 12, f"{value:+g}" if value else "0", anchor="middle")
     return chart.svg("Axis", f"from {-limit:g} to {limit:g}")

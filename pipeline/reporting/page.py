@@ -95,6 +95,7 @@ def titles(name: str) -> tuple[str, str]:
     """Title and text alternative of a chart."""
     kind, side = name.split("-")
     whose = "as published" if side == "paper" else "as measured here"
+    price = whose if side == "paper" else "mIOU as measured here, multiply-adds of the paper's network"
     return {"figure5": (f"Figure 5a, {whose}", "mIOU by width of the band around object boundaries; the numbers are in a table"),
-            "cost": (f"mIOU against multiply-adds, {whose}",
+            "cost": (f"mIOU against multiply-adds, {price}",
                      "every row of Tables 3 and 5 that has both; the numbers are in those tables")}[kind]

@@ -50,12 +50,8 @@ def _cells(claim: dict) -> list[str]:
 def _settings(study: Study, run: str) -> list[dict]:
     """Each field of the run, the baseline's, and whether they differ. The start of another backbone is not called a choice."""
     (first, baseline), own = next(iter(study.runs.items())), study.runs[run]
-    def words(value):
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return ", ".join(value) if isinstance(value, tuple) else "–" if value is None else str(value)
     pairs = [(key, value, getattr(baseline, key)) for key, value in own.model_dump().items()]
-    return [{"name": key.replace("_", " "), "value": words(value), "baseline": words(plain),
+    return [{"name": key.replace("_", " "), "value": runs.words(value), "baseline": runs.words(plain),
              "differs": run != first and value != plain} for key, value, plain in pairs if (value, plain) != (None, None)]
 
 

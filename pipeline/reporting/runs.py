@@ -25,7 +25,7 @@ def describe(study: Study, name: str) -> dict:
     run, (first, baseline) = study.runs[name], next(iter(study.runs.items()))
     plain, other = baseline.model_dump(), run.model_dump()
     expected = {"start": (None, f"weights/{run.backbone}"), "published": (run.published,)}  # follow from what else is said
-    differs = [f"{key}: {', '.join(value) if isinstance(value, tuple) else value}" for key, value in other.items()
+    differs = [f"{key}: {words(value)}" for key, value in other.items()
                if value != plain[key] and value not in expected.get(key, ())]
     differs += ["published, not trained here"] if run.published else []
     trained, evaluated = record(study.artifacts("runs", name)), record(study.artifacts("facts", name))
@@ -39,6 +39,13 @@ def describe(study: Study, name: str) -> dict:
             "seconds": trained["provenance"].get("seconds") if done else None,
             "evaluation_seconds": evaluated["provenance"].get("seconds") if evaluated and evaluated["status"] == "done" else None,
             "evaluated": name in study.evaluate, "curves": figures.history(study, name) if done else {}}
+
+
+def words(value) -> str:
+    """A setting's value as the report says it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, tuple) else "–" if value is None else str(value)
 
 
 def scored(study: Study, run: str) -> bool:

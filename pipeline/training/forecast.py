@@ -80,8 +80,8 @@ def _area(data: Dataset) -> int:
 
 
 def images(data: Dataset, name: str) -> int:
-    """Images of the validation split. The published number where there is none to count yet, and of COCO, whose list takes long to
-    read."""
+    """Images of the validation split. The published number where there is nothing to count yet, and of COCO, whose list takes
+    long to read."""
     if data.source and data.source.generate:
         return data.source.generate.val
     if data.source and data.source.folder and name != "coco":

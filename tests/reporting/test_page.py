@@ -54,7 +54,8 @@ def test_every_row_of_the_paper_is_there_in_its_order(index):
         rows = shown[name][2:]  # two lines of headings
         assert len(rows) == len(table.rows)
         for cells, row in zip(rows, table.rows):
-            assert f"{row.get('miou', row.get('top1_error')):.2f}" in [cell.strip() for cell in cells]
+            digits = 1 if name in ("table6", "table7b") else 2  # as published
+            assert f"{row.get('miou', row.get('top1_error')):.{digits}f}" in [cell.strip() for cell in cells]
     assert "not run yet: dvc repro evaluate@t1-c16" in " ".join(shown["table1"][3])
     assert "needs JFT-300M, which is private" in " ".join(shown["table5"][-1])
 
