@@ -48,8 +48,9 @@ def _table(name: str, lines: list[dict]) -> str:
         cells = [cell(line.get(key)) for _, key in kinds]
         for _, key in measures:
             ours, theirs = line.get(key), line.get(f"{key}_paper")
+            difference = None if ours is None or theirs is None else ours - theirs
             cells += [number(theirs, columns.digits(name)), number(ours),
-                      _interval(line.get(f"{key}_low"), line.get(f"{key}_high")), number(None if ours is None or theirs is None else ours - theirs, sign=True)]
+                      _interval(line.get(f"{key}_low"), line.get(f"{key}_high")), number(difference, sign=True)]
         rows.append(cells + [number(line.get(key)) for _, key in costs])
     published = paper.tables().get(name)
     title = f"{published.title}. {published.setting}." if published else "Runs of our own."
