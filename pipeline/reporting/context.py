@@ -153,10 +153,10 @@ def _truth(claim: dict) -> str:
 def _album(study: Study) -> list[dict]:
     """Figure 5b's pictures where both networks are there, and Figure 6's for one run a data set. `columns`: heading -> cases."""
     pages, scored = [], functools.partial(runs.scored, study)
-    if scored("t2-x2") and scored("t3-os16-nodec"):
+    if scored("t2-x2") and scored("t3-os16-nodec") and (cases := pictures.improved(study, "t2-x2", "t3-os16-nodec")):
         pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": "t2-x2",
                       "rival": "t3-os16-nodec", "wide": False,
-                      "columns": {"Most improved": pictures.improved(study, "t2-x2", "t3-os16-nodec")}})
+                      "columns": {"Most improved": cases}})
     for dataset, number, title in (("voc", "Figure 6", "VOC"), ("cityscapes", "Cityscapes", "as Figure 6 shows VOC")):
         run = next((name for name, run in study.runs.items() if run.dataset == dataset and run.decoder != "none"
                     and scored(name)), None)

@@ -22,10 +22,10 @@ def cases(study: Study, run: str, count: int = 3, side: int | None = SIDE) -> tu
 
 
 def improved(study: Study, better: str, worse: str, count: int = 3, side: int | None = SIDE) -> list[Case]:
-    """The images on which `better` gains most over `worse`, its network without decoder, as in Figure 5b."""
+    """The images on which `better` gains most over `worse`, its network without decoder, as in Figure 5b; none where it loses."""
     album = Album(study, {"without decoder": worse, "with decoder": better}, side)
     found = gains(study, better, worse, study.evaluate[better][0], study.evaluate[worse][0])
-    return [album.case(name, change(before, after)) for name, before, after in found[:count]]
+    return [album.case(name, change(before, after)) for name, before, after in found[:count] if after > before]
 
 
 def scored(study: Study, run: str, strategy: str) -> list[tuple[str, float]]:

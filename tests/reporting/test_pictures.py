@@ -60,6 +60,12 @@ def test_against_another_run_best_is_where_it_gains_most(study, tmp_path, capsys
     assert Image.open(next(tmp_path.iterdir())).width >= 5 * stage.LEAST
 
 
+def test_an_image_that_gets_worse_is_not_called_improved(study, monkeypatch):
+    monkeypatch.setattr(pictures, "gains", lambda *arguments: [("2012_010001", 50.0, 60.0), ("2012_010002", 50.0, 50.0), ("2012_010003", 50.0, 40.0)])
+    monkeypatch.setattr(pictures.Album, "case", lambda album, name, words: name)
+    assert pictures.improved(study, "t2-x2", "t3-os16-nodec") == ["2012_010001"]
+
+
 def test_images_by_name_and_three_of_each_by_default(study, tmp_path):
     stage.main("t7-dec", image=["2026_000003"], out=tmp_path / "one")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["2026_000003.png"]
