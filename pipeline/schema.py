@@ -1,13 +1,18 @@
 """The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
 Recipe = Literal["train", "fine_tune", "trainval"]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+def _without_null(value):
+    """A mapping without what is null in it: params.yaml names it for DVC, which looks it up."""
+    return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value
 
 
 class Strict(BaseModel):
@@ -65,7 +70,7 @@ class BackboneSize(Strict):
 class Network(Strict):
     width: float = Field(gt=0)
     atrous_rates: tuple[int, int, int]
-    backbones: dict[str, BackboneSize]
+    backbones: Annotated[dict[str, BackboneSize], BeforeValidator(_without_null)]
 
 
 class Generate(Strict):
@@ -149,12 +154,15 @@ class ServerScore(Strict):
     miou: float = Field(ge=0, le=100)
 
 
+Absent = BeforeValidator(lambda value: None if isinstance(value, dict) and not _without_null(value) else value)
+
+
 class Scale(Strict):
     network: Network
-    voc: Dataset | None
-    coco: Dataset | None
-    cityscapes: Dataset | None
-    imagenet: Dataset | None
+    voc: Annotated[Dataset | None, Absent]
+    coco: Annotated[Dataset | None, Absent]
+    cityscapes: Annotated[Dataset | None, Absent]
+    imagenet: Annotated[Dataset | None, Absent]
 
     @property
     def trains(self) -> bool:

@@ -4,16 +4,23 @@ Stages depend on the values DVC tracks in `params.yaml`, not on this module: it 
 """
 import difflib
 import functools
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline import written
 from pipeline.schema import BackboneFamily, Dataset, DatasetName, Run, Scale, ServerScore, Strategy, Strict, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path("artifacts")
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a run, strategy or backbone: it names folders, stages and pages
+# What a run that starts from another has to share with it: the weights would not fit.
+NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level")
 
 
 class StudyError(ValueError):
@@ -32,11 +39,12 @@ class Study(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _zoo_holds_runs(cls, raw):
-        """Networks under `zoo` are runs like any other; they stand apart because another stage makes them (dvc.yaml)."""
+    def _from_what_is_written(cls, raw):
+        """Networks under `zoo` are runs like any other; they stand apart because another stage makes them (dvc.yaml). Strategies
+        are taken in by alias under `evaluate`."""
         if not isinstance(raw, dict):
             raise ValueError("there are no settings in it")
-        raw = dict(raw)
+        raw = raw | {"evaluate": written.by_name(raw.get("evaluate"), raw.get("strategies"))}
         zoo, runs = raw.pop("zoo", None) or {}, raw.get("runs") or {}
         if not isinstance(zoo, dict) or not isinstance(runs, dict):
             return raw | {"runs": runs or zoo}  # the field's own message says what is wrong
@@ -53,6 +61,10 @@ class Study(Strict):
             if name not in known:
                 raise ValueError(f"{key}: there is no {what} {name!r}{suggest(name, known)}")
         check("scale", self.scale, self.scales, "scale")
+        for kind in ("runs", "strategies", "backbones"):
+            for name in getattr(self, kind):
+                if not NAME.fullmatch(name):
+                    raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
         for key, run in self.runs.items():
             check(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
             if run.published:
@@ -62,10 +74,16 @@ class Study(Strict):
             check(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
             if kind == "weights" and name != run.backbone:
                 raise ValueError(f"runs.{key}.start: {run.start} does not fit backbone {run.backbone}")
+            if kind == "weights" and run.output_stride == 8:
+                raise ValueError(f"runs.{key}.start: a run at output_stride 8 trains with frozen batch norm, so it has to start "
+                                 f"from runs/RUN, whose statistics are learnt, not from {run.start}")
+            if kind == "runs":
+                self._fits(key, run, name)
             chain = [key]
             while kind == "runs" and name in self.runs:
                 if name in chain:
-                    raise ValueError(f"runs.{key}.start: {', '.join(chain)} start from each other")
+                    others = f"{', '.join(chain)} start from each other" if len(chain) > 1 else "a run cannot start from itself"
+                    raise ValueError(f"runs.{key}.start: {others}")
                 chain.append(name)
                 kind, _, name = (self.runs[name].start or "").partition("/")
         for key, names in self.evaluate.items():
@@ -82,6 +100,16 @@ class Study(Strict):
             for name in settings.network.backbones:
                 check(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
         return self
+
+    def _fits(self, key: str, run: Run, start: str) -> None:
+        """The weights of run `start` have to fit `run`."""
+        other = self.runs[start]
+        if other.published:
+            raise ValueError(f"runs.{key}.start: {start} is published, not trained here: a run starts from one under `runs`")
+        differs = [field for field in NETWORK if getattr(run, field) != getattr(other, field)]
+        differs += ["dataset"] if "cityscapes" in (run.dataset, other.dataset) and run.dataset != other.dataset else []
+        if differs:
+            raise ValueError(f"runs.{key}.start: runs/{start} is another network, it differs in {', '.join(differs)}")
 
     @property
     def settings(self) -> Scale:
@@ -127,11 +155,11 @@ def suggest(name: str, known) -> str:
 def load(path: str | Path = ROOT / "params.yaml") -> Study:
     """Read and check the settings. Raises StudyError with one line for each wrong key, naming it and what is allowed."""
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = written.read(Path(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: {error}") from error
     try:
-        return Study.model_validate(raw)
+        study = Study.model_validate(raw)
     except ValidationError as error:
         problems: dict[str, list[str]] = {}
         for problem in error.errors():
@@ -146,3 +174,6 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
             prefix = keys[0].rpartition(".")[0]
             lines.append(f"  {prefix}.{message}{others}" if prefix else f"  {message}")
         raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines)) from None
+    if lines := [f"  {problem}" for problem in written.problems(raw, study.scale)]:
+        raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines))
+    return study

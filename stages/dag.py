@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import paper, study as studies
+from pipeline.paper import claims
 
 STALE = 3
 JOB = "STUDY_PID=$PPID bash stages/job.sh {params.stage} {output} {params.total} {threads} {resources.gpu}"
@@ -79,7 +80,9 @@ def refresh() -> dict[str, list]:
     Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
     """
     from dvc.lock import LockError
-    paper.check(studies.load())
+    study = studies.load()
+    paper.check(study)
+    claims.check(study)
     told, now = False, None
     while True:
         try:

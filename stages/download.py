@@ -36,7 +36,7 @@ def download(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes 
         console.skip(out, reason)
         return
     root = _place(dataset, wanted.source, out)
-    files, size, digest = listing(root)
+    files, size, digest = listing(root, changing=wanted.source.folder is not None)
     if not files:
         raise study.StudyError(f"{root} is empty: scales.{settings.scale}.{dataset}.source names it")
     _note(out, {"status": "done", "reason": None, "root": str(root), "files": files, "bytes": size, "digest": digest})
@@ -59,11 +59,14 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
     return out
 
 
-def listing(root: Path) -> tuple[int, int, str]:
-    """Number of files under `root`, their bytes, and a hex digest of the sorted (path, size) list."""
-    rows = sorted((os.path.relpath(os.path.join(folder, name), root), os.path.getsize(os.path.join(folder, name)))
-                  for folder, _, names in os.walk(root) for name in names)
-    return len(rows), sum(size for _, size in rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
+    """Number of files under `root`, their bytes, and a hex digest of the sorted list of (path, size), and, where they are
+    somebody's own and may be `changing`, of the time of each one's last change."""
+    def row(path):
+        stat = os.stat(path)
+        return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
+    rows = sorted(row(os.path.join(folder, name)) for folder, _, names in os.walk(root) for name in names)
+    return len(rows), sum(size for _, size, *_ in rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _note(out: Path, note: dict) -> None:

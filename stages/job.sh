@@ -3,14 +3,15 @@
 # Shares threads out, takes GPUs that no other job on this machine holds, and says when the stage starts and ends.
 set -euo pipefail
 stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
-export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-$threads} DVC_NO_ANALYTICS=1 STUDY_GPUS=0
+[ -z "${STUDY_REMOTE:-}" ] || threads=${SLURM_CPUS_PER_TASK:-$threads}    # a job of its own, not one that all stages run in
+export OMP_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0
 export MKL_NUM_THREADS=$OMP_NUM_THREADS
 
 take() {    # as many of the devices $@ as are wanted and there, all at once, until this process and its children end
     local device lock names=() locks=()
     for device in "$@"; do
         [ ${#names[@]} -lt "$gpus" ] || break
-        exec {lock}> "${TMPDIR:-/tmp}/study-gpu-$UID-$device.lock"
+        exec {lock}> "${TMPDIR:-/tmp}/study-gpu-$UID-${SLURM_JOB_ID:+$SLURM_JOB_ID-}$device.lock"    # each Slurm job counts from 0
         if flock --nonblock "$lock"; then names+=("$device") locks+=("$lock"); else exec {lock}>&-; fi
     done
     if [ ${#names[@]} -lt "$gpus" ] && [ ${#names[@]} -lt $# ]; then
@@ -22,9 +23,12 @@ take() {    # as many of the devices $@ as are wanted and there, all at once, un
     export CUDA_VISIBLE_DEVICES
 }
 
-if [ "$gpus" -gt 0 ] && [ -n "${SLURM_JOB_ID:-}" ]; then    # Slurm hands out devices itself
-    STUDY_GPUS=$gpus
-elif [ "$gpus" -gt 0 ]; then
+if [ -n "${STUDY_REMOTE:-}" ]; then    # DVC's locks know the processes of one machine; a scheduler that was killed leaves its jobs
+    mkdir -p "$(dirname "$marker")/../.locks"
+    exec {alone}> "$(dirname "$marker")/../.locks/$stage"
+    flock --nonblock "$alone" || { echo "waiting  $stage: another job runs it"; flock "$alone"; }
+fi
+if [ "$gpus" -gt 0 ]; then
     devices="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}"
     read -ra devices <<< "$(tr ',\n' '  ' <<< "$devices")"
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then

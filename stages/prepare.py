@@ -54,7 +54,10 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
     splits += [] if wanted.evaluate.split in splits else [wanted.evaluate.split]
     for name in splits:
         if name not in found:
-            raise study.StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}")
+            keys = ", ".join(f"{dataset}.{key}.split" for key in ("train", "fine_tune", "trainval", "evaluate")
+                             if (recipe := getattr(wanted, key)) and recipe.split == name)
+            raise study.StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}. "
+                                   f"See {keys} of this scale in params.yaml")
     _check_counts(dataset, wanted.source, {name: len(items) for name, items in found.items()}, splits)
     rows = {}
     for name in splits:

@@ -28,15 +28,15 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     """
     study = studies.load()
     wanted = console.pick("run", run, study.runs)
+    from pipeline.evaluation import submission
+    if wanted.dataset not in submission.ENDINGS:
+        raise StudyError(f"{run} is trained on {wanted.dataset}: only {' and '.join(submission.ENDINGS)} have a test server here")
     if not (name := strategy or study.evaluate.get(run, ("",))[-1]):
         raise StudyError(f"`evaluate` has no line for {run}: name one of {', '.join(study.strategies)} by --strategy")
     chosen, settings = console.pick("strategy", name, study.strategies), study.dataset(wanted.dataset)
-    if wanted.dataset == "coco":
-        raise StudyError(f"{run} is trained on coco: only voc and cityscapes have a test server here")
     data, trained = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
     if reason := study.skipped(run) or console.skipped(data, trained):
         raise StudyError(f"there is nothing to submit: {reason}")
-    from pipeline.evaluation import submission
     root = Path(json.loads((data / "source.json").read_text())["root"])
     items = submission.images(wanted.dataset, root, split, complete=split == "test" and settings.source.generate is None)
 

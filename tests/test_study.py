@@ -25,8 +25,8 @@ def edited(pattern, replacement):
 @pytest.mark.parametrize("pattern, replacement, message", [
     (r"output_stride: 16  ", "output_stride: 12  ", r"runs\.t2-x2\.output_stride: Input should be 8, 16 or 32, got 12  \(and \d+ more"),
     (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key"),
-    (r"  t1-c8: \[os16\]", "  t1-c9: [os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
-    (r"  t1-c8: \[os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c9: [*os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),
     (r"low_level_channels: 8}", "low_level_channels: 0}", r"runs\.t1-c8\.low_level_channels: .*greater than 0, got 0"),
     (r"start: weights/xception65}", "start: weights/xception6}", r"runs\.t5-dec\.start: there is no weight 'xception6' \(did you mean xception65\?\)"),
     (r"start: weights/xception65}", "start: weights/resnet101}", r"runs\.t5-dec\.start: weights/resnet101 does not fit backbone xception65"),
@@ -34,7 +34,7 @@ def edited(pattern, replacement):
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: a, generate: {train: 1, val: 1, size: 97, seed: 1}}",
      r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
     (r"runs:\n", "runs: [\n", r"params\.yaml"),
-    (r"  t1-c8: \[os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),
     (r"(?m)^zoo:", "zoo:\n  empty:", r"zoo\.empty\.published: this key is missing"),
     (r"  # Table 7a:.*\n", "  a: {<<: *decoder, start: runs/b}\n  b: {<<: *decoder, start: runs/c}\n  c: {<<: *decoder, start: runs/a}\n",
      r"runs\.a\.start: a, b, c start from each other"),
@@ -42,6 +42,19 @@ def edited(pattern, replacement):
     (r"    start: weights/resnet101 .*\n", "", r"runs\.t2-x2: a network is trained from `start`, or .* name one of the two"),
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"params\.yaml.*undefined alias 'os61'(?s:.*)line \d+"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [os16]", r"evaluate\.t1-c8: write \*os16, not os16"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c16: [*os16]", r"(?s)params\.yaml.*t1-c16 is there twice.*line \d+"),
+    (r"(?m)^  t1-c8: ", "  t1.c8: ", r"runs\.t1\.c8: a name has letters, digits, - and _ only"),
+    (r"(?m)^  t1-c8: ", "  t1/c8: ", r"runs\.t1/c8: a name has letters, digits, - and _ only"),
+    (r"start: runs/t5-coco, recipe", "start: weights/xception65, recipe", r"runs\.t6-test\.start: a run at output_stride 8 trains with frozen batch norm"),
+    (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),
+    (r"start: runs/coco-x65,", "start: runs/t7-dec,", r"runs\.t5-coco\.start: runs/t7-dec is another network, it differs in dataset"),
+    (r"start: runs/coco-x65,", "start: runs/t5-coco,", r"runs\.t5-coco\.start: a run cannot start from itself"),
+    (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published"),
+    (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
+    (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
+    (r"        mobilenetv2_050: null\n", "", r"scales\.miniature\.network\.backbones\.mobilenetv2_050: this key is missing"),
 ])
 def test_a_mistake_is_named_by_its_key(tmp_path, pattern, replacement, message):
     with pytest.raises(StudyError, match=message):
@@ -55,12 +68,25 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 
 
 def test_a_row_of_the_paper_without_its_run_or_strategy_is_named(tmp_path):
-    study = load(tmp_path, edited(r"  t2-x2: \[os16, os16-ms, ", "  t2-x2: [os16, "))
+    study = load(tmp_path, edited(r"  t2-x2: \[\*os16, \*os16-ms, ", "  t2-x2: [*os16, "))
     with pytest.raises(StudyError, match=r"tables\.yaml: table3\.rows\[5\]\.strategy: evaluate\.t2-x2 in params\.yaml lacks 'os16-ms'"):
         paper.check(study)
     without = re.sub(r"(?m)^  t2-x3:.*\n", "", TEXT)
     with pytest.raises(StudyError, match=r"table2\.rows\[2\]\.run: there is no run 't2-x3' in params\.yaml"):
         paper.check(load(tmp_path, without))
+
+
+@pytest.mark.parametrize("row, message", [
+    ({"channels": 24, "miou": 1.0, "run": "t2-x2"}, r"table1\.rows\[5\]\.strategy: evaluate\.t2-x2 in params\.yaml lacks None"),
+    ({"chanels": 24, "run": "t2-x2", "strategy": "os16"}, r"table1\.rows\[5\]: unlike the table's first row, it has chanels, lacks channels"),
+    ({"channels": 24, "run": "t2-x2", "strategy": "os16", "width": 1}, r"table1\.rows\[5\]: unlike .* it has width"),
+])
+def test_a_mistake_in_a_row_is_named(monkeypatch, row, message):
+    tables, table = paper.tables(), paper.tables()["table1"]
+    changed = tables | {"table1": table.model_copy(update={"rows": (*table.rows, row)})}
+    monkeypatch.setattr(paper, "tables", lambda: changed)
+    with pytest.raises(StudyError, match=message):
+        paper.check(studies.load())
 
 
 def test_the_study_covers_the_paper_and_trains_each_network_once():

@@ -3,12 +3,16 @@ import functools
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.study import Study, StudyError
+from pipeline.study import Study, StudyError, suggest
 
 TABLES = Path(__file__).with_name("tables.yaml")
 TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a
+
+
+# What a row may have or not; the other columns are those of its table.
+OPTIONAL = {"run", "strategy", "status", "same_network_as", "test_server", "note", "miou", "madds"}
 
 
 class Table(BaseModel):
@@ -24,7 +28,18 @@ class Table(BaseModel):
 @functools.cache
 def tables() -> dict[str, Table]:
     """table1 ... table7b and figure5, in the paper's order."""
-    return {name: Table.model_validate(table) for name, table in yaml.safe_load(TABLES.read_text()).items()}
+    return {name: checked(Table, table, f"{TABLES.name}: {name}") for name, table in yaml.safe_load(TABLES.read_text()).items()}
+
+
+def checked(kind: type[BaseModel], values: dict, where: str):
+    """An object of `kind`. StudyError that names the place and the key where the values are wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        said = [f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+                for each in error.errors()]
+        raise StudyError("\n".join(f"{where}: {words}" for words in said)) from None
+
 
 def check(study: Study) -> None:
     """Raise StudyError listing every row whose run, strategy or backbone the study does not have or does not evaluate."""
@@ -32,14 +47,18 @@ def check(study: Study) -> None:
     for name, table in tables().items():
         for number, row in enumerate(table.rows):
             where = f"{TABLES.name}: {name}.rows[{number}]"
-            if name == "table4":
+            if odd := sorted((set(row) ^ set(table.rows[0])) - OPTIONAL):
+                said = ", ".join(f"has {key}" if key in row else f"lacks {key}" for key in odd)
+                problems.append(f"{where}: unlike the table's first row, it {said}")
+            elif name == "table4":
                 if row["backbone"] not in study.backbones:
                     problems.append(f"{where}.backbone: there is no backbone {row['backbone']!r} in params.yaml")
             elif "run" in row:
-                if row["run"] not in study.runs:
-                    problems.append(f"{where}.run: there is no run {row['run']!r} in params.yaml")
-                elif row["strategy"] not in study.evaluate.get(row["run"], ()):
-                    problems.append(f"{where}.strategy: evaluate.{row['run']} in params.yaml lacks {row['strategy']!r}")
+                run, strategy = row["run"], row.get("strategy")
+                if run not in study.runs:
+                    problems.append(f"{where}.run: there is no run {run!r} in params.yaml{suggest(run, study.runs)}")
+                elif strategy not in study.evaluate.get(run, ()):
+                    problems.append(f"{where}.strategy: evaluate.{run} in params.yaml lacks {strategy!r}")
             elif "status" not in row:
                 problems.append(f"{where}: names neither a run nor a status that says why there is none")
     if problems:

@@ -6,7 +6,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from pipeline.study import Study, StudyError
+from pipeline.paper import checked
+from pipeline.study import Study, StudyError, suggest
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -40,7 +41,7 @@ class Claim(BaseModel):
 @functools.cache
 def claims() -> dict[str, Claim]:
     """Every claim by its id, in the order of the ledger."""
-    return {name: Claim.model_validate(claim) for name, claim in yaml.safe_load(CLAIMS.read_text()).items()}
+    return {name: checked(Claim, claim, f"{CLAIMS.name}: {name}") for name, claim in yaml.safe_load(CLAIMS.read_text()).items()}
 
 
 def check(study: Study) -> None:
@@ -52,6 +53,8 @@ def check(study: Study) -> None:
             if claim.measure == "top1_error":
                 if run not in study.backbones:
                     problems.append(f"{name}: there is no backbone {run!r} in params.yaml")
+            elif run not in study.runs:
+                problems.append(f"{name}: there is no run {run!r} in params.yaml{suggest(run, study.runs)}")
             elif strategy not in study.evaluate.get(run, ()):
                 problems.append(f"{name}: evaluate.{run} in params.yaml lacks {strategy!r}")
     if problems:

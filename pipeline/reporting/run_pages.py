@@ -36,10 +36,11 @@ def commands(study: Study, run: str) -> dict[str, str]:
     wanted = {key: list(value) if isinstance(value, tuple) else value for key, value in study.runs[run].model_dump().items()
               if value is not None}
     lines = {"zoo" if study.runs[run].published else "runs": {run: wanted}}
+    text = yaml.safe_dump(lines, sort_keys=False, default_flow_style=None, width=120)
     if run in study.evaluate:
-        lines["evaluate"] = {run: list(study.evaluate[run])}
+        text += f"evaluate:\n  {run}: [{', '.join(f'*{name}' for name in study.evaluate[run])}]\n"
     made = f"{'fetch' if study.runs[run].published else 'train'}@{run}"
-    return {"yaml": yaml.safe_dump(lines, sort_keys=False, default_flow_style=None, width=120), "made": made,
+    return {"yaml": text, "made": made,
             "stage": f"dvc repro {f'evaluate@{run}' if run in study.evaluate else made}"}
 
 

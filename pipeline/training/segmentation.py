@@ -35,9 +35,6 @@ def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 def start_from(model: nn.Module, run: Run, folder: Path) -> None:
     """Load what `run.start` left in `folder`: an ImageNet backbone, or a whole network whose backbone and head are taken."""
     if run.start.startswith("weights/"):
-        if run.output_stride == 8:
-            raise StudyError(f"a run at output_stride 8 trains with frozen batch norm, so it has to start from runs/RUN, whose "
-                             f"statistics are learnt, not from {run.start}")
         model.backbone.load_state_dict(load_file(folder / "weights.safetensors"))
         return
     start, own = load_file(folder / MODEL), model.state_dict()

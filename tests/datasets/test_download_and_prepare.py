@@ -69,6 +69,20 @@ def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root):
         download.download("voc")
 
 
+def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch, root):
+    """Even where its size stays the same: what follows runs again."""
+    change(monkeypatch, tiny, "voc", folder=str(root))
+    notes = []
+    for _ in range(2):
+        download.download("voc")
+        notes.append((tiny.artifacts("data", "voc") / "source.json").read_text())
+    assert notes[0] == notes[1]
+    label = sorted(root.rglob("SegmentationClass/*.png"))[0]
+    label.write_bytes(label.read_bytes())
+    download.download("voc")
+    assert (tiny.artifacts("data", "voc") / "source.json").read_text() != notes[0]
+
+
 def test_a_wrong_count_fails(tiny):
     download.download("voc")
     lists = tiny.artifacts("data", "voc") / "VOCdevkit/VOC2012/ImageSets/Segmentation"

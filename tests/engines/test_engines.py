@@ -63,6 +63,22 @@ def test_going_back_restores_and_trains_nothing(study):
     assert "up to date" in study.run("dvc", "repro")
 
 
+@pytest.mark.parametrize("pattern, replacement, concerned", [
+    ("(?m)^strategies:", "strategies:\n  os8-flip: {output_stride: 8, scales: [1.0], flip: true}", set()),
+    (r"(?m)(middle: 1, width: 0.03125, entry: 5}\n        mobilenetv2_100: )null", r"\1{width: 0.125}",
+     {"pretrain@mobilenetv2_100", "train@own-mobilenet", "fetch@mobilenetv2_coco_voc_trainaug", "fetch@mobilenetv2_coco_cityscapes_trainfine"}),
+    (r"(?m)(fine_tune: \*tiny-train\n      trainval: )null", r"\1{<<: *tiny-train, split: trainval}", {"prepare@voc", "train@t6-test"}),
+], ids=["strategy", "backbone", "recipe"])
+def test_a_new_line_concerns_those_that_use_it(study, pattern, replacement, concerned):
+    before = (study.root / "params.yaml").read_text()
+    study.edit("params.yaml", pattern, replacement)
+    try:
+        stale = json.loads(study.run("dvc", "status", "--json"))
+    finally:
+        (study.root / "params.yaml").write_text(before)
+    assert set(stale) == concerned | {"cost", "compile", "report"}
+
+
 def test_a_lost_mlflow_store_comes_back(study):
     before, tables = study.mlflow(), study.tables()
     assert len(before) > 20

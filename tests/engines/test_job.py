@@ -1,4 +1,5 @@
 """What a Snakemake job's shell does around DVC: threads, and a device for each stage. `python`, which would call DVC, and `nvidia-smi` are fakes."""
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 from pipeline import study as studies
 from pipeline.study import ROOT
 from stages import dag, repro
+from tests.engines.checkout import Checkout
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def start(tmp_path):
     def launch(stage, gpu=1, **environment):
         text = dag.JOB.format(params=SimpleNamespace(stage=stage, total=3), resources=SimpleNamespace(gpu=gpu),
                               threads=4, output=markers / stage)
-        known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
+        known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "STUDY_REMOTE")}
         settings = known | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)} | environment
         job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, cwd=ROOT, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)
@@ -91,9 +93,39 @@ def test_a_stage_without_need_of_one_takes_none(start):
 
 
 def test_on_slurm_the_job_keeps_what_it_was_given(start):
-    _, device, threads = start("a", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="6", CUDA_VISIBLE_DEVICES="0")
+    given = {"STUDY_REMOTE": "1", "CUDA_VISIBLE_DEVICES": "0"}
+    _, device, threads = start("a", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="6", **given)
     assert (device, threads) == ("0", "6")
-    assert start("b", SLURM_JOB_ID="2", CUDA_VISIBLE_DEVICES="0")[1] == "0"
+    assert start("b", SLURM_JOB_ID="2", **given)[1] == "0"  # another job's device 0 may be another device
+
+
+def test_in_an_allocation_of_ones_own_stages_share_its_devices_and_cores(start):
+    given = {"SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "8", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert start("a", **given)[1:] == ("0", "4")
+    assert start("b", **given)[1:] == ("1", "4")
+
+
+def test_a_stage_that_a_job_on_another_machine_runs_is_waited_for(start):
+    """The scheduler was killed there, its job runs on, and the study is started again."""
+    first, *_ = start("a", gpu=0, STUDY_REMOTE="1")
+    with ThreadPoolExecutor() as waits:
+        second = waits.submit(start, "a", 0, STUDY_REMOTE="1")
+        assert not wait([second], 1).done
+        assert start("b", gpu=0, STUDY_REMOTE="1")[1] == "none"
+        os.killpg(first.pid, signal.SIGKILL)
+        assert second.result(10)[1] == "none"
+
+
+def test_what_another_machine_is_at_does_not_stop_a_job(tmp_path):
+    """DVC would call the file busy, or strike the other out, by what process has that number here."""
+    checkout = Checkout(tmp_path)
+    folder = checkout.root / ".dvc/tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    held = json.dumps({"write": {str(checkout.root / "artifacts/tiny/data/voc"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}})
+    (folder / "rwlock").write_text(held)
+    assert "is busy" in checkout.run("python", "-m", "stages.repro", "download@voc", fails=True)
+    checkout.run("python", "-m", "stages.repro", "download@voc", STUDY_REMOTE="1")
+    assert (folder / "rwlock").read_text() == held and (checkout.root / "artifacts/tiny/data/voc/source.json").exists()
 
 
 def test_the_marker_is_there_only_after_success(start, tmp_path):

@@ -19,9 +19,10 @@ def checkout(tmp_path_factory) -> Checkout:
 @pytest.mark.parametrize("pattern, replacement, words", [
     (r"low_level_channels: 64\}", "low_level_chanels: 64}", ["runs.t1-c64.low_level_chanels", "unknown key"]),
     (r"(t3-os32-dec: .*)output_stride: 32", r"\1output_stride: 12", ["runs.t3-os32-dec.output_stride", "12"]),
-    (r"(?m)^  t1-c16: (\[os16\]|\{<<.*\})\n(?=  t1-c32: \[)", "", ["table1", "t1-c16"]),
+    (r"(?m)^  t1-c16: (\[\*os16\]|\{<<.*\})\n(?=  t1-c32: \[)", "", ["table1", "t1-c16"]),
     (r"(?m)^scale: \w+", "scale: tinny", ["scale", "tinny", "tiny"]),
-    (r"(?m)^  t1-c32: \[os16\]", "  t1-c32: [os61]", ["evaluate.t1-c32", "os61", "os16"]),
+    (r"(?m)^  t1-c32: \[\*os16\]", "  t1-c32: [os61]", ["evaluate.t1-c32", "os61", "os16"]),
+    (r"(?m)^  t1-c32: \[\*os16\]", "  t1-c16: [*os16]", ["params.yaml", "t1-c16 is there twice"]),
     (r"runs/coco-x65", "runs/coco-x56", ["runs.t5-coco.start", "coco-x56", "coco-x65"]),
 ])
 def test_a_mistake_in_the_settings_is_named_before_anything_runs(checkout, pattern, replacement, words):
@@ -77,7 +78,7 @@ def test_a_stage_that_is_edited_fails_and_is_not_recorded(checkout):
     script.write_text(text.replace("    settings = study.load()\n", "    settings = study.load()\n" + edit))
     assert script.read_text() != text
     printed = checkout.run("dvc", "repro", "download@voc", fails=True)
-    assert "scales.tiny.voc in params.yaml" in printed and "Run the same command again" in printed
+    assert "scales.tiny.voc.source in params.yaml" in printed and "Run the same command again" in printed
     assert not (checkout.root / "dvc.lock").exists()
     script.write_text(text)
     assert "Running stage 'download@voc'" in checkout.run("dvc", "repro", "download@voc")  # with the settings as they are now

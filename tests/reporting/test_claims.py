@@ -84,3 +84,14 @@ def test_a_claim_on_an_unknown_cell_is_named(study):
     broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
     with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):
         claims.check(broken)
+    other = study.model_copy(update={"runs": {name: run for name, run in study.runs.items() if name != "t2-x3"}, "evaluate": {
+        name: some for name, some in study.evaluate.items() if name != "t2-x3"}})
+    with pytest.raises(studies.StudyError, match=r"decoder-structure: there is no run 't2-x3' in params.yaml \(did you mean t2-x2\?\)"):
+        claims.check(other)
+
+
+def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch):
+    (tmp_path / "claims.yaml").write_text("mine:\n  {sentence: a, where: b, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n")
+    monkeypatch.setattr(claims, "CLAIMS", tmp_path / "claims.yaml")
+    with pytest.raises(studies.StudyError, match=r"(?s)claims\.yaml: mine: predicts: Field required.*mine: predits: Extra inputs"):
+        claims.claims.__wrapped__()

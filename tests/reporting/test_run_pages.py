@@ -56,7 +56,7 @@ def test_pages_of_runs_that_are_gone_go(home, study, tmp_path):
 def test_the_yaml_of_a_page_is_the_run(home, study):
     raw = yaml.safe_load((studies.ROOT / "params.yaml").read_text())
     for run in ("t2-x2", "t2-conv3", "coco-x65", "mine", "mobilenetv2_coco_voc_trainaug"):
-        lines = yaml.safe_load(run_pages.commands(study, run)["yaml"])
+        lines = yaml.safe_load(run_pages.commands(study, run)["yaml"].replace("[*", "[").replace(", *", ", "))  # aliases of another part
         kind = "zoo" if run.startswith("mobilenet") else "runs"
         assert schema.Run.model_validate(lines[kind][run]) == study.runs[run]
         assert lines.get("evaluate", {}).get(run, ()) == list(study.evaluate.get(run, [])) or run == "coco-x65"

@@ -5,7 +5,6 @@ from torch import nn
 
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Network, Run
-from pipeline.study import StudyError
 from pipeline.training import acceleration, schedule, segmentation
 
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
@@ -88,10 +87,3 @@ def test_without_freezing_training_mode_is_train():
     model = network("resnet101").eval()
     schedule.training_mode(model)
     assert all(module.training for module in model.modules())
-
-
-def test_output_stride_8_has_to_start_from_a_trained_network(tmp_path):
-    run = Run(dataset="voc", backbone="resnet101", start="weights/resnet101", output_stride=8, decoder="none",
-              low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
-    with pytest.raises(StudyError, match="output_stride 8 trains with frozen batch norm, so it has to start from runs/RUN"):
-        segmentation.start_from(nn.Identity(), run, tmp_path)

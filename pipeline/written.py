@@ -1,0 +1,63 @@
+"""`params.yaml` as it is written, before it is a study: no key twice, and every key there that a stage of dvc.yaml looks up.
+
+DVC asks for each run's own keys, so that a change reruns what it concerns: a key that is missing would stop it. A run therefore
+takes its strategies in by alias: a further line under `strategies` is then nothing to the others.
+"""
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+
+class Loader(yaml.SafeLoader):
+    """YAML in which a key that is there twice is a mistake, as DVC has it."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.looked_at = []
+
+    def flatten_mapping(self, node):
+        if not any(node is other for other in self.looked_at):  # afterwards it has what it takes over (<<) as well
+            self.looked_at.append(node)
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key, _ in node.value:
+                if keys.count(key.value) > 1:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+        super().flatten_mapping(node)
+
+
+def read(path: Path):
+    """What the file holds. Raises OSError, UnicodeDecodeError and yaml.YAMLError."""
+    return yaml.load(Path(path).read_text(), Loader)
+
+
+def by_name(evaluate, strategies):
+    """`evaluate` with names in the place of the strategies that it takes in by alias; what is none of them stays."""
+    if not isinstance(evaluate, dict) or not isinstance(strategies, dict):
+        return evaluate
+    names = {repr(strategy): name for name, strategy in strategies.items()}
+    def named(some):
+        return [names.get(repr(one), one) for one in some] if isinstance(some, list) else some
+    return {run: named(some) for run, some in evaluate.items()}
+
+
+def problems(raw: dict, scale: str) -> Iterator[str]:
+    """What DVC would not find, or not see, at `scale`: one line each. raw: settings that are a study."""
+    for name, some in raw["evaluate"].items():
+        for one in some:
+            if isinstance(one, str):
+                yield f"evaluate.{name}: write *{one}, not {one}: DVC is to see what it is"
+    settings, wanted = raw["scales"][scale], {}
+    for name in raw["backbones"]:
+        wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
+    for name, run in raw["runs"].items():
+        if "recipe" not in run:
+            yield f"runs.{name}.recipe: this key is missing; it names the data set's train settings, such as train"
+        for key in (run.get("recipe", "train"), "evaluate", "source"):
+            wanted.setdefault(f"{run['dataset']}.{key}", f"runs.{name}")
+    for key, user in wanted.items():
+        found = settings
+        for part in key.split("."):
+            found = found.get(part, ...) if isinstance(found, dict) else ...
+        if found is ...:
+            yield f"scales.{scale}.{key}: this key is missing: {user} looks it up; write null where the scale has none"
