@@ -62,10 +62,15 @@ def _facts(path: Path, changed: int) -> metrics.Facts:
 _CELLS: dict = {}
 
 
+def _cell(study: Study, run: str, strategy: str) -> tuple:
+    """What a cell's numbers follow from: its facts, as the file is now, and the classes that mIOU is the mean of."""
+    path = study.artifacts("facts", run) / "facts.parquet"
+    return path.absolute(), path.stat().st_mtime_ns, strategy, study.dataset(study.runs[run].dataset).evaluate.classes
+
+
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
     """Scores of one cell in percent: miou with its 95 % interval over images, and the IoU of each class; those that there are."""
-    path = study.artifacts("facts", run) / "facts.parquet"
-    cell = (path.absolute(), strategy, path.stat().st_mtime_ns)
+    cell = _cell(study, run, strategy)
     if cell not in _CELLS:  # one cell may be in four tables
         facts, (names, only) = read_facts(study, run), classes(study, run)
         by_image = metrics.parts(metrics.confusion_by_image(facts, strategy, len(names)))
@@ -81,8 +86,7 @@ def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
     """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high where there are
     two images. Empty where no void is near."""
-    path = study.artifacts("facts", run) / "facts.parquet"
-    cell = (path.absolute(), strategy, path.stat().st_mtime_ns, intervals)
+    cell = *_cell(study, run, strategy), intervals
     if cell not in _CELLS:
         facts, (names, only) = read_facts(study, run), classes(study, run)
         curve = metrics.trimap_curve(facts, strategy, len(names), only)

@@ -40,6 +40,7 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path):
     found = voc.splits(tmp_path / "data")
     assert [item.id for item in found["train_aug"]] == ["s1", "s2", "t1", "t2"]
     assert [int(voc.label(item)[0, 0]) for item in found["train_aug"]] == [13, 14, 0, 1]
+    assert [item.id for item in found["trainval"]] == ["t1", "t2", "v1"]
     assert [item.id for item in found["val"]] == ["v1"] and voc.label(found["val"][0]).shape == (4, 6)
     asked = len(server.log)
     archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")

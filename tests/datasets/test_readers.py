@@ -40,6 +40,19 @@ def test_cityscapes_refuses_unknown_label_ids(tmp_path):
         cityscapes.label(native.Item("a", tmp_path / "i.png", tmp_path / "l.png"))
 
 
+def write_instances(root, annotations):
+    """instances_train2017.json of images of 60 x 80 pixels; annotations: (image, category, shape, area[, crowd]) each."""
+    categories = [{"id": each, "name": name} for name, each in [*coco.CATEGORY_IDS.items(), ("zebra", 99)]]
+    images = sorted({image for image, *_ in annotations}, reverse=True)
+    content = {"categories": categories,
+               "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in images],
+               "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": int(bool(crowd))}
+                               for image, category, shape, area, *crowd in annotations]}
+    path = root / "annotations/instances_train2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content))
+
+
 @pytest.fixture
 def instances(tmp_path):
     """Two images: one with a polygon, a crowd and another class; one with too few pixels."""
@@ -49,16 +62,8 @@ def instances(tmp_path):
     packed["counts"] = packed["counts"].decode()
     square = [10, 10, 50, 10, 50, 40, 10, 40]
     overlap = [40, 10, 60, 10, 60, 40, 40, 40]
-    annotations = [(1, 17, [square], 1200, 0), (1, 18, [overlap], 600, 0), (1, 1, packed, 400, 1), (1, 99, [square], 1200, 0),
-                   (2, 17, [[0, 0, 5, 0, 5, 5]], 12, 0)]
-    categories = [{"id": each, "name": name} for name, each in [*coco.CATEGORY_IDS.items(), ("zebra", 99)]]
-    content = {"categories": categories,
-               "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in (2, 1)],
-               "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": many}
-                               for image, category, shape, area, many in annotations]}
-    path = tmp_path / "annotations/instances_train2017.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(content))
+    write_instances(tmp_path, [(1, 17, [square], 1200), (1, 18, [overlap], 600), (1, 1, packed, 400, "crowd"), (1, 99, [square], 1200),
+                               (2, 17, [[0, 0, 5, 0, 5, 5]], 12)])
     return tmp_path
 
 
@@ -80,6 +85,17 @@ def test_coco_threshold_follows_the_area_of_generated_images(instances):
     assert len(coco.splits(instances, proportional=True)["train"]) == 2 and len(coco.splits(instances)["train"]) == 1
 
 
+def test_coco_counts_the_area_of_the_20_classes_and_takes_more_than_1000(tmp_path):
+    def box(left, top, right, bottom):
+        return [[left, top, right, top, right, bottom, left, bottom]]
+    annotations = [(1, 17, box(0, 0, 40, 25), 1000), (2, 17, box(0, 0, 40, 25), 1001), (3, 17, box(0, 0, 10, 10), 100),
+                   (3, 99, box(0, 0, 60, 60), 3600), (4, 17, box(0, 0, 40, 40), 1600), (4, 17, box(20, 20, 60, 60), 1600)]
+    write_instances(tmp_path, annotations)
+    items = coco.splits(tmp_path)["train"]
+    assert [item.id for item in items] == ["000000000002", "000000000004"]
+    assert coco.label(items[1])[30, 30] == voc.CLASSES.index("cat"), "two cats that overlap are cat"
+
+
 def test_coco_damaged_annotations_are_named(instances):
     path = instances / "annotations/instances_train2017.json"
     path.write_text(path.read_text()[:-30])
@@ -99,6 +115,16 @@ def test_imagenet_reads_the_central_part(tmp_path):
     got = imagenet.read(item, (35, 70))
     assert got.shape == (35, 70, 3) and (got[1:-1, 1:-1] == 200).all()
     assert np.array_equal(imagenet.read(item, (80, 160)), picture)
+
+
+def test_imagenet_averages_the_central_seven_eighths_down(tmp_path):
+    """160 columns: 10 to 149 become 70 by the triangle that halving has, 1, 3, 3, 1 eighths of four neighbours."""
+    columns = np.random.default_rng(0).integers(0, 256, 160)
+    Image.fromarray(np.broadcast_to(columns[None, :, None], (80, 160, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    got = imagenet.read(native.Item("a", tmp_path / "a.png", 0), (35, 70))[:, 1:-1].astype(float)
+    at = 10 + 2 * np.arange(1, 69)
+    expected = (columns[at - 1] + 3 * columns[at] + 3 * columns[at + 1] + columns[at + 2]) / 8
+    assert np.abs(got - expected[None, :, None]).max() <= 1
 
 
 @pytest.mark.parametrize("reader, said", [

@@ -140,3 +140,13 @@ def test_label_maps_and_facts_tell_the_same_story_and_torchmetrics_agrees_exactl
     assert (ours.sum(0) > 0).sum() > 1  # the network does not say the same everywhere
     assert np.array_equal(ours, matrix.compute().numpy())
     assert float(metrics.miou(ours)) == pytest.approx(100 * float(jaccard.compute()), abs=1e-5)  # it divides in float32
+
+
+def test_the_bands_are_those_of_the_shards_distances():
+    stage.main(RUN)
+    facts = metrics.Facts.read(TINY.artifacts("facts", RUN) / "facts.parquet")
+    shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
+    label, distance = (np.concatenate([getattr(shard[number], name).ravel() for number in range(IMAGES)]) for name in ("label", "distance"))
+    found = metrics.confusion_by_band(facts, TINY.evaluate[RUN][0], CLASSES).cumsum(0)
+    for place, width in enumerate(metrics.WIDTHS):
+        assert found[place].sum(1).tolist() == np.bincount(label[distance <= width], minlength=CLASSES)[:CLASSES].tolist()

@@ -1,11 +1,13 @@
 """The networks' structure at small widths: output strides, ASPP, decoders, training mode. Parity is elsewhere."""
 import pytest
 import torch
+from torch import nn
 
 from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at
 from pipeline.models.decoder import Decoder, convolutions
 from pipeline.models.dpc import DPC
+from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from tests.models.small_networks import SIZES, network, stir
 
@@ -60,6 +62,11 @@ def test_decoder_merges_conv3_then_conv2():
     assert decoder(torch.randn(1, 16, 9, 7), features).shape == (1, 16, 33, 25)
 
 
+def test_a_narrow_decoder_has_narrow_projections():
+    decoder = Decoder(16, {"conv2": 8}, "[3x3,256]", 48, width=0.0625)
+    assert (decoder.project["conv2"].conv.out_channels, decoder.refine["conv2"][0].conv.in_channels) == (3, 19)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(97, 97), (65, 129), (50, 63), (33, 33)])
 @pytest.mark.parametrize("decoder", ["none", "[3x3,256]"])
@@ -75,7 +82,7 @@ def test_channels_last_stays_channels_last(size, changes):
     """Joined with one map of another layout, the branches of ASPP would all be copied, and so would their gradients."""
     model, copied = network(size, **changes).to(memory_format=torch.channels_last), []
     for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Conv2d):
+        if isinstance(layer, nn.Conv2d):
             layer.register_forward_pre_hook(lambda _, inputs, name=name: copied.append(name) if not inputs[0].is_contiguous(
                 memory_format=torch.channels_last) else None)
     model.train()(torch.randn(2, 3, 97, 97).contiguous(memory_format=torch.channels_last))
@@ -97,6 +104,13 @@ def test_classifier_shares_the_backbone(family):
     network(family).backbone.load_state_dict(classifier.backbone.state_dict())
 
 
+@pytest.mark.parametrize("family", ["resnet", "xception"])
+def test_a_classifier_has_output_stride_32_and_no_multi_grid(family):
+    classifier = deeplab.build_classifier(family, SIZES[family], 10)
+    assert {layer.dilation for layer in classifier.modules() if isinstance(layer, nn.Conv2d)} == {(1, 1)}
+    assert classifier.backbone(torch.randn(2, 3, 65, 65))["out"].shape[-2:] == (3, 3)
+
+
 def test_initialisation_is_the_authors():
     torch.manual_seed(0)
     model = network("xception", width=1.0, separable=True)
@@ -107,6 +121,13 @@ def test_initialisation_is_the_authors():
     assert not model.logits.bias.any()
     unit = network("resnet", width=1.0).backbone.block4[0]
     assert 0.85 < unit.conv2.conv.weight.square().sum((1, 2, 3)).mean() / 2 < 1.15  # fan in times variance is 2
+
+
+def test_mobilenets_weights_begin_as_the_authors():
+    torch.manual_seed(0)
+    unit = deeplab.build_backbone("mobilenet", BackboneSize(), 16).blocks[5][1]
+    for layer in (unit.conv_pw, unit.conv_pwl):
+        assert layer.weight.abs().max() <= 2 * 0.09 and 0.8 * 0.09 < layer.weight.std() < 0.95 * 0.09
 
 
 def test_a_backbone_the_scale_lacks_is_named():
@@ -137,3 +158,12 @@ def test_image_pooling_sees_the_whole_map_and_nothing_of_where():
     torch.testing.assert_close(aspp(x), aspp(x.flip(2, 3)))
     x[0, :, 4, 5] += 100
     assert (aspp(x)[..., 0, 0] != aspp(x - x)[..., 0, 0]).any()
+
+
+@torch.no_grad()
+def test_a_tenth_of_aspps_output_is_dropped_in_training():
+    torch.manual_seed(0)
+    aspp = ASPP(8, (1, 2, 3), width=0.0625).train()
+    nn.init.constant_(aspp.project.bn.bias, 10)  # no zero comes from ReLU
+    assert 0.09 < (aspp(torch.randn(64, 8, 9, 9)) == 0).float().mean() < 0.11
+    assert not (aspp.eval()(torch.randn(4, 8, 9, 9)) == 0).any()

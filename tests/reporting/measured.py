@@ -1,4 +1,6 @@
-"""The numbers of a made-up study as the report takes them from MLflow, without MLflow."""
+"""The numbers of a made-up study: as the report takes them from MLflow, without MLflow; and mIOU by plain arithmetic."""
+import numpy as np
+
 from pipeline.tracking import entries
 from pipeline.tracking.rows import rows
 
@@ -13,3 +15,22 @@ def measured(study):
                           if curve.startswith("trimap")}
                 found[name, row.key] = {"metrics": one.metrics, "curves": curves}
     return found
+
+
+def scoring(study, classes):
+    """The study with mIOU over these classes of VOC only (None: all)."""
+    voc = study.settings.voc.model_copy(update={"evaluate": study.settings.voc.evaluate.model_copy(update={"classes": classes})})
+    return study.model_copy(update={"scales": study.scales | {study.scale: study.settings.model_copy(update={"voc": voc})}})
+
+
+def score(matrices, only):
+    """mIOU of confusion matrices (..., classes, classes) over the classes with these numbers (None: all) that occur."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    unions = matrices.sum(-1) + matrices.sum(-2) - hits
+    ious = np.where(unions > 0, hits / np.maximum(unions, 1), np.nan)
+    return 100 * np.nanmean(ious if only is None else ious[..., only], axis=-1)
+
+
+def draws(images):
+    """The bootstrap's: how often each image is in each of 10,000 resamples."""
+    return np.random.default_rng(0).multinomial(images, [1 / images] * images, size=10_000)

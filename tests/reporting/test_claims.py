@@ -1,6 +1,7 @@
 """The claims against the paper's own numbers, and the ledger's verdicts against its rule."""
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
@@ -9,6 +10,7 @@ from pipeline.evaluation import metrics
 from pipeline.paper import claims
 from pipeline.reporting import ledger
 from tests.reporting import fake_study
+from tests.reporting.measured import draws, score, scoring
 
 
 def test_claims_predict_what_the_published_tables_say():
@@ -65,6 +67,47 @@ def test_ledger_of_a_study(study):
             claim = claims.claims()[line["id"]]
             assert line["verdict"] == ledger.verdict(line["low"], line["high"], claim.bounds)
     assert lines["separable-cost"]["effect"] == pytest.approx(40) and lines["separable-cost"]["verdict"] == "holds"
+
+
+def judged(study, measure, a, *b):
+    return ledger.judge(study, claims.claims()["decoder-xception"].model_copy(update={"measure": measure, "a": a, "b": b}))
+
+
+@pytest.mark.parametrize("classes", [None, ("background", "car", "boat")])
+def test_effects_and_paired_intervals_are_those_of_the_facts(study, classes):
+    """mIOU on all pixels; on those within one pixel of void; how much more it gains there: the same draws for both sides."""
+    told, only = scoring(study, classes), classes and [fake_study.CLASSES.index(name) for name in classes]
+    cells, gains = ("t5-dec/os16", "t5-nodec/os16"), {}
+    for where, bands in (("all", None), ("near", [0])):
+        sides = []
+        for run, strategy in (cell.split("/") for cell in cells):
+            facts = metrics.Facts.read(study.artifacts("facts", run) / "facts.parquet")
+            counts = metrics.confusion_by_image(facts, strategy, len(fake_study.CLASSES), bands)
+            sides.append(score(np.concatenate([counts.sum(0)[None], np.tensordot(draws(len(counts)), counts, 1)]), only))
+        gains[where] = sides[0] - sides[1]
+    for measure, expected in (("miou", gains["all"]), ("trimap1", gains["near"]), ("trimap1-miou", gains["near"] - gains["all"])):
+        found = judged(told, measure, *cells)
+        assert [found[key] for key in ("effect", "low", "high")] == pytest.approx([expected[0], *np.percentile(expected[1:], [2.5, 97.5])]), measure
+        claim = claims.Claim(sentence="", where="", measure=measure, predicts=0, a=cells[0], b=cells[1:])
+        assert ledger._effect(told, claim, *cells) == pytest.approx(expected[0]), measure
+
+
+def test_errors_saved_and_multiply_adds(study):
+    """40 pictures; 41.5 % wrong with ResNet-101, 38.25 % with Xception-65. Costs: counted as the paper counts."""
+    half = 1.96 * math.sqrt((0.415 * 0.585 + 0.3825 * 0.6175) / 40) * 100
+    madds = [60 * times * 1.05 for times in (1, 3.3)]  # at output stride 16 and 8: fake_study._costs
+    for measure, a, b, expected in (("top1_error", "xception65", "resnet101", (3.25, 3.25 - half, 3.25 + half)),
+                                    ("madds", "t2-x2/os8", "t2-x2/os16", (madds[1] - madds[0],) * 3),
+                                    ("madds_saved", "t2-x2/os16", "t2-x2/os8", (100 * (1 - 1 / 3.3),) * 3)):
+        found = judged(study, measure, a, b)
+        assert (found["effect"], found["low"], found["high"]) == pytest.approx(expected), measure
+
+
+def test_the_rival_shown_is_the_one_that_decides(study):
+    rivals = ("t5-nodec/os16", "t5-dec/os8", "t5-dec/os8-ms")
+    effects = {rival: judged(study, "miou", "t5-dec/os16", rival)["effect"] for rival in rivals}
+    found = judged(study, "miou", "t5-dec/os16", *rivals)
+    assert len(set(effects.values())) == 3 and found["effect"] == effects[found["b"]]
 
 
 @pytest.mark.parametrize("differences, expected", [

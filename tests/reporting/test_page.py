@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import paper, study as studies
+from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import chart, figures, ledger, page, tables
+from pipeline.reporting import chart, columns, figures, ledger, page, runs, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
@@ -94,6 +95,23 @@ def test_names_are_text_in_markdown_too(tmp_path, monkeypatch):
     readme = (tmp_path / "reports/README.md").read_text()
     assert not re.search("<[bi]>", readme) and "<code>dvc repro evaluate@&lt;i&gt;later</code>" in readme
     assert "| &lt;b&gt;a\\|\\`b | os16 |" in readme and "[&lt;b&gt;a\\|\\`b](runs/%3Cb%3Ea%7C%60b.html)" in readme
+
+
+def test_what_the_columns_of_a_table_are_called():
+    assert columns.measures("table4") == [("top-1 error", "top1_error"), ("top-5 error", "top5_error")]
+    assert columns.costs([{"madds_paper": 1, "madds_counted_as_paper": 2, "madds_executed": 3}]) == [
+        ("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]
+
+
+def test_iou_by_class_is_that_of_the_first_strategy(study):
+    table = next(each for each in runs.by_class(study) if each["dataset"] == "voc")
+    _, strategy, scores = next(each for each in table["runs"] if each[0] == "t2-x2")
+    assert strategy == study.evaluate["t2-x2"][0]
+    facts = metrics.Facts.read(study.artifacts("facts", "t2-x2") / "facts.parquet")
+    matrix = metrics.confusion(facts, strategy, len(fake_study.CLASSES))
+    kept = [fake_study.CLASSES.index(name) for name in table["names"]]
+    hits, either = matrix.diagonal()[kept], (matrix.sum(0) + matrix.sum(1))[kept]
+    assert scores == pytest.approx((100 * hits / (either - hits)).tolist())
 
 
 def test_the_chart_of_costs_has_every_row_that_has_both_numbers():

@@ -62,6 +62,14 @@ def test_numbers_are_those_of_the_facts(study, built):
     assert near["miou_low"] <= near["miou"] <= near["miou_high"]
 
 
+def test_table4_has_the_errors_and_parameters_of_the_record(built):
+    lines = [line for line in built["table4"].to_pylist() if line["status"] == "measured"]
+    assert {line["backbone"] for line in lines} == {"resnet101", "xception65"}
+    for line in lines:
+        top1 = 41.5 if line["backbone"] == "resnet101" else 38.25
+        assert (line["top1_error"], line["top5_error"], line["parameters_here"]) == (top1, 9.5, 0.3)  # fake_study._weights
+
+
 def test_the_other_trimap_is_beside_figure5_and_on_the_page(study, built):
     lines = [line for line in built["figure5"].to_pylist() if line["curve"] == "ResNet-101 with decoder"]
     kept = pq.read_table(study.artifacts("facts", "t2-x2") / "labels.parquet")

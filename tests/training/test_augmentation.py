@@ -1,8 +1,9 @@
-"""One resampling against the paper's order done plainly: resize the whole image, pad, crop, flip."""
+"""One resampling against the paper's order done plainly: resize the whole image, pad, crop, flip; and what is drawn."""
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 
+from pipeline.training import augmentation
 from pipeline.training.augmentation import SCALES, Crops, scaled_crop
 
 
@@ -62,3 +63,23 @@ def test_the_stream_visits_every_image_once_an_epoch_and_resumes_exactly():
     again.resume(state)
     for (pixels, label, chosen), (pixels2, label2, chosen2) in zip(expected, (again() for _ in range(5))):
         assert chosen == chosen2 and torch.equal(pixels, pixels2) and torch.equal(label, label2)
+
+
+def test_the_draws_are_the_papers(monkeypatch):
+    """Scales 0.5 to 2 by 0.25, alike often; places uniform and independent; every other crop flipped; each by its own numbers."""
+    drawn = []
+    monkeypatch.setattr(augmentation, "cut", lambda image, label, *given: drawn.append(given[:4]))
+    examples = Memory([torch.zeros(9, 9, 3, dtype=torch.uint8)] * 7, [torch.zeros(9, 9, dtype=torch.uint8)] * 7)
+    stream, other = (Crops(examples, crop=5, batch=10, seed=seed) for seed in (0, 1))
+    orders = [stream()[2] for _ in range(700)]
+    scales, top, left, flip = (torch.tensor(each, dtype=torch.double) for each in zip(*drawn))
+    values, counts = scales.unique(return_counts=True)
+    assert values.tolist() == [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2] and 900 < counts.min() and counts.max() < 1100
+    assert 0.47 < flip.mean() < 0.53
+    for place in (top, left):
+        assert 0 <= place.min() < 0.01 and 0.99 < place.max() < 1 and 0.48 < place.mean() < 0.52
+    assert torch.corrcoef(torch.stack([scales, top, left, flip])).fill_diagonal_(0).abs().max() < 0.06
+    assert len(set(drawn)) == len(drawn)
+    numbers = sum(orders, [])
+    assert len({tuple(numbers[start:start + 7]) for start in range(0, 7000, 7)}) > 800, "each epoch in an order of its own"
+    assert [other()[2] for _ in range(3)] != orders[:3]

@@ -1,4 +1,4 @@
-"""Exact resume, a batch computed in parts, a loss that is no number, no memory left."""
+"""Rates, loss and validations; exact resume, a batch computed in parts, a loss that is no number, no memory left."""
 import io
 import sys
 
@@ -12,7 +12,7 @@ from pipeline.schema import Training
 from pipeline.study import StudyError
 from pipeline.training import loop
 from pipeline.training.augmentation import Crops
-from pipeline.training.loop import Checkpoint, fit
+from pipeline.training.loop import Checkpoint, fit, gradients
 from pipeline.training.schedule import optimiser
 
 TRAINING = Training(split="train", crop=9, batch=2, steps=12, learning_rate=0.1, power=0.9, validate_every=4)
@@ -58,6 +58,52 @@ def run(tmp_path, kill_at=None, loss_of=cross_entropy, training=TRAINING, norm=n
     checkpoint = Checkpoint(tmp_path / "run.pt", "inputs")
     history, metrics = fit(model, optimiser(model, 1e-4, 0.1), crops, counted, validate, training, checkpoint, "run", 255)
     return model.state_dict(), metrics, [tuple(row[:3]) for row in history.rows if row[1] != "images_per_second"]
+
+
+def test_every_step_takes_polys_rate_times_the_groups_multiplier(tmp_path, monkeypatch):
+    taken, step = [], torch.optim.SGD.step
+
+    def stepping(self, *given):
+        taken.append({group["multiplier"]: group["lr"] for group in self.param_groups})
+        return step(self, *given)
+    monkeypatch.setattr(torch.optim.SGD, "step", stepping)
+    history = run(tmp_path)[2]
+    rates = [0.1 * (1 - done / 12) ** 0.9 for done in range(12)]
+    assert [each[1.0] for each in taken] == pytest.approx(rates)
+    assert [each[2.0] for each in taken] == pytest.approx([2 * rate for rate in rates])
+    assert [row[2] for row in history if row[1] == "learning_rate"] == pytest.approx(rates[3::4])
+
+
+def test_the_loss_is_the_mean_over_all_but_void():
+    torch.manual_seed(0)
+    network, inputs, labels = nn.Conv2d(3, 5, 1), 255 * torch.rand(4, 3, 6, 7), torch.randint(5, (4, 6, 7))
+    labels[:3, :5] = 255
+    expected = F.cross_entropy(network(inputs / 127.5 - 1), labels, ignore_index=255)
+    wanted = torch.autograd.grad(expected, list(network.parameters()))
+    found = gradients(network, network, inputs, labels, cross_entropy, 255, 2)
+    assert found.item() == pytest.approx(expected.item())
+    for parameter, gradient in zip(network.parameters(), wanted):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_validations_see_the_network_in_evaluation_and_the_last_comes_at_the_end(tmp_path):
+    model, losses, modes = nn.Sequential(nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5)), [], []
+    pairs = [(torch.randint(256, (12, 12, 3)).byte(), torch.randint(5, (12, 12)).byte()) for _ in range(5)]
+
+    def loss_of(network, pixels, labels):
+        assert model.training and model[1].training, "training goes on after a validation"
+        loss = cross_entropy(network, pixels, labels)
+        losses.append(loss.item() / int((labels != 255).sum()))
+        return loss
+
+    def validate():
+        modes.append((model.training, len(losses)))
+        return {"miou": float(len(losses))}
+    history, metrics = fit(model, optimiser(model, 1e-4, 0.1), Crops(Memory(pairs), 9, 2, seed=0), loss_of, validate,
+                           TRAINING.model_copy(update={"steps": 10}), Checkpoint(tmp_path / "run.pt", "inputs"), "run", 255)
+    assert modes == [(False, 4), (False, 8), (False, 10)] and metrics == {"miou": 10}
+    means = [sum(part) / len(part) for part in (losses[:4], losses[4:8], losses[8:])]
+    assert [row[2] for row in history.rows if row[1] == "loss"] == pytest.approx(means), "a point of the curve is the mean of its steps"
 
 
 @pytest.mark.parametrize("kill_at", [1, 4, 5, 8, 9, 11, 12])

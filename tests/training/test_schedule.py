@@ -1,4 +1,5 @@
 import pytest
+import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -54,3 +55,16 @@ def test_last_layers_learn_faster_and_the_backbone_does_not():
     where = {id(parameter): (group["weight_decay"], group["multiplier"]) for group in groups for parameter in group["params"]}
     assert where == {id(model["backbone"].weight): (1e-4, 1.0), id(model["backbone"].bias): (0.0, 2.0),
                      id(model["logits"].weight): (1e-4, 10.0), id(model["logits"].bias): (0.0, 20.0)}
+
+
+def test_sgd_has_a_momentum_of_09():
+    """By hand: v = 0.9 v + gradient + decay * w; w -= rate * v. Not Nesterov's, as tf.train.MomentumOptimizer's default."""
+    layer, weight, velocity = nn.Linear(1, 1, bias=False).double(), 2.0, 0.0
+    sgd = schedule.optimiser(layer, 1e-2, 0.1)
+    nn.init.constant_(layer.weight, weight)
+    for gradient in (3.0, -1.0, 0.5):
+        layer.weight.grad = torch.full_like(layer.weight, gradient)
+        sgd.step()
+        velocity = 0.9 * velocity + gradient + 1e-2 * weight
+        weight -= 0.1 * velocity
+        assert layer.weight.item() == pytest.approx(weight)

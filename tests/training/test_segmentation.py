@@ -1,8 +1,10 @@
-"""Training one run of a study: fine-tuning at output stride 8, wrong starts, the messages of each."""
+"""Training one run of a study: its loss and settings, fine-tuning at output stride 8, wrong starts, the messages of each."""
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from pipeline import study as studies
 from pipeline.datasets.shards import Example, Writer
@@ -19,7 +21,6 @@ def study(tmp_path, monkeypatch):
     loaded = studies.load()
     base = loaded.runs["t2-x2"]
     runs = {"base": base, "fine": base.model_copy(update={"output_stride": 8, "start": "runs/base"}),
-            "early": base.model_copy(update={"output_stride": 8}),
             "other": base.model_copy(update={"low_level_channels": 8, "start": "runs/base"})}
     study = loaded.model_copy(update={"scale": "tiny", "runs": runs})
     random, shards = np.random.default_rng(0), study.artifacts("shards", "voc")
@@ -43,6 +44,50 @@ def trained(study, name):
     assert {row[1] for row in history.rows} == {"loss", "learning_rate", "images_per_second", "miou"}
     assert 0 <= metrics["miou"] <= 100
     return load_file(study.artifacts("runs", name) / "model.safetensors")
+
+
+def test_the_loss_is_cross_entropy_on_logits_resized_to_the_labels():
+    """Grey levels become [-1, 1], corners stay on corners; pixels are added up, void ones left out."""
+    torch.manual_seed(0)
+    network, pixels, labels = nn.Conv2d(3, 4, 1, stride=4), torch.randint(256, (2, 3, 17, 13)).float(), torch.randint(4, (2, 17, 13))
+    labels[:, :3] = 255
+    logits = F.interpolate(network((pixels - 127.5) / 127.5), (17, 13), mode="bilinear", align_corners=True)
+    valid = labels != 255
+    expected = -logits.log_softmax(1).gather(1, labels.where(valid, 0)[:, None])[:, 0][valid].sum()
+    torch.testing.assert_close(segmentation.loss_of(network, pixels, labels), expected)
+
+
+def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch):
+    """Learning rates, decays, seeds, crops, splits: as `fit` is given them."""
+    seen = {}
+
+    def fit(model, sgd, crops, loss_of, validate, *_):
+        seen.update(model=model, groups=sgd.param_groups, crops=crops, validate=validate)
+        raise InterruptedError
+    monkeypatch.setattr(segmentation, "fit", fit)
+    monkeypatch.setattr(segmentation, "progress_miou", lambda model, stride, shard, *given: (stride, shard.ids[0], *given))
+    voc, backbone = study.settings.voc, study.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
+    own = voc.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "crop": 41})
+    told = study.model_copy(update={
+        "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own})})},
+        "backbones": study.backbones | {"resnet101": backbone},
+        "runs": {f"seed-{seed}": study.runs["base"].model_copy(update={"seed": seed, "output_stride": 32}) for seed in (0, 1)}})
+
+    def started(seed):
+        with pytest.raises(InterruptedError):
+            train(told, f"seed-{seed}", told.artifacts("runs", f"seed-{seed}"), told.artifacts("checkpoints"))
+        return dict(seen)
+    found, again, other = started(0), started(0), started(1)
+    where = {id(each): (group["weight_decay"], group["multiplier"]) for group in found["groups"] for each in group["params"]}
+    model = found["model"]
+    assert where[id(model.logits.weight)] == (0.03, 10) and where[id(model.logits.bias)] == (0, 20)
+    assert where[id(model.backbone.block1[0].conv1.conv.weight)] == (0.03, 1)
+    assert model.backbone.block1[0].conv1.bn.momentum == pytest.approx(0.4) and model.aspp.project.bn.momentum == pytest.approx(0.3)
+    assert found["crops"].crop == 41 and found["crops"].batch == own.batch and found["crops"].ids[0] == "train_aug-0"
+    assert found["validate"]()["miou"][:3] == (32, "val-0", voc.evaluate.canvas)
+    assert torch.equal(again["model"].logits.weight, model.logits.weight)
+    assert not torch.equal(other["model"].logits.weight, model.logits.weight), "new layers begin by the seed"
+    assert not torch.equal(other["crops"]()[0], found["crops"]()[0]), "and so does the order of the images"
 
 
 def test_fine_tuning_at_output_stride_8_trains_all_but_batch_norm(study):
@@ -116,11 +161,6 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     assert len({first, changed, inputs(study)}) == 3
     monkeypatch.setattr(segmentation, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
     assert len({*seen, inputs(study)}) == len(set(seen)) == 6
-
-
-def test_a_start_at_output_stride_8_without_statistics_is_refused(study):
-    with pytest.raises(StudyError, match="has to start from runs/RUN, whose statistics are learnt, not from weights/resnet101"):
-        trained(study, "early")
 
 
 def test_a_start_that_is_another_network_is_refused(study):

@@ -1,0 +1,27 @@
+"""The progress that training shows, against plain arithmetic."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.evaluation.inference import progress_miou
+
+
+def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
+    """A network that says red, green or blue: void out, a class that is neither there nor predicted out, one that is either in."""
+    random, examples = np.random.default_rng(0), []
+    with Writer(tmp_path / "val.arrow", "voc", list("abcde")) as writer:
+        for number in range(5):
+            said, label = random.integers(0, 3, (9, 7)), random.choice([0, 1, 4], (9, 7)).astype(np.uint8)
+            label[number] = 255
+            writer.add(Example(str(number), (255 * np.eye(3)[said]).astype(np.uint8), label))
+            examples.append((said, label))
+    network = nn.Conv2d(3, 5, 1)
+    network.weight.data, network.bias.data = torch.eye(5, 3)[:, :, None, None], torch.tensor([0., 0, 0, -9, -9])
+    said, label = (np.stack(each) for each in zip(*examples[:3]))
+    valid = label != 255
+    scores = {kind: 100 * ((said == kind) & (label == kind)).sum() / (((said == kind) | (label == kind)) & valid).sum() for kind in (0, 1, 2, 4)}
+    assert scores[0] > 0 and scores[2] == scores[4] == 0
+    for scored, expected in ((range(5), np.mean(list(scores.values()))), ((1, 3), scores[1])):
+        assert progress_miou(network, 16, Shard(tmp_path / "val.arrow"), (12, 12), 2, 3, list(scored)) == pytest.approx(expected)

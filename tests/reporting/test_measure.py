@@ -1,0 +1,40 @@
+"""What was measured for a cell, against plain arithmetic on its facts; and when it is not measured."""
+import numpy as np
+import pytest
+
+from pipeline import records, study as studies
+from pipeline.evaluation import metrics
+from pipeline.tracking import measure
+from pipeline.tracking.rows import Row
+from tests.reporting import fake_study
+from tests.reporting.measured import draws, score, scoring
+
+
+def test_scores_curves_and_intervals_of_a_cell(study):
+    """Also where the classes that count were changed since."""
+    facts = metrics.Facts.read(study.artifacts("facts", "t2-x2") / "facts.parquet")
+    sample = draws(len(facts.images))
+    for classes in (None, ("background", "car", "boat")):
+        told, only = scoring(study, classes), classes and [fake_study.CLASSES.index(name) for name in classes]
+
+        def expected(strategy, bands=None, only=only):
+            matrices = metrics.confusion_by_image(facts, strategy, len(fake_study.CLASSES), bands)
+            return [score(matrices.sum(0), only), *np.percentile(score(np.tensordot(sample, matrices, 1), only), [2.5, 97.5])]
+        for strategy in ("os16", "os8-ms"):
+            found = measure.scores(told, "t2-x2", strategy)
+            assert [found[name] for name in ("miou", "miou_low", "miou_high")] == pytest.approx(expected(strategy))
+        curves = measure.trimap(told, "t2-x2", "os16", intervals=True)
+        for place in range(len(metrics.WIDTHS)):
+            found = [curves[name][place] for name in ("trimap_miou", "trimap_low", "trimap_high")]
+            assert found == pytest.approx(expected("os16", range(place + 1))), place
+        assert measure.trimap(told, "t2-x2", "os16", intervals=False) == {"trimap_miou": curves["trimap_miou"]}
+
+
+def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
+    """It is being trained again."""
+    monkeypatch.chdir(tmp_path)
+    study, row = studies.load(), Row("own", {}, "t2-x2", "os16")
+    records.write(study.artifacts("facts", "t2-x2"), status="done")
+    assert measure.status(study, row) == "not run: dvc repro evaluate@t2-x2 has not been run yet"
+    records.write(study.artifacts("runs", "t2-x2"), status="done")
+    assert measure.status(study, row) == "measured"

@@ -1,0 +1,65 @@
+"""Pretraining on ImageNet: what is drawn, what the settings say, what counts as an error."""
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline import study as studies
+from pipeline.datasets.shards import Example, Writer
+from pipeline.training import classification
+
+
+def test_pictures_are_shifted_by_up_to_an_eighth_and_every_other_is_flipped():
+    images, seen = torch.arange(5. * 3 * 16 * 16).view(5, 3, 16, 16) + 1, Counter()
+    padded = F.pad(images, (2, 2, 2, 2))
+    stream = classification.Pictures(images, torch.arange(5) + 10, list("abcde"), 50, seed=0)
+    for _ in range(40):
+        batch, targets, numbers = stream()
+        assert targets.tolist() == [number + 10 for number in numbers]
+        for picture, number in zip(batch, numbers):
+            found = [(top, left, flip) for top in range(5) for left in range(5) for flip in (False, True)
+                     if torch.equal(picture.flip(-1) if flip else picture, padded[number, :, top:top + 16, left:left + 16])]
+            assert len(found) == 1
+            seen.update(found)
+    assert len(seen) == 50 and min(seen.values()) > 15  # 2,000 pictures, so 40 each
+
+
+def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
+    """Learning rates, decays, splits: as `fit` is given them."""
+    monkeypatch.chdir(tmp_path)
+    loaded, seen = studies.load(), {}
+    imagenet = loaded.scales["tiny"].imagenet
+    own = imagenet.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900})
+    scale = loaded.scales["tiny"].model_copy(update={"imagenet": imagenet.model_copy(update={"train": own})})
+    family = loaded.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
+    study = loaded.model_copy(update={"scale": "tiny", "scales": loaded.scales | {"tiny": scale},
+                                      "backbones": loaded.backbones | {"resnet101": family}})
+    shards = study.artifacts("shards", "imagenet")
+    for split, value in ((own.split, 0), (imagenet.evaluate.split, 255)):
+        with Writer(shards / f"{split}.arrow", "imagenet", list("abcdefgh")) as writer:
+            for number in range(8):
+                writer.add(Example(f"{split}-{number}", np.full((33, 33, 3), value, np.uint8), target=number))
+    (shards / "sheet.json").write_text("{}")
+
+    def fit(model, sgd, pictures, loss_of, validate, *_):
+        seen.update(model=model, groups=sgd.param_groups, pictures=pictures, validate=validate)
+        raise InterruptedError
+    monkeypatch.setattr(classification, "fit", fit)
+    monkeypatch.setattr(classification, "errors", lambda model, images, targets, batch: (images.unique().tolist(), targets.tolist()))
+    with pytest.raises(InterruptedError):
+        classification.pretrain(study, "resnet101", tmp_path / "out", tmp_path / "checkpoints")
+    where = {id(each): (group["weight_decay"], group["multiplier"]) for group in seen["groups"] for each in group["params"]}
+    model = seen["model"]
+    assert where[id(model.fc.weight)] == (0.03, 10) and where[id(model.fc.bias)] == (0, 20)
+    assert model.backbone.conv1[0].bn.momentum == pytest.approx(0.4)
+    assert seen["pictures"].images.unique().tolist() == [-1] and seen["pictures"].batch == own.batch
+    assert seen["validate"]() == ([1], list(range(8)))
+
+
+def test_top_5_counts_a_picture_whose_class_is_among_five():
+    scores = torch.tensor([[6., 5, 4, 3, 2, 1]]).expand(6, 6)
+    found = classification.errors(nn.Identity(), scores, torch.arange(6), batch=4)
+    assert found == pytest.approx({"top1_error": 100 * 5 / 6, "top5_error": 100 / 6})
