@@ -72,7 +72,7 @@ def prepare(root: Path, turns: int) -> None:
             ratios = best[name][0] / best["prepare"][0], best[name][1] / best["prepare"][1]
             print(f"prepare {split}: {name} {len(found[split]) / wall:.0f} images/s on {workers} cores, "
                   f"{1000 * cpu / len(found[split]):.2f} ms of CPU time; ratio {ratios[0]:.2f}, of CPU time {ratios[1]:.2f}"
-                  + (f" (aim {PREPARE})" if (split, name) == ("train_aug", "bare Pillow") else ""))
+                  + (f" (aim {PREPARE})" if name == "bare Pillow" else ""))
     labels = [native.read_labels(item.label) for item in found["val"][:100]]
     clocks = [per_image(lambda: [distance(label) for label in labels], len(labels)) for distance in (void_distance, exact)]  # noqa: B023
     print("of which the void distance of val takes {:.1f} ms an image and core (scipy's: {:.1f} ms)".format(*clocks))
