@@ -20,7 +20,8 @@ ARTIFACTS = Path("artifacts")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a run, strategy or backbone: it names folders, stages and pages
 # What a run that starts from another has to share with it: the weights would not fit.
-NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level")
+NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous",
+           "dense_prediction_cell")
 
 
 class StudyError(ValueError):

@@ -47,11 +47,15 @@ def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
 
 
 def read_facts(study: Study, run: str) -> metrics.Facts:
-    """The run's facts, kept in memory as long as the file is the same."""
+    """The run's facts, kept in memory as long as the file is the same. StudyError where they lack a strategy: a new name for
+    the same one is no change to DVC."""
     path = study.artifacts("facts", run) / "facts.parquet"
     if not path.exists():
         raise StudyError(f"{path} is missing: dvc repro evaluate@{run}")
-    return _facts(path.absolute(), path.stat().st_mtime_ns)
+    found = _facts(path.absolute(), path.stat().st_mtime_ns)
+    if lacks := [name for name in study.evaluate.get(run, ()) if name not in found.strategies]:
+        raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro --force evaluate@{run}")
+    return found
 
 
 @functools.lru_cache(maxsize=2)  # rows of one run come one after another; at scale paper a table of facts has millions of rows

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline import records, study as studies
 from pipeline.evaluation import metrics
+from pipeline.study import StudyError
 from pipeline.tracking import measure
 from pipeline.tracking.rows import Row
 from tests.reporting import fake_study
@@ -38,3 +39,9 @@ def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
     assert measure.status(study, row) == "not run: dvc repro evaluate@t2-x2 has not been run yet"
     records.write(study.artifacts("runs", "t2-x2"), status="done")
     assert measure.status(study, row) == "measured"
+
+
+def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):
+    renamed = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16", "stride16")}})
+    with pytest.raises(StudyError, match="facts.parquet knows no strategy stride16: dvc repro --force evaluate@t2-x2"):
+        measure.read_facts(renamed, "t2-x2")
