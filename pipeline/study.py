@@ -167,7 +167,8 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
             key = ".".join(str(part) for part in problem["loc"])
             last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
             got = "" if problem["type"] in ("extra_forbidden", "missing", "value_error") else f", got {problem['input']!r}"
-            message = {"extra_forbidden": "unknown key", "missing": "this key is missing"}.get(problem["type"], message)
+            message = {"extra_forbidden": "unknown key", "missing": "this key is missing",
+                       "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
             problems.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
         lines = []
         for message, keys in problems.items():  # a mistake in a line that others take over (<<) is said once

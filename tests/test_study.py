@@ -43,6 +43,7 @@ def edited(pattern, replacement):
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"params\.yaml.*undefined alias 'os61'(?s:.*)line \d+"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: *os16", r"evaluate\.t1-c8: a list is wanted, in \[ \], got {"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os16]", r"evaluate\.t1-c8: write \*os16, not os16"),
     (r"  t1-c8: \[\*os16\]", "  t1-c16: [*os16]", r"(?s)params\.yaml.*t1-c16 is there twice.*line \d+"),
     (r"(?m)^  t1-c8: ", "  t1.c8: ", r"runs\.t1\.c8: a name has letters, digits, - and _ only"),
