@@ -80,6 +80,7 @@ def refresh() -> dict[str, list]:
     Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
     """
     from dvc.lock import LockError
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
     study = studies.load()
     paper.check(study)
     claims.check(study)
@@ -89,6 +90,12 @@ def refresh() -> dict[str, list]:
             with _repo() as repo:
                 stale, found = repo.status(), stages(repo)
             break
+        except (YAMLSyntaxError, YAMLValidationError) as error:
+            if Path(error.path).name != "dvc.lock":
+                raise
+            Path("dvc.lock").unlink()
+            print("dvc.lock was half written when something was killed; begun anew: the run cache has the results",
+                  file=sys.stderr)
         except LockError as error:
             if not told:
                 print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)

@@ -45,7 +45,7 @@ def mended(checkout) -> bool:
     """Delete what docs/troubleshooting.md says to delete when a kill met `dvc repro` while it wrote; whether there was anything."""
     printed = checkout.run("dvc", "status", fails=None)
     for words, name in (("RWLock-file", ".dvc/tmp/rwlock"), ("dvc.lock", "dvc.lock")):
-        if "ERROR" in printed and words in printed:
+        if ("ERROR" in printed or "validation failed" in printed) and words in printed:
             (checkout.root / name).unlink()
             return True
     return False

@@ -188,6 +188,15 @@ def test_values_that_are_said_once_and_used_twice_need_no_anchors_in_the_lock_fi
     assert not re.search(r"[&*]id", path.read_text())
 
 
+@pytest.mark.parametrize("left", ["", "sch", "schema: '2.0'\nstages:\n  downlo", "schema: '2.0'\nstages:\n  a: {cmd: 'x"])
+def test_half_a_lock_file_that_a_kill_left_is_begun_anew(tmp_path, left):
+    checkout = Checkout(tmp_path)
+    (checkout.root / "dvc.lock").write_text(left)
+    done = subprocess.run([sys.executable, "-m", "stages.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
+    assert done.returncode == dag.STALE and "dvc.lock was half written" in done.stderr and "Traceback" not in done.stderr
+    assert not (checkout.root / "dvc.lock").exists()
+
+
 @pytest.mark.parametrize("left, stays", [("", False), ('{"write": {"/a/b', False), ('{"write": {}}', True)])
 def test_half_a_file_of_dvcs_that_a_kill_left_is_removed(tmp_path, left, stays):
     path = tmp_path / "rwlock"
