@@ -66,6 +66,9 @@ class Study(Strict):
             for name in getattr(self, kind):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
+        for name, strategy in self.strategies.items():
+            if (first := next(other for other, same in self.strategies.items() if same == strategy)) != name:
+                raise ValueError(f"strategies.{name}: it is {first} by another name; a run takes it in by what it is")
         for key, run in self.runs.items():
             check(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
             if run.published:

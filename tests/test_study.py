@@ -43,6 +43,7 @@ def edited(pattern, replacement):
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"params\.yaml.*undefined alias 'os61'(?s:.*)line \d+"),
+    (r"(?m)^  os32: ", "  plain: {output_stride: 16, scales: [1.0], flip: false}\n  os32: ", r"strategies\.os16: it is plain by another name"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: *os16", r"evaluate\.t1-c8: a list is wanted, in \[ \], got {"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os16]", r"evaluate\.t1-c8: write \*os16, not os16"),
     (r"  t1-c8: \[\*os16\]", "  t1-c16: [*os16]", r"(?s)params\.yaml.*t1-c16 is there twice.*line \d+"),
