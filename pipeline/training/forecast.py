@@ -5,6 +5,7 @@ network has a rate of its own (calibration.py): depthwise convolutions are slowe
 """
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 
 from pipeline.datasets import native
@@ -86,8 +87,13 @@ def images(data: Dataset, name: str) -> int:
         return data.source.generate.val
     if data.source and data.source.folder and name != "coco":
         with contextlib.suppress(StudyError, OSError, KeyError):  # the stages that read it say what is wrong
-            return len(native.reader(name).splits(Path(data.source.folder).expanduser())[data.evaluate.split])
+            return _counted(name, data.source.folder, data.evaluate.split)
     return VALIDATION[name]
+
+
+@functools.cache  # many runs are evaluated on the same images
+def _counted(name: str, folder: str, split: str) -> int:
+    return len(native.reader(name).splits(Path(folder).expanduser())[split])
 
 
 def seconds(work: Work, rates: dict[str, Rate]) -> float:
