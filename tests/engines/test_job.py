@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ import pytest
 
 from pipeline import study as studies
 from pipeline.study import ROOT
-from stages import dag, repro
+from stages import dag
 from tests.engines.checkout import Checkout
 
 
@@ -152,68 +151,3 @@ def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path
                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert (job.returncode == 0) == marker.exists() == same, job.stderr
     assert same or "FAILED   download@voc: the scale in params.yaml is no longer tiny" in job.stdout
-
-
-def test_a_stages_lines_of_the_lock_file_are_what_dvc_would_write():
-    from dvc.utils.serialize import dumps_yaml
-    address = "http://download.tensorflow.org/models/resnet_v1_101_2018_05_04.tar.gz?and=a-long-address"
-    values = {"weights": address, "rate": 4e-05, "flag": True, "none": None, "text": "[3x3,256]x2", "said": "a\n\nb: c"}
-    entries = {name: {"cmd": f"python -m stages.train {name}", "params": {"params.yaml": {f"runs.{name}": values | {"n": number}}},
-                      "outs": [{"path": name, "md5": "1" * 32}]} for number, name in enumerate(("train@a", "train@a-b", "cost"))}
-    text = repro.EMPTY
-    for count, (name, entry) in enumerate(entries.items(), 1):
-        text = repro.spliced(text, name, {name: entry})
-        assert text == dumps_yaml({"schema": "2.0", "stages": dict(list(entries.items())[:count])})
-    for name in entries:
-        changed = entries[name] | {"cmd": "another"}
-        expected = dumps_yaml({"schema": "2.0", "stages": entries | {name: changed}})
-        assert repro.spliced(text, name, {name: changed}) == expected
-
-
-def test_values_that_are_said_once_and_used_twice_need_no_anchors_in_the_lock_file(tmp_path):
-    from types import SimpleNamespace as Some
-
-    from dvc.utils.serialize import dumps_yaml, load_yaml
-    shared = {"steps": 240, "rate": 4e-05}
-    entries = {name: {"cmd": name, "params": {"params.yaml": {"train": shared, "fine_tune": shared}}} for name in ("a", "b")}
-    path = tmp_path / "dvc.lock"
-    path.write_text(dumps_yaml({"schema": "2.0", "stages": entries}))  # as DVC writes it: b refers to what a says
-    assert "*id001" in path.read_text()
-    lock = Some(path=str(path), relpath="dvc.lock", repo=Some(scm_context=Some(track_file=lambda name: None)))
-    entries["a"]["params"]["params.yaml"] = {"train": shared | {"steps": 9}, "fine_tune": shared}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repro.serialize, "to_lockfile", lambda stage: {stage.name: entries[stage.name]})
-        repro.dump(lock, [Some(name="a")])
-    assert load_yaml(str(path)) == {"schema": "2.0", "stages": entries}
-    assert not re.search(r"[&*]id", path.read_text())
-
-
-@pytest.mark.parametrize("left", ["", "sch", "schema: '2.0'\nstages:\n  downlo", "schema: '2.0'\nstages:\n  a: {cmd: 'x"])
-def test_half_a_lock_file_that_a_kill_left_is_begun_anew(tmp_path, left):
-    checkout = Checkout(tmp_path)
-    (checkout.root / "dvc.lock").write_text(left)
-    done = subprocess.run([sys.executable, "-m", "stages.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
-    assert done.returncode == dag.STALE and "dvc.lock was half written" in done.stderr and "Traceback" not in done.stderr
-    assert not (checkout.root / "dvc.lock").exists()
-
-
-@pytest.mark.parametrize("left, stays", [("", False), ('{"write": {"/a/b', False), ('{"write": {}}', True)])
-def test_half_a_file_of_dvcs_that_a_kill_left_is_removed(tmp_path, left, stays):
-    path = tmp_path / "rwlock"
-    repro.mend(tmp_path)           # nothing there
-    path.write_text(left)
-    repro.mend(tmp_path)
-    assert path.exists() == stays
-
-
-def test_a_file_that_dvc_is_writing_is_left_alone(tmp_path):
-    (tmp_path / "rwlock").touch()
-    holder = "import sys, zc.lockfile; lock = zc.lockfile.LockFile(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", holder, str(tmp_path / "rwlock.lock")], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        repro.mend(tmp_path)
-        assert (tmp_path / "rwlock").exists()
-        other.stdin.close()
-    repro.mend(tmp_path)
-    assert not (tmp_path / "rwlock").exists()
