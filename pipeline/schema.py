@@ -116,10 +116,12 @@ class Training(Strict):
     batch_norm_decay: float = Field(0.9997, ge=0, lt=1)
     fine_tune_batch_norm: bool = True
     last_layer_gradient_multiplier: float = Field(1.0, gt=0)
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     accumulate: int = Field(1, gt=0)
     compile: bool = False
     checkpoint_activations: bool = False
     deterministic: bool = False
+    cpu_bfloat16: bool = False
 
     @model_validator(mode="after")
     def _consistent(self):

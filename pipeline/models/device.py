@@ -25,9 +25,16 @@ def pick(deterministic: bool = False) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def autocast(device: torch.device):
-    """bfloat16 activations with float32 weights on a GPU; plain float32 on a CPU."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+def autocast(device: torch.device, cpu_bfloat16: bool = False):
+    """bfloat16 activations with float32 weights on a GPU, and on a CPU that has it if asked for; else plain float32."""
+    wanted = cpu_bfloat16 and cpu_has_bfloat16() if device.type == "cpu" else True
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16, by AVX-512 or AMX; others would compute it by way of float32, more slowly."""
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def describe(device: torch.device) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.models import device as devices
 from pipeline.schema import Training
 from pipeline.study import StudyError
 
@@ -28,6 +29,31 @@ def compiled(network: nn.Module) -> Callable:
                 warnings.warn(f"torch.compile failed ({reason}); going on without it", stacklevel=2)
         return network(x)
     return forward
+
+
+def adapt(model: nn.Module, training: Training) -> None:
+    """Make `model` compute as `checkpoint_activations` and `cpu_bfloat16` of `training` say."""
+    if training.checkpoint_activations:
+        checkpoint_activations(model.backbone)
+    if training.cpu_bfloat16 and next(model.parameters()).device.type == "cpu":
+        if devices.cpu_has_bfloat16():
+            float32_depthwise(model)
+        else:
+            warnings.warn("cpu_bfloat16: this processor does not compute in bfloat16; going on in float32", stacklevel=2)
+
+
+def float32_depthwise(model: nn.Module) -> None:
+    """Strided and atrous depthwise convolutions in float32 under autocast: their bfloat16 gradients take 2 to 10 times as long.
+
+    Measured with oneDNN on AVX-512 BF16 (docs/performance.md)."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and (layer.stride, layer.dilation) != ((1, 1), (1, 1)):
+            layer.forward = functools.partial(_in_float32, layer)
+
+
+def _in_float32(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return nn.Conv2d.forward(layer, x.float()).to(x.dtype)
 
 
 def checkpoint_activations(backbone: nn.Module) -> int:

@@ -12,7 +12,7 @@ from pipeline.models import cost, deeplab, device as devices
 from pipeline.schema import Run, Training
 from pipeline.study import Study
 from pipeline.training import classification, schedule, segmentation
-from pipeline.training.acceleration import checkpoint_activations, memory_explained
+from pipeline.training.acceleration import adapt, memory_explained
 from pipeline.training.augmentation import VOID, Crops
 from pipeline.training.loop import gradients
 
@@ -94,9 +94,8 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         training = training.model_copy(update={"batch": SMALL_BATCH, "crop": min(training.crop, SMALL_CROP), "accumulate": 1})
     work, before = madds(), _memory(device)
     model = build().to(device, memory_format=torch.channels_last)
-    if training.checkpoint_activations:
-        checkpoint_activations(model.backbone)
-    optimiser = schedule.optimiser(model, family.weight_decay, 1e-6)
+    adapt(model, training)
+    optimiser = schedule.optimiser(model, family.weight_decay, 1e-6, kind=training.optimiser)
     noise = Noise(training.crop, classes, device)
     if run:
         batches, loss_of = Crops(noise, training.crop, training.batch, 0), segmentation.loss_of
@@ -108,7 +107,7 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     def learn():
         inputs, labels, _ = batches()
         optimiser.zero_grad(set_to_none=True)
-        gradients(model, model, inputs, labels, loss_of, VOID, training.accumulate)
+        gradients(model, model, inputs, labels, loss_of, VOID, training)
         optimiser.step()
 
     def look():

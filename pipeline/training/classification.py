@@ -12,7 +12,7 @@ from pipeline.models.layers import normalise
 from pipeline.records import History, digest
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations
+from pipeline.training.acceleration import adapt
 from pipeline.training.loop import Checkpoint, finish, fit
 
 WEIGHTS = "weights.safetensors"
@@ -79,10 +79,9 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     torch.manual_seed(0)
     model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
     schedule.set_batch_norm(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
-    if training.checkpoint_activations:
-        checkpoint_activations(model.backbone)
+    adapt(model, training)
     optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate,
-                                   training.last_layer_gradient_multiplier)
+                                   training.last_layer_gradient_multiplier, training.optimiser)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
     code = Path(__file__).parent, Path(deeplab.__file__).parent

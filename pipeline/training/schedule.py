@@ -16,10 +16,12 @@ def learning_rate(training: Training, step: int) -> float:
     return training.learning_rate * (1 - done) ** training.power
 
 
-def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_layers: float = 1.0) -> torch.optim.SGD:
-    """SGD with momentum 0.9. Weight decay on convolution kernels only: not on batch norm, biases or depthwise kernels.
+def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_layers: float = 1.0,
+              kind: str = "sgd") -> torch.optim.Optimizer:
+    """SGD with momentum 0.9, the paper's; or AdamW. Weight decay on convolution kernels only: not on batch norm, biases or
+    depthwise kernels.
 
-    last_layers: how much faster all but `model.backbone` learns (authors' last_layer_gradient_multiplier).
+    last_layers: how much faster all but `model.backbone` learns (authors' last_layer_gradient_multiplier). kind: sgd or adamw.
     """
     groups: dict[tuple[float, float], list] = {}  # (weight decay, multiplier) -> parameters
     for path, module in model.named_modules():
@@ -27,13 +29,15 @@ def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_
         dense = isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
         for name, parameter in module.named_parameters(recurse=False):
             bias = name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear))
-            kind = (weight_decay if dense and not bias else 0.0, faster * BIAS_MULTIPLIER if bias else faster)
+            shared = (weight_decay if dense and not bias else 0.0, faster * BIAS_MULTIPLIER if bias else faster)
             if parameter.requires_grad:
-                groups.setdefault(kind, []).append(parameter)
+                groups.setdefault(shared, []).append(parameter)
     described = [{"params": parameters, "weight_decay": decay, "multiplier": multiplier}
                  for (decay, multiplier), parameters in groups.items()]
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.optim.SGD(described, lr=learning_rate, momentum=MOMENTUM, fused=on_gpu or None)
+    fused = next(model.parameters()).is_cuda or None
+    if kind == "adamw":
+        return torch.optim.AdamW(described, lr=learning_rate, fused=fused)
+    return torch.optim.SGD(described, lr=learning_rate, momentum=MOMENTUM, fused=fused)
 
 
 def batch_norm_decay(published: float, steps: int) -> float:

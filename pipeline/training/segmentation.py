@@ -14,7 +14,7 @@ from pipeline.records import History, digest
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
-from pipeline.training.acceleration import checkpoint_activations
+from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import Checkpoint, finish, fit
@@ -64,10 +64,9 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     schedule.set_batch_norm(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
     if run.output_stride == 8 or not training.fine_tune_batch_norm:
         schedule.freeze_batch_norm(model.backbone if run.start.startswith("weights/") else model)
-    if training.checkpoint_activations:
-        checkpoint_activations(model.backbone)
+    adapt(model, training)
     optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
-                                   training.last_layer_gradient_multiplier)
+                                   training.last_layer_gradient_multiplier, training.optimiser)
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = scored_classes(dataset.evaluate.classes, shard.classes)
     start = study.artifacts(run.start) / ("weights.safetensors" if run.start.startswith("weights/") else MODEL)

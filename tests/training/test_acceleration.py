@@ -1,21 +1,25 @@
 """Checkpointed activations change nothing but memory; a compiler that fails is done without; frozen batch norm stays frozen."""
+import contextlib
+import functools
+
 import pytest
 import torch
 from torch import nn
 
 from pipeline.models import deeplab
-from pipeline.schema import BackboneSize, Network, Run
+from pipeline.schema import BackboneSize, Network, Run, Training
 from pipeline.training import acceleration, schedule, segmentation
+from pipeline.training.loop import gradients
 
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
-NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones=SIZES)
+NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones=SIZES | {"mobilenetv2_100": BackboneSize(width=0.25)})
 
 
 def network(backbone, output_stride=16):
     torch.manual_seed(0)
     run = Run(dataset="voc", backbone=backbone, start="runs/other", output_stride=output_stride, decoder="[3x3,256]x2",
               low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
-    return deeplab.build(run, {"r": "resnet", "x": "xception"}[backbone[0]], NETWORK, 4).to(memory_format=torch.channels_last)
+    return deeplab.build(run, {"r": "resnet", "x": "xception", "m": "mobilenet"}[backbone[0]], NETWORK, 4).to(memory_format=torch.channels_last)
 
 
 def step(model):
@@ -87,3 +91,62 @@ def test_without_freezing_training_mode_is_train():
     model = network("resnet101").eval()
     schedule.training_mode(model)
     assert all(module.training for module in model.modules())
+
+
+BF16 = Training(split="train", crop=65, batch=2, steps=1, learning_rate=0.1, power=0.9, validate_every=1, cpu_bfloat16=True)
+
+
+@pytest.mark.parametrize("has, outputs", [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_where_asked_for_and_able(monkeypatch, has, outputs):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has, "avx2": True})
+    model, seen = network("xception65"), []
+    with contextlib.nullcontext() if has else pytest.warns(UserWarning, match="this processor does not compute in bfloat16"):
+        acceleration.adapt(model, BF16)
+    model.logits.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    pixels, labels = torch.rand(2, 3, 65, 65) * 255, torch.randint(4, (2, 65, 65))
+    gradients(model, model, pixels, labels, segmentation.loss_of, 255, BF16)
+    gradients(model, model, pixels, labels, segmentation.loss_of, 255, BF16.model_copy(update={"cpu_bfloat16": False}))
+    assert seen == [outputs, torch.float32]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} == {each.grad.dtype for each in model.parameters()}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_bfloat16_learns_what_float32_does(checkpointed):
+    """Gradients point the same way; where activations are checkpointed, the second pass computes as the first did."""
+    plain, quick = network("mobilenetv2_100"), network("mobilenetv2_100")
+    training = BF16.model_copy(update={"checkpoint_activations": checkpointed})
+    for model in (plain, quick):
+        schedule.freeze_batch_norm(model)  # that of a few small random maps makes much of little
+        schedule.training_mode(model)
+    acceleration.adapt(quick, training)
+    torch.manual_seed(7)
+    pixels, labels = torch.rand(3, 3, 49, 49) * 255, torch.randint(4, (3, 49, 49))
+    for model, precision in ((plain, False), (quick, True)):
+        torch.manual_seed(3)  # of dropout
+        gradients(model, model, pixels, labels, segmentation.loss_of, 255, training.model_copy(update={"cpu_bfloat16": precision}))
+    one, other = (torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad]) for model in (plain, quick))
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
+    assert not torch.equal(one, other)
+
+
+def _keep(kept, tensor):
+    kept.append(tensor.dtype)
+    return tensor
+
+
+def test_strided_and_atrous_depthwise_convolutions_stay_in_float32():
+    kinds = {"strided": {"stride": 2}, "atrous": {"dilation": 2}, "plain": {}}
+    model = nn.ModuleDict({name: nn.Conv2d(4, 4, 3, groups=4, **kind) for name, kind in kinds.items()}
+                          | {"dense": nn.Conv2d(4, 4, 3, stride=2)})
+    before, x = {name: layer(torch.ones(1, 4, 9, 9)) for name, layer in model.items()}, torch.ones(1, 4, 9, 9)
+    acceleration.float32_depthwise(model)
+    in_float32 = set()
+    with torch.autocast("cpu", torch.bfloat16):
+        for name, layer in model.items():
+            kept = []
+            with torch.autograd.graph.saved_tensors_hooks(functools.partial(_keep, kept), lambda each: each):
+                assert layer(x.bfloat16()).dtype == torch.bfloat16
+            if torch.bfloat16 not in kept:
+                in_float32.add(name)
+    assert in_float32 == {"strided", "atrous"}
+    assert all(torch.equal(layer(x), before[name]) for name, layer in model.items()), "without autocast nothing changes"

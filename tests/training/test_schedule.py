@@ -68,3 +68,17 @@ def test_sgd_has_a_momentum_of_09():
         velocity = 0.9 * velocity + gradient + 1e-2 * weight
         weight -= 0.1 * velocity
         assert layer.weight.item() == pytest.approx(weight)
+
+
+def test_adamw_moves_every_kernel_by_the_rate_however_small_its_gradient():
+    """By hand, first step: w -= rate * decay * w, then rate * gradient / |gradient|. The groups are those of SGD."""
+    model = nn.ModuleDict({"backbone": nn.Conv2d(1, 1, 1, bias=False), "logits": nn.Conv2d(1, 1, 1, bias=False)})
+    adamw = schedule.optimiser(model, 1e-2, 0.1, last_layers=10, kind="adamw")
+    for layer, gradient in zip(model.values(), (3e-3, -7.0)):
+        nn.init.constant_(layer.weight, 2.0)
+        layer.weight.grad = torch.full_like(layer.weight, gradient)
+    for group in adamw.param_groups:
+        group["lr"] = 0.1 * group["multiplier"]
+    adamw.step()
+    moved = [layer.weight.item() for layer in model.values()]
+    assert moved == pytest.approx([2 * (1 - 1e-3) - 0.1, 2 * (1 - 1e-2) + 1.0], abs=1e-5)
