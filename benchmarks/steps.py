@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from pipeline import memory
 from pipeline.datasets.shards import Example, Shard, Writer
-from pipeline.models import deeplab
+from pipeline.models import deeplab, device as devices
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.training import schedule
-from pipeline.training.acceleration import compiled
+from pipeline.training.acceleration import compiled, float32_depthwise
 from pipeline.training.augmentation import SCALES, VOID, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import gradients
@@ -107,7 +107,7 @@ def plain_loss(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int = 1,
-            forward: Callable | None = None) -> Callable[[], None]:
+            forward: Callable | None = None, cpu_bfloat16: bool = False) -> Callable[[], None]:
     """One training step of `model`, as the loop does it; `forward`: what computes it, where that is not `model` itself."""
     optimiser = schedule.optimiser(model, 1e-4, 1e-4)
     schedule.training_mode(model)
@@ -115,7 +115,7 @@ def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int
     def step():
         inputs, labels = batches()[:2]
         optimiser.zero_grad(set_to_none=True)
-        gradients(model, forward or model, inputs, labels, loss, VOID, accumulate)
+        gradients(model, forward or model, inputs, labels, loss, VOID, accumulate, cpu_bfloat16)
         optimiser.step()
     return step
 
@@ -132,7 +132,7 @@ def ahead(device: torch.device) -> int:
 
 def variants(setting: Setting) -> list[str]:
     """What can be timed in this setting. "as smp's": one separable 3x3 in the decoder, and a side that is a multiple of 16."""
-    fast = ["ours, compiled"] if setting.device == "cuda" else []
+    fast = ["ours, compiled"] if setting.device == "cuda" else ["ours, bfloat16"] if devices.cpu_has_bfloat16() else []
     smp = ["ours, as smp's", "smp", "smp, memory kept"] if setting.encoder else []
     return ["ours", "fixed batch", "common loop", *fast, *smp]
 
@@ -157,6 +157,9 @@ def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> 
         return step_of(model, lambda: (inputs, labels), plain_loss)
     crops = Crops(place(shard, device), setting.crop - as_smp, setting.batch, 0)
     model = network(setting, as_smp, "[3x3,256]" if as_smp else "[3x3,256]x2").to(device, memory_format=torch.channels_last)
-    first = crops()
+    first, bfloat16 = crops(), variant == "ours, bfloat16"
+    if bfloat16:
+        float32_depthwise(model)
     forward = compiled(model) if variant == "ours, compiled" else None
-    return step_of(model, crops if variant in ("ours", "ours, compiled") else lambda: first, loss_of, forward=forward)
+    return step_of(model, (lambda: first) if variant in ("fixed batch", "ours, as smp's") else crops, loss_of, forward=forward,
+                   cpu_bfloat16=bfloat16)

@@ -5,7 +5,8 @@ segmentation_models_pytorch's DeepLabV3Plus with the encoder of that name, where
     python benchmarks/training.py [--threads 2] [--rounds N] [SETTING ...]
 
 Each variant is a process of its own. On a CPU they take turns step by step, so that what else the machine does meets them alike;
-a ratio is the median of the rounds' ratios. On a GPU one is there after the other, for 30 steps a round; compiled is one more.
+a ratio is the median of the rounds' ratios. On a GPU one is there after the other, for 30 steps a round; compiled is
+one more, and so is bfloat16 on a CPU that has it.
 """
 import argparse
 import contextlib
@@ -29,6 +30,7 @@ from pipeline.models import device as devices
 
 WARM, GPU_STEPS, ROUNDS = 2, 30, {"cpu": 15, "cuda": 3}
 PAIRS = [("fixed batch", "ours", "of a fixed batch's pace"), ("ours", "ours, compiled", "times its own pace, compiled"),
+         ("ours", "ours, bfloat16", "times its own pace, in bfloat16"),
          ("common loop", "ours", "times the common loop's pace"),
          ("smp", "ours, as smp's", "times smp's pace"),
          ("smp, memory kept", "ours, as smp's", "times the pace of smp's if it kept freed memory as ours does")]

@@ -27,8 +27,8 @@ def pick(deterministic: bool = False) -> torch.device:
 
 def autocast(device: torch.device, cpu_bfloat16: bool = False):
     """bfloat16 activations with float32 weights on a GPU, and on a CPU that has it if asked for; else plain float32."""
-    wanted = cpu_bfloat16 and cpu_has_bfloat16() if device.type == "cpu" else True
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+    wanted = device.type == "cuda" or cpu_bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 
 def cpu_has_bfloat16() -> bool:

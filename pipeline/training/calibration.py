@@ -107,7 +107,7 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     def learn():
         inputs, labels, _ = batches()
         optimiser.zero_grad(set_to_none=True)
-        gradients(model, model, inputs, labels, loss_of, VOID, training)
+        gradients(model, model, inputs, labels, loss_of, VOID, training.accumulate, training.cpu_bfloat16)
         optimiser.step()
 
     def look():

@@ -122,7 +122,8 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
             with memory_explained(training):
                 inputs, labels, numbers = batches()
                 optimiser.zero_grad(set_to_none=True)
-                window.losses.append(gradients(network, forward, inputs, labels, loss_of, ignored, training))
+                window.losses.append(gradients(network, forward, inputs, labels, loss_of, ignored, training.accumulate,
+                                               training.cpu_bfloat16))
                 window.numbers.append(numbers)
                 optimiser.step()
             done = step + 1
@@ -153,16 +154,16 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
 
 
 def gradients(network: nn.Module, forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, loss_of: Callable, ignored: int,
-              training: Training) -> torch.Tensor:
+              parts: int, cpu_bfloat16: bool = False) -> torch.Tensor:
     """Add up the gradients of the mean loss over the whole batch, of all processes; return this process's share of that loss.
 
-    Its `training.accumulate` parts have batch norm statistics of their own: that and the memory is all the difference they make.
+    The batch is computed in `parts` parts, each with batch norm statistics of its own: that and the memory is all the difference.
     """
     count = distributed.total((labels != ignored).sum()).clamp(min=1)
-    share, parts = 0, training.accumulate
+    share = 0
     for part, (some, their) in enumerate(zip(inputs.chunk(parts), labels.chunk(parts)), 1):
         with distributed.exchange(network, now=part == parts):
-            with devices.autocast(inputs.device, training.cpu_bfloat16):
+            with devices.autocast(inputs.device, cpu_bfloat16):
                 loss = loss_of(forward, some, their) / count
             (loss * distributed.world()).backward()  # the processes' gradients are averaged, their shares of the loss add up
         share = share + loss.detach()

@@ -104,8 +104,8 @@ def test_a_cpu_computes_in_bfloat16_where_asked_for_and_able(monkeypatch, has, o
         acceleration.adapt(model, BF16)
     model.logits.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
     pixels, labels = torch.rand(2, 3, 65, 65) * 255, torch.randint(4, (2, 65, 65))
-    gradients(model, model, pixels, labels, segmentation.loss_of, 255, BF16)
-    gradients(model, model, pixels, labels, segmentation.loss_of, 255, BF16.model_copy(update={"cpu_bfloat16": False}))
+    gradients(model, model, pixels, labels, segmentation.loss_of, 255, 1, cpu_bfloat16=True)
+    gradients(model, model, pixels, labels, segmentation.loss_of, 255, 1)
     assert seen == [outputs, torch.float32]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} == {each.grad.dtype for each in model.parameters()}
 
@@ -123,7 +123,7 @@ def test_bfloat16_learns_what_float32_does(checkpointed):
     pixels, labels = torch.rand(3, 3, 49, 49) * 255, torch.randint(4, (3, 49, 49))
     for model, precision in ((plain, False), (quick, True)):
         torch.manual_seed(3)  # of dropout
-        gradients(model, model, pixels, labels, segmentation.loss_of, 255, training.model_copy(update={"cpu_bfloat16": precision}))
+        gradients(model, model, pixels, labels, segmentation.loss_of, 255, 1, precision)
     one, other = (torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad]) for model in (plain, quick))
     assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
     assert not torch.equal(one, other)
