@@ -56,7 +56,8 @@ def run(tmp_path, kill_at=None, loss_of=cross_entropy, training=TRAINING, norm=n
 
     validate = lambda: {"miou": float(sum(parameter.sum() for parameter in model.parameters()))}
     checkpoint = Checkpoint(tmp_path / "run.pt", "inputs")
-    history, metrics = fit(model, optimiser(model, 1e-4, 0.1), crops, counted, validate, training, checkpoint, "run", 255)
+    learner = optimiser(model, 1e-4, 0.1, kind=training.optimiser)
+    history, metrics = fit(model, learner, crops, counted, validate, training, checkpoint, "run", 255)
     return model.state_dict(), metrics, [tuple(row[:3]) for row in history.rows if row[1] != "images_per_second"]
 
 
@@ -107,11 +108,13 @@ def test_validations_see_the_network_in_evaluation_and_the_last_comes_at_the_end
 
 
 @pytest.mark.parametrize("kill_at", [1, 4, 5, 8, 9, 11, 12])
-def test_killed_at_any_step_it_ends_bit_identical(tmp_path, kill_at):
-    undisturbed = run(tmp_path / "a")
+@pytest.mark.parametrize("how", [{}, {"optimiser": "adamw", "cpu_bfloat16": True}], ids=["sgd", "adamw in bfloat16"])
+def test_killed_at_any_step_it_ends_bit_identical(tmp_path, how, kill_at):
+    training = TRAINING.model_copy(update=how)
+    undisturbed = run(tmp_path / "a", training=training)
     with pytest.raises(Killed):
-        run(tmp_path / "b", kill_at)
-    resumed = run(tmp_path / "b")
+        run(tmp_path / "b", kill_at, training=training)
+    resumed = run(tmp_path / "b", training=training)
     assert all(torch.equal(undisturbed[0][name], resumed[0][name]) for name in undisturbed[0])
     assert undisturbed[1:] == resumed[1:], "scores and curves too"
 
