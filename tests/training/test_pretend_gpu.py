@@ -64,7 +64,7 @@ def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
     with devices.autocast(GPU):
         loss = segmentation.loss_of(model, inputs, labels)
     assert loss.device == GPU and loss.dtype == torch.float32
-    assert schedule.optimiser(model, 1e-4, .007).defaults["fused"]
+    assert all(schedule.optimiser(model, 1e-4, .007, kind=kind).defaults["fused"] for kind in ("sgd", "adamw"))
     model.eval()
     some = {each: TINY.strategies[each] for each in ("os16", "os16-ms-flip")}
     with torch.inference_mode():
