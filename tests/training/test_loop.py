@@ -1,64 +1,18 @@
-"""Rates, loss and validations; exact resume, a batch computed in parts, a loss that is no number, no memory left."""
+"""Rates, loss and validations; exact resume; a loss that is no number."""
 import io
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import nn
 
-from pipeline.schema import Training
 from pipeline.study import StudyError
 from pipeline.training import loop
 from pipeline.training.augmentation import Crops
 from pipeline.training.loop import Checkpoint, fit, gradients
 from pipeline.training.schedule import optimiser
-
-TRAINING = Training(split="train", crop=9, batch=2, steps=12, learning_rate=0.1, power=0.9, validate_every=4)
-
-
-class Killed(BaseException):
-    pass
-
-
-class Memory(list):
-    """Examples in memory, as a split of data.py gives them."""
-
-    def __init__(self, pairs):
-        super().__init__(pairs)
-        self.ids = [f"picture-{number}" for number in range(len(pairs))]
-
-    def __call__(self, numbers):
-        return [self[number] for number in numbers]
-
-    def expect(self, numbers):
-        pass
-
-
-def cross_entropy(network, pixels, labels):
-    return F.cross_entropy(network(pixels / 127.5 - 1), labels, ignore_index=255, reduction="sum")
-
-
-def run(tmp_path, kill_at=None, loss_of=cross_entropy, training=TRAINING, norm=nn.BatchNorm2d, dropout=0.3):
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm(4), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(4, 5, 1))
-    pairs = [(torch.randint(256, (12, 12, 3)).byte(), torch.randint(5, (12, 12)).byte()) for _ in range(5)]
-    for _, label in pairs:
-        label[:4, :7] = 255
-    crops, calls = Crops(Memory(pairs), training.crop, training.batch, seed=0), [0]
-
-    def counted(network, pixels, labels):
-        calls[0] += 1
-        if calls[0] == kill_at:
-            raise Killed
-        return loss_of(network, pixels, labels)
-
-    validate = lambda: {"miou": float(sum(parameter.sum() for parameter in model.parameters()))}
-    checkpoint = Checkpoint(tmp_path / "run.pt", "inputs")
-    learner = optimiser(model, 1e-4, 0.1, kind=training.optimiser)
-    history, metrics = fit(model, learner, crops, counted, validate, training, checkpoint, "run", 255)
-    return model.state_dict(), metrics, [tuple(row[:3]) for row in history.rows if row[1] != "images_per_second"]
+from tests.training.small import TRAINING, Killed, Memory, cross_entropy, run
 
 
 def test_every_step_takes_polys_rate_times_the_groups_multiplier(tmp_path, monkeypatch):
@@ -169,60 +123,3 @@ def test_a_spoilt_loss_names_its_step_and_the_pictures_of_its_batch(tmp_path, fa
     with pytest.raises(StudyError, match=rf"run: the loss is {shown} at step 7\. Lower learning_rate.*: picture-\d, picture-\d$"):
         run(tmp_path, loss_of=spoilt)
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 4, "no checkpoint holds the spoilt weights"
-
-
-def test_in_parts_without_batch_norm_the_gradients_are_the_whole_batchs(tmp_path):
-    """The parts hold different numbers of valid pixels: each pixel counts the same all the same."""
-    training = TRAINING.model_copy(update={"batch": 4})
-    parts = training.model_copy(update={"accumulate": 2})
-    whole = run(tmp_path / "a", training=training, norm=lambda channels: nn.Identity(), dropout=0.0)
-    split = run(tmp_path / "b", training=parts, norm=lambda channels: nn.Identity(), dropout=0.0)
-    assert all(torch.allclose(whole[0][name], split[0][name], atol=1e-6) for name in whole[0])
-    assert [row[2] for row in split[2]] == pytest.approx([row[2] for row in whole[2]], abs=1e-4)
-
-
-def test_in_parts_batch_norm_sees_the_parts(tmp_path):
-    training = TRAINING.model_copy(update={"batch": 4, "steps": 1, "accumulate": 2})
-    assert run(tmp_path, training=training)[0]["1.num_batches_tracked"] == 2
-
-
-def test_a_batch_of_void_only_trains_nothing_and_is_no_fault(tmp_path):
-    nothing = lambda network, pixels, labels: cross_entropy(network, pixels, torch.full_like(labels, 255))
-    assert all(row[2] == 0 for row in run(tmp_path, loss_of=nothing)[2] if row[1] == "loss")
-
-
-def test_parts_have_to_be_equal():
-    with pytest.raises(ValidationError, match="accumulate: a batch of 2 cannot be computed in 4 equal parts"):
-        Training(**TRAINING.model_dump() | {"accumulate": 4})
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
-                                   RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")])
-def test_out_of_memory_says_what_to_lower(tmp_path, error):
-    def full(*_):
-        raise error
-    with pytest.raises(StudyError, match=r"out of memory.*accumulate: 2 \(now 1; batch norm then sees 2 images\).*"
-                                         r"checkpoint_activations: true.*crop below 9.*batch below 4"):
-        run(tmp_path, loss_of=full, training=TRAINING.model_copy(update={"batch": 4}))
-
-
-def test_batch_norm_cannot_learn_from_single_images(tmp_path):
-    """Nor does the advice above propose it. Without batch norm, single images are fine."""
-    single = TRAINING.model_copy(update={"accumulate": 2})
-    with pytest.raises(StudyError, match="batch norm cannot learn from one image at a time: accumulate has to be below a batch of 2"):
-        run(tmp_path / "a", training=single)
-    run(tmp_path / "b", training=single, norm=lambda channels: nn.Identity())
-
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(StudyError) as caught:
-        run(tmp_path / "c", loss_of=full)
-    assert "accumulate" not in str(caught.value)
-
-
-def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
-    def wrong(*_):
-        raise RuntimeError("shapes do not match")
-    with pytest.raises(RuntimeError, match="shapes do not match") as caught:
-        run(tmp_path, loss_of=wrong)
-    assert not isinstance(caught.value, StudyError)

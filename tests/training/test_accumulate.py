@@ -1,0 +1,66 @@
+"""A batch computed in parts, and advice when memory runs out."""
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from pipeline.schema import Training
+from pipeline.study import StudyError
+from tests.training.small import TRAINING, cross_entropy, run
+
+
+def test_in_parts_without_batch_norm_the_gradients_are_the_whole_batchs(tmp_path):
+    """The parts hold different numbers of valid pixels: each pixel counts the same all the same."""
+    training = TRAINING.model_copy(update={"batch": 4})
+    parts = training.model_copy(update={"accumulate": 2})
+    whole = run(tmp_path / "a", training=training, norm=lambda channels: nn.Identity(), dropout=0.0)
+    split = run(tmp_path / "b", training=parts, norm=lambda channels: nn.Identity(), dropout=0.0)
+    assert all(torch.allclose(whole[0][name], split[0][name], atol=1e-6) for name in whole[0])
+    assert [row[2] for row in split[2]] == pytest.approx([row[2] for row in whole[2]], abs=1e-4)
+
+
+def test_in_parts_batch_norm_sees_the_parts(tmp_path):
+    training = TRAINING.model_copy(update={"batch": 4, "steps": 1, "accumulate": 2})
+    assert run(tmp_path, training=training)[0]["1.num_batches_tracked"] == 2
+
+
+def test_a_batch_of_void_only_trains_nothing_and_is_no_fault(tmp_path):
+    nothing = lambda network, pixels, labels: cross_entropy(network, pixels, torch.full_like(labels, 255))
+    assert all(row[2] == 0 for row in run(tmp_path, loss_of=nothing)[2] if row[1] == "loss")
+
+
+def test_parts_have_to_be_equal():
+    with pytest.raises(ValidationError, match="accumulate: a batch of 2 cannot be computed in 4 equal parts"):
+        Training(**TRAINING.model_dump() | {"accumulate": 4})
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")])
+def test_out_of_memory_says_what_to_lower(tmp_path, error):
+    def full(*_):
+        raise error
+    with pytest.raises(StudyError, match=r"out of memory.*accumulate: 2 \(now 1; batch norm then sees 2 images\).*"
+                                         r"checkpoint_activations: true.*crop below 9.*batch below 4"):
+        run(tmp_path, loss_of=full, training=TRAINING.model_copy(update={"batch": 4}))
+
+
+def test_batch_norm_cannot_learn_from_single_images(tmp_path):
+    """Nor does the advice above propose it. Without batch norm, single images are fine."""
+    single = TRAINING.model_copy(update={"accumulate": 2})
+    with pytest.raises(StudyError, match="batch norm cannot learn from one image at a time: accumulate has to be below a batch of 2"):
+        run(tmp_path / "a", training=single)
+    run(tmp_path / "b", training=single, norm=lambda channels: nn.Identity())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(StudyError) as caught:
+        run(tmp_path / "c", loss_of=full)
+    assert "accumulate" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
+    def wrong(*_):
+        raise RuntimeError("shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes do not match") as caught:
+        run(tmp_path, loss_of=wrong)
+    assert not isinstance(caught.value, StudyError)
