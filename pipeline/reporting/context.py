@@ -27,6 +27,7 @@ def build(study: Study) -> dict:
         "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
         "claims": _claims(claims),
         "rule": ledger.RULE,
+        "intervals": ledger.INTERVALS,
         "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
         "tables": shown,
         "measured": sum(row["state"] == "measured" for row in counted),

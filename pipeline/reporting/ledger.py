@@ -14,14 +14,14 @@ from pipeline.tracking.measure import classes, costs, read_facts, status
 from pipeline.tracking.rows import Row
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
-        "whole interval lies outside, and is undecided when the interval reaches across the border. Unless said otherwise a "
-        "claim is true above 0. Intervals of mIOU come from a paired bootstrap over the evaluation images (10,000 resamples, "
-        "the same draws for both sides); of error rates from the normal approximation; multiply-adds are exact counts of the "
-        "paper's own network. They cover the choice of images. Seeds are a second source, kept apart: where networks were "
-        "trained with further seeds, the differences between all trainings of one side and all of the other give a range, and "
-        "the claim holds or fails only if interval and range do so together; without further seeds each network was trained "
-        "once, and its luck is not in the interval. Against several rivals, all must be beaten; shown is "
-        "the strongest of those that decide the verdict.")
+        "whole interval lies outside, and is undecided when the interval reaches across the border.")
+INTERVALS = ("Unless said otherwise a claim is true above 0. Intervals of mIOU come from a paired bootstrap over the evaluation "
+             "images (10,000 resamples, the same draws for both sides); of error rates from the normal approximation; "
+             "multiply-adds are exact counts of the paper's own network. They cover the choice of images. Seeds are a second "
+             "source, kept apart: where networks were trained with further seeds, the differences between all trainings of one "
+             "side and all of the other give a range, and the claim holds or fails only if interval and range do so together; "
+             "without further seeds each network was trained once, and its luck is not in the interval. Against several "
+             "rivals, all must be beaten; shown is the strongest of those that decide the verdict.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
