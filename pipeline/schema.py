@@ -1,7 +1,9 @@
 """The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
@@ -15,8 +17,22 @@ def _without_null(value):
     return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value
 
 
+def _without_secret(address: str) -> str:
+    """`address`, a URL or path. Raises ValueError where it has a password: DVC copies what it sees into dvc.lock."""
+    try:
+        login, at, _ = urlsplit(address).netloc.rpartition("@")
+    except ValueError:  # nothing can be fetched from it: mirrors.split says why
+        return address
+    if at and not re.fullmatch(r"\$\{\w+\}", login.partition(":")[2] or login):
+        raise ValueError("a password would reach dvc.lock: write ${NAME} in its place, and it is taken from the environment")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_secret)]
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Run(Strict):
@@ -24,7 +40,7 @@ class Run(Strict):
     dataset: Literal["voc", "coco", "cityscapes"]
     backbone: str
     start: str | None = None
-    published: str | None = None
+    published: Address | None = None
     output_stride: OutputStride
     decoder: DecoderConvs
     low_level: tuple[Literal["conv2", "conv3"], ...]
@@ -64,7 +80,7 @@ class BackboneSize(Strict):
     middle: int | None = None                       # Xception: modules of the middle flow
     entry: Literal[3, 5] = 3                        # Xception: modules of the entry flow (5: Xception-71)
     width: float = Field(1.0, gt=0)
-    weights: str | None = None
+    weights: Address | None = None
 
 
 class Network(Strict):
@@ -83,7 +99,7 @@ class Generate(Strict):
 
 class Archive(Strict):
     name: str
-    mirrors: tuple[str, ...]
+    mirrors: tuple[Address, ...]
     md5: str | None = None
     size: int | None = None
     optional: bool = False  # where no mirror has it, the data set does without

@@ -14,6 +14,7 @@ from typing import get_args
 import typer
 
 from pipeline import study as studies
+from pipeline.datasets import mirrors
 from pipeline.schema import Archive, DatasetName
 from pipeline.study import Study, StudyError
 from stages import console
@@ -128,10 +129,10 @@ def _archives(name: str, archives) -> Finding:
         return Finding(name, "OK", "archives are here")
     size = sum(each.size or 0 for each in lacking)
     here = f"to be fetched: {len(lacking)} archive{'s' * (len(lacking) > 1)}" + (f", {size / GB:.1f} GB" if size else "")
-    login = any("cityscapes-dataset.com" in mirror for each in lacking for mirror in each.mirrors)
-    names = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
-    if login and not all(map(os.environ.get, names)):
-        return Finding(name, "missing", here, f"set {' and '.join(names)}: www.cityscapes-dataset.com/register")
+    needed = [each for each in lacking if each.mirrors and not each.optional and all(map(mirrors.lacking, each.mirrors))]
+    if names := dict.fromkeys(name for each in needed for name in mirrors.lacking(each.mirrors[0])):
+        register = f": {mirrors.CITYSCAPES}/register" if mirrors.LOGIN[0] in names else ""
+        return Finding(name, "missing", here, f"set {' and '.join(names)} in the environment{register}")
     return Finding(name, "OK", here)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -20,13 +21,16 @@ from pipeline.study import StudyError
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud.
+    Where `out` has files of another archive, one that was named before, all are unpacked anew.
 
     Raises StudyError where one that is needed cannot be had or unpacked.
     """
+    stamps, contents = Path(out) / ".unpacked", {each.name: _content(each) for each in archives}
+    if any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*")):
+        shutil.rmtree(out)
     for archive in archives:
-        stamp = Path(out) / ".unpacked" / archive.name
-        content = f"{archive.name} {archive.size} {archive.md5 or ' '.join(_origins(archive))}\n"
-        if stamp.exists() and stamp.read_text() == content:
+        stamp, content = stamps / archive.name, contents[archive.name]
+        if stamp.exists():
             continue
         try:
             unpack(fetch(archive, cache), Path(out))
@@ -36,6 +40,11 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
             if not archive.optional:
                 raise
             print(f"goes on without it: {error}", file=sys.stderr)
+
+
+def _content(archive: Archive) -> str:
+    """What is known of an archive's content, in a line."""
+    return f"{archive.name} {archive.size} {archive.md5 or ' '.join(_origins(archive))}\n"
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
@@ -95,14 +104,15 @@ def _from(mirror: str, archive: Archive, target: Path) -> Path:
         return local
     if parts.scheme not in ("http", "https"):
         raise MirrorError(f"cannot fetch by {parts.scheme}, only http, https, file")
-    if archive.md5 is None and mirror.startswith(f"{mirrors.CITYSCAPES}/"):
-        archive = archive.model_copy(update={"md5": mirrors.published(mirror)})
+    url = mirrors.filled(mirror)
+    if archive.md5 is None and url.startswith(f"{mirrors.CITYSCAPES}/"):
+        archive = archive.model_copy(update={"md5": mirrors.published(url)})
     partial = target.with_name(f".{archive.name}.part")
     resumed = partial.exists()
-    mirrors.download(mirror, archive, partial)
+    mirrors.download(url, archive, partial)
     if (problem := _wrong(partial, archive)) and resumed:  # what an earlier run left was perhaps of other bytes
         partial.unlink()
-        mirrors.download(mirror, archive, partial)
+        mirrors.download(url, archive, partial)
         problem = _wrong(partial, archive)
     if problem:
         partial.unlink()

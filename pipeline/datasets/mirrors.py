@@ -3,11 +3,12 @@ import base64
 import functools
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import SplitResult, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlencode, urlsplit
 
 from pipeline import progress
 from pipeline.schema import Archive
@@ -16,6 +17,8 @@ CHUNK = 1 << 20
 TIMEOUT, PAUSE = 30, 1.  # seconds: without a byte, before another try
 ATTEMPTS = 3             # tries of a mirror that brings nothing new
 CITYSCAPES = "https://www.cityscapes-dataset.com"  # wants a login, taken from the environment and kept nowhere
+LOGIN = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
+NAME = re.compile(r"\$\{(\w+)\}")  # in an address: what the environment has under this name
 
 
 class MirrorError(Exception):
@@ -40,6 +43,20 @@ def shown(address: str) -> str:
     except MirrorError:
         return "an address"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def lacking(address: str) -> list[str]:
+    """What `address` takes from the environment that is not there: of `${NAME}` in it, and the login for Cityscapes."""
+    names = [*NAME.findall(address), *(LOGIN if address.startswith(f"{CITYSCAPES}/") else ())]
+    return [name for name in names if not os.environ.get(name)]
+
+
+def filled(address: str) -> str:
+    """`address` with what it takes from the environment in the place of `${NAME}`. Raises MirrorError where that is not set."""
+    if names := lacking(address):
+        advice = f"register at {CITYSCAPES}/register and " if names[0] in LOGIN else ""
+        raise MirrorError(f"needs a login: {advice}set {' and '.join(names)} in the environment")
+    return NAME.sub(lambda found: quote(os.environ[found[1]], safe=""), address)
 
 
 def download(url: str, archive: Archive, partial: Path) -> None:
@@ -140,11 +157,8 @@ def published(url: str) -> str:
 @functools.cache
 def _cityscapes() -> urllib.request.OpenerDirector:
     """An opener that is logged in, in the way of cityscapesscripts' downloader: a redirect means that the login was taken."""
-    names = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
-    if not all(os.environ.get(name) for name in names):
-        raise MirrorError(f"needs a login: register at {CITYSCAPES}/register and set {' and '.join(names)} in the environment")
     cookies = urllib.request.HTTPCookieProcessor()
-    form = {"username": os.environ[names[0]], "password": os.environ[names[1]], "submit": "Login"}
+    form = {"username": os.environ[LOGIN[0]], "password": os.environ[LOGIN[1]], "submit": "Login"}
     try:
         urllib.request.build_opener(cookies, _StayHere).open(f"{CITYSCAPES}/login", urlencode(form).encode(), TIMEOUT).close()
     except urllib.error.HTTPError as error:
@@ -152,5 +166,5 @@ def _cityscapes() -> urllib.request.OpenerDirector:
         if error.code != 302:
             raise
     else:
-        raise MirrorError(f"refused the login that {' and '.join(names)} give")
+        raise MirrorError(f"refused the login that {' and '.join(LOGIN)} give")
     return urllib.request.build_opener(cookies)

@@ -121,6 +121,19 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     assert next(finding for finding in doctor._data(study) if finding.what == "cityscapes").here == "archives are here"
 
 
+@pytest.mark.parametrize("optional, second, state", [
+    (False, [], "missing"), (True, [], "OK"), (False, ["http://b/a.zip"], "OK"), (False, ["http://b/a.zip?k=${KEY}"], "missing")])
+def test_a_login_that_is_not_in_the_environment_is_named(tiny, tmp_path, monkeypatch, optional, second, state):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KEY", raising=False)
+    archive = Archive(name="a.zip", mirrors=("http://me:${KEY}@a/a.zip", *second), optional=optional)
+    finding = doctor._data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    assert finding.state == state and ("set KEY in" in finding.advice) == (state == "missing")
+    monkeypatch.setenv("KEY", "s3cret")
+    finding = doctor._data(at(tiny, "voc", Source(archives=(archive, Archive(name="by-hand.tar", mirrors=())))))[0]
+    assert finding.state == "OK" and "s3cret" not in str(finding)
+
+
 def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prefix, archive = "mobilenetv2_coco_voc_trainaug", "mobilenetv2_dm05_coco_voc_trainaug"

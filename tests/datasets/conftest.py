@@ -14,7 +14,7 @@ from tests.datasets.served import BODY, Handler
 def server(monkeypatch):
     monkeypatch.setattr(mirrors, "PAUSE", 0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.files, running.log, running.logins = {"a.bin": BODY}, [], []
+        running.files, running.log, running.logins, running.paths = {"a.bin": BODY}, [], [], []
         running.url = f"http://127.0.0.1:{running.server_port}"
         threading.Thread(target=running.serve_forever, args=[.01], daemon=True).start()
         yield running

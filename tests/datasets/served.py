@@ -35,6 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         _, behaviour, name = self.path.partition("?")[0].split("/")
         self.server.log.append((behaviour, self.headers.get("Range")))
         self.server.logins.append(self.headers.get("Authorization"))
+        self.server.paths.append(self.path)
         body = self.server.files[name]
         if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
             return self.send_error(403)

@@ -162,3 +162,19 @@ def test_a_new_archive_of_an_old_name_is_unpacked(tmp_path, known):
         else:
             assert (tmp_path / "data/set/list.txt").read_bytes() == content
         (tmp_path / "data/set/list.txt").write_bytes(b"mine")
+
+
+def test_files_of_an_archive_that_is_no_longer_named_are_gone(tmp_path):
+    def lie(name, files):
+        (tmp_path / name).write_bytes(official(files))
+        return archive(str(tmp_path / name), name=name, md5=hashlib.md5((tmp_path / name).read_bytes()).hexdigest(), size=None)
+
+    def there():
+        return {path.name: path.read_bytes() for path in (tmp_path / "data/set").iterdir()}
+    first, second = lie("a.tar", {"set/a": b"1", "set/old": b"1"}), lie("b.tar", {"set/b": b"2"})
+    archives.fetch_all((first, second), tmp_path / "data", tmp_path / "archives")
+    assert there() == {"a": b"1", "old": b"1", "b": b"2"}
+    archives.fetch_all((lie("a.tar", {"set/a": b"3"}), second), tmp_path / "data", tmp_path / "archives")
+    assert there() == {"a": b"3", "b": b"2"}
+    archives.fetch_all((second,), tmp_path / "data", tmp_path / "archives")
+    assert there() == {"b": b"2"}

@@ -1,5 +1,6 @@
 """The login for Cityscapes, and secrets: in no error, file, log or process list."""
 import base64
+import functools
 import hashlib
 import os
 import socket
@@ -8,23 +9,54 @@ import sys
 from urllib.parse import quote, quote_plus
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
+from pipeline import study
 from pipeline.datasets import archives, mirrors
 from pipeline.study import ROOT, StudyError
 from tests.datasets.served import BODY, KEPT, MD5, Handler, archive, official
 
-HERE = "http://ann:s3cret@127.0.0.1:9/a.bin?token=s3cret"  # nobody listens there
-ODD = [HERE.replace("s3cret@", f"s3cret{odd}more@") for odd in ("/", "?", "#", "@", " ", "[", "\u212a", "\u2100")]
-ODD += [f"{HERE} and a space", "http://ann:s3cret@127.0.0.1/a.bin", "ann:s3cret@127.0.0.1/a.bin", "http://ann:s3cret@[/a.bin"]
+HERE = "http://ann:${S3CRET}@127.0.0.1:9/a.bin?token=${S3CRET}"  # nobody listens there
+ODD = [HERE.replace("}@", f"}}{odd}more@") for odd in ("/", "?", "#", " ", "[")]
+ODD += [f"{HERE} and a space", "http://ann:s3cret/more@127.0.0.1/a.bin", "ann:s3cret@127.0.0.1/a.bin", "http://ann:s3cret@[/a.bin"]
 
 
+@pytest.mark.parametrize("value", ["s3cret", "s3/cr?t#", "s3@c r[", "\u212a\u2100"])
 @pytest.mark.parametrize("address", [HERE, *ODD])
-def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address):
+def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address, value):
     monkeypatch.setattr(mirrors, "PAUSE", 0)
-    with pytest.raises(StudyError) as caught:
-        archives.fetch(archive(address), tmp_path)
-    assert not any(secret in str(caught.value) for secret in ("ann", "s3cret", "more"))
-    assert "127.0.0.1" in str(caught.value) or "no valid URL" in str(caught.value)
+    monkeypatch.setenv("S3CRET", value)
+    try:
+        wanted = archive(address)
+    except ValidationError as error:
+        said = str(error)
+    else:
+        with pytest.raises(StudyError) as caught:
+            archives.fetch(wanted, tmp_path)
+        said = str(caught.value)
+    assert not any(secret in said for secret in ("ann", "s3", value, quote(value, safe=""), "more"))
+    assert any(words in said for words in ("127.0.0.1", "no valid URL", "would reach dvc.lock"))
+
+
+@pytest.mark.parametrize("key, address", [
+    ("scales.paper.voc.source.archives.0.mirrors.0", "https://ann:s3cret@host/a.tar"),
+    ("scales.paper.network.backbones.xception65.weights", "https://s3cret@host/a.tar.gz"),
+    ("zoo.xception65_coco_voc_trainaug.published", "https://ann:s3cret${KEY}@host/a.tar.gz")])
+def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
+    """params.yaml is in git, and DVC copies what it sees of it into dvc.lock."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    place = functools.reduce(lambda some, part: some[part], path, raw)
+    for text, refused in ((address, True), ("https://ann:${KEY}@host/a.tar", False), ("https://${KEY}@host/a.tar?k=${KEY}", False)):
+        place[last] = text
+        (tmp_path / "params.yaml").write_text(yaml.dump(raw))
+        if refused:
+            with pytest.raises(StudyError, match=r"write \$\{NAME\} in its place") as caught:
+                study.load(tmp_path / "params.yaml")
+            assert key.split(".")[-1] in str(caught.value) and "s3cret" not in str(caught.value)
+        else:
+            study.load(tmp_path / "params.yaml")
 
 
 BASIC = f"Basic {base64.b64encode(b'ann:s3/cr@t').decode()}"
@@ -36,10 +68,24 @@ BASIC = f"Basic {base64.b64encode(b'ann:s3/cr@t').decode()}"
 def test_user_and_password_of_an_address_go_to_its_host_only(server, tmp_path, monkeypatch, path, sent):
     asked, resolve = [], socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: asked.append(host) or resolve(host, *rest, **more))
-    address = f"{server.url}/{path}".replace("http://", "http://ann:s3%2Fcr%40t@")
-    assert archives.fetch(archive(address, md5=None), tmp_path).read_bytes() == BODY
+    wanted = archive(f"{server.url}/{path}".replace("http://", "http://ann:${PASSWORD}@"), md5=None)
+    monkeypatch.delenv("PASSWORD", raising=False)
+    with pytest.raises(StudyError, match="needs a login: set PASSWORD in the environment"):
+        archives.fetch(wanted, tmp_path)
+    monkeypatch.setenv("PASSWORD", "s3/cr@t")
+    assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
     assert server.logins == sent and set(asked) <= {"127.0.0.1", "localhost"}
     assert (tmp_path / ".a.bin.from").read_text().split()[1].startswith(f"{server.url}/")
+
+
+def test_a_token_of_the_environment_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3/cr t")
+    archives.fetch(archive(f"{server.url}/ok/a.bin?token=${{TOKEN}}", md5=None), tmp_path)
+    assert server.paths == ["/ok/a.bin?token=s3%2Fcr%20t"]
+    note = (tmp_path / ".a.bin.from").read_text()
+    monkeypatch.setenv("TOKEN", "a new one")  # the same archive still
+    assert archives.fetch(archive(f"{server.url}/ok/a.bin?token=${{TOKEN}}", md5=None), tmp_path) == tmp_path / "a.bin"
+    assert (tmp_path / ".a.bin.from").read_text() == note and len(server.paths) == 1
 
 
 def test_cityscapes_logs_in(server, tmp_path, monkeypatch, capfd):
