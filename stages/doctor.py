@@ -121,18 +121,17 @@ def _there(what: str, path: Path, advice: str) -> Finding:
 
 
 def _archives(name: str, archives) -> Finding:
-    """Archives that are on this machine, or will be fetched; Cityscapes' need a login."""
-    cache = studies.ARTIFACTS / "archives"
-    lacking = [each for each in archives if not (cache / each.name).exists()
+    """Archives that are on this machine, or will be fetched; some need a login."""
+    lacking = [each for each in archives if not (studies.ARTIFACTS / "archives" / each.name).exists()
                and not any(Path(mirror.removeprefix("file://")).exists() for mirror in each.mirrors)]
     if not lacking:
         return Finding(name, "OK", "archives are here")
     size = sum(each.size or 0 for each in lacking)
     here = f"to be fetched: {len(lacking)} archive{'s' * (len(lacking) > 1)}" + (f", {size / GB:.1f} GB" if size else "")
-    needed = [each for each in lacking if each.mirrors and not each.optional and all(map(mirrors.lacking, each.mirrors))]
-    if names := dict.fromkeys(name for each in needed for name in mirrors.lacking(each.mirrors[0])):
-        register = f": {mirrors.CITYSCAPES}/register" if mirrors.LOGIN[0] in names else ""
-        return Finding(name, "missing", here, f"set {' and '.join(names)} in the environment{register}")
+    needed = [mirrors.lacking(each.mirrors[0]) for each in lacking
+              if each.mirrors and not each.optional and all(map(mirrors.lacking, each.mirrors))]
+    if needed:
+        return Finding(name, "missing", here, "; ".join(dict.fromkeys(needed)))
     return Finding(name, "OK", here)
 
 

@@ -7,7 +7,10 @@ import numpy as np
 from pipeline.datasets.native import Item, read_labels
 from pipeline.study import StudyError
 
-COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
+COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998,
+          "trainval": 3475, "train_coarse": 22973, "trainval_coarse": 23473}
+TOGETHER = {"trainval": ("train", "val"), "train_coarse": ("train", "train_extra"),
+            "trainval_coarse": ("train", "val", "train_extra")}
 VOID = 255
 
 
@@ -49,7 +52,8 @@ def colours(count: int) -> np.ndarray:
 
 
 def splits(root: Path) -> dict[str, list[Item]]:
-    """train, val and train_extra (coarse labels), as far as they are there, sorted by id (CITY_SEQUENCE_FRAME)."""
+    """train, val and train_extra (coarse labels), and the authors' trainval, train_coarse and trainval_coarse (data_generator.py)
+    of them, as far as they are there, each sorted by id (CITY_SEQUENCE_FRAME)."""
     found = {}
     for split, kind in (("train", "gtFine"), ("val", "gtFine"), ("train_extra", "gtCoarse")):
         labels = Path(root) / kind / split
@@ -58,6 +62,8 @@ def splits(root: Path) -> dict[str, list[Item]]:
                             for item in items]
     if not found:
         raise StudyError(f"{root} holds no Cityscapes: expected leftImg8bit/train/CITY/*_leftImg8bit.png and gtFine beside it")
+    found |= {split: sorted((item for part in parts for item in found[part]), key=lambda item: item.id)
+              for split, parts in TOGETHER.items() if found.keys() >= set(parts)}
     return found
 
 

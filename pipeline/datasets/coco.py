@@ -10,7 +10,7 @@ from pipeline.datasets import jsonlists, voc
 from pipeline.datasets.native import Item
 from pipeline.study import StudyError
 
-MINIMUM_PIXELS = 1000       # images with fewer annotated pixels of the 20 classes are left out ...
+MINIMUM_PIXELS = 1000       # images with fewer pixels in objects of the 20 classes are left out ...
 REFERENCE_AREA = 640 * 480  # ... at the usual image size; generated images are smaller and take the same share of their area
 CATEGORY_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7, "boat": 9, "bird": 16,
                 "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21, "bottle": 44, "chair": 62, "couch": 63,
@@ -40,8 +40,8 @@ colours = voc.colours
 
 
 def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
-    """train and val: images with more than 1,000 annotated pixels of the 20 classes. `proportional`: more than that share of a
-    640x480 image, for generated images. An item's label is (Source, height, width, places of its annotations)."""
+    """train and val: images with more than 1,000 pixels in objects of the 20 classes, crowds left out. `proportional`: more than
+    that share of a 640x480 image, for generated images. An item's label is (Source, height, width, places of its annotations)."""
     root = Path(root)
     found = {split: _split(root, split, proportional) for split in ("train", "val")
              if (root / f"annotations/instances_{split}2017.json").is_file()}
@@ -61,7 +61,8 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
             elif key == "categories":
                 names[each["name"]] = each["id"]
             elif key == "annotations":
-                for column, value in zip((owners, categories, areas), (each["image_id"], each["category_id"], each["area"])):
+                area = 0 if each.get("iscrowd") else each["area"]  # a crowd is void
+                for column, value in zip((owners, categories, areas), (each["image_id"], each["category_id"], area)):
                     column.append(value)
                 starts.append(start)
                 lengths.append(length)

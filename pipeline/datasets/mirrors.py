@@ -45,17 +45,18 @@ def shown(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def lacking(address: str) -> list[str]:
-    """What `address` takes from the environment that is not there: of `${NAME}` in it, and the login for Cityscapes."""
-    names = [*NAME.findall(address), *(LOGIN if address.startswith(f"{CITYSCAPES}/") else ())]
-    return [name for name in names if not os.environ.get(name)]
+def lacking(address: str) -> str | None:
+    """What to set in the environment for `address`, for `${NAME}` in it or the login for Cityscapes; None where all is there."""
+    member = address.startswith(f"{CITYSCAPES}/")
+    names = [name for name in [*NAME.findall(address), *(LOGIN if member else ())] if not os.environ.get(name)]
+    register = f"register at {CITYSCAPES}/register and " if member else ""
+    return f"{register}set {' and '.join(names)} in the environment" if names else None
 
 
 def filled(address: str) -> str:
     """`address` with what it takes from the environment in the place of `${NAME}`. Raises MirrorError where that is not set."""
-    if names := lacking(address):
-        advice = f"register at {CITYSCAPES}/register and " if names[0] in LOGIN else ""
-        raise MirrorError(f"needs a login: {advice}set {' and '.join(names)} in the environment")
+    if advice := lacking(address):
+        raise MirrorError(f"needs a login: {advice}")
     return NAME.sub(lambda found: quote(os.environ[found[1]], safe=""), address)
 
 

@@ -30,6 +30,11 @@ def unfiltered(content: bytes) -> np.ndarray | None:
     return None if lines[:, 0].any() else np.ascontiguousarray(lines[:, 1:])
 
 
+def bits(content: bytes) -> int:
+    """Bits a pixel and channel that the header of a PNG says; 8 for other files."""
+    return content[24] if content.startswith(START) and len(content) > 24 else 8
+
+
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     """(name, data) of each chunk up to IEND, as long as they are whole and their checks are right."""
     found, at = [], len(START)

@@ -2,6 +2,8 @@
 
 Both rows of the table were trained at 299x299 (section 4.3); an image's central 87.5 % is resized to that (datasets/imagenet.py).
 """
+import re
+
 import numpy as np
 import torch
 
@@ -25,6 +27,9 @@ def errors(variables: dict[str, np.ndarray], family: str, size: BackboneSize, sh
     The authors' classifiers have a class 0, background, before ImageNet's; it takes part, as in their evaluation. Raises
     StudyError where the shard has other classes than the checkpoint.
     """
+    if strange := [name for name in shard.classes if not re.fullmatch(r"n\d{8}", name)]:
+        raise StudyError(f"{shard.path} has a class {strange[0]}: the published classifiers number ImageNet's classes in the "
+                         "order of their synsets, so each folder of val/ has the name of one, such as n01440764")
     outputs = variables[f"{tensorflow.scope_of(variables)}/logits/weights"].shape[-1]
     offset = outputs - len(shard.classes)
     if offset not in (0, 1):

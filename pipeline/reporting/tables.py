@@ -65,6 +65,7 @@ def summary(tables: dict[str, pa.Table]) -> str:
 def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iterable[dict]:
     """One row of the paper as one line, a curve of Figure 5 as one line per width."""
     scores, published = (measured or {}).get("metrics", {}), row.published
+    note = published.get("note")
     state = "measured" if measured else status(study, row)
     if state == "measured" and not measured:
         state = "not run: MLflow has no such run; run python -m stages.compile again"
@@ -72,6 +73,8 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
     if submitted := study.test_scores.get(study.scale, {}).get(published.get("test_server")):
         row, state = replace(row, run=submitted.run, strategy=submitted.strategy), "measured"
         line |= {"run": row.run, "strategy": row.strategy}
+        if training := study.training(row.run):
+            note = f"{row.run} was trained on the split {training.split}"
         scores = {"miou": submitted.miou}  # what the server said is all that there is
     if row.table == "table4":
         line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
@@ -91,7 +94,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
     line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
     cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
-    return [line | {"scale": study.scale, "status": state, "note": published.get("note")}]
+    return [line | {"scale": study.scale, "status": state, "note": note}]
 
 
 def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:

@@ -58,10 +58,11 @@ def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
     assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["status"] == "skipped"
 
 
-def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root):
+def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
     change(monkeypatch, tiny, "voc", folder=str(root))
     download.download("voc")
     prepare.prepare("voc")
+    assert "warning: voc is not complete: train_aug has 10 images, not 10582; val has" in capfd.readouterr().err
     assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))

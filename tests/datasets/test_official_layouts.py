@@ -70,7 +70,10 @@ def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
     archives.fetch_all(wanted, tmp_path / "cityscapes", tmp_path / "archives")
     found = cityscapes.splits(tmp_path / "cityscapes")
     assert {split: [item.id for item in items] for split, items in found.items()} == {
-        "train": ["aachen_000000_000019"], "val": ["munster_000000_000019"], "train_extra": ["erlangen_000000_000019"]}
+        "train": ["aachen_000000_000019"], "val": ["munster_000000_000019"], "train_extra": ["erlangen_000000_000019"],
+        "trainval": ["aachen_000000_000019", "munster_000000_000019"], "train_coarse": ["aachen_000000_000019", "erlangen_000000_000019"],
+        "trainval_coarse": ["aachen_000000_000019", "erlangen_000000_000019", "munster_000000_000019"]}
+    assert "gtFine/train" in str(found["train_coarse"][0].label) and "gtCoarse/train_extra" in str(found["train_coarse"][1].label)
     assert all((cityscapes.label(items[0]) == 0).all() for items in found.values())  # label id 7 is road, train id 0
     assert "gtCoarse/train_extra" in str(found["train_extra"][0].label)
     assert [item.id for item in cityscapes.images(tmp_path / "cityscapes", "test")] == ["berlin_000000_000019"]

@@ -96,6 +96,13 @@ def test_coco_counts_the_area_of_the_20_classes_and_takes_more_than_1000(tmp_pat
     assert coco.label(items[1])[30, 30] == voc.CLASSES.index("cat"), "two cats that overlap are cat"
 
 
+def test_coco_leaves_out_what_is_a_crowd_only(tmp_path):
+    """A crowd is void: such an image has nothing to learn."""
+    crowd = {"counts": [0, 4800], "size": [60, 80]}
+    write_instances(tmp_path, [(1, 1, crowd, 4800, "crowd"), (2, 1, crowd, 4800, "crowd"), (2, 17, [[0, 0, 50, 0, 50, 50, 0, 50]], 2500)])
+    assert [item.id for item in coco.splits(tmp_path)["train"]] == ["000000000002"]
+
+
 def test_coco_damaged_annotations_are_named(instances):
     path = instances / "annotations/instances_train2017.json"
     path.write_text(path.read_text()[:-30])
@@ -113,18 +120,35 @@ def test_imagenet_reads_the_central_part(tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
     item = native.Item("a", tmp_path / "a.png", 0)
     got = imagenet.read(item, (35, 70))
-    assert got.shape == (35, 70, 3) and (got[1:-1, 1:-1] == 200).all()
-    assert np.array_equal(imagenet.read(item, (80, 160)), picture)
+    assert got.shape == (35, 70, 3) and (got == 200).all()
+    assert np.array_equal(imagenet.read(item, None), picture)
 
 
-def test_imagenet_averages_the_central_seven_eighths_down(tmp_path):
-    """160 columns: 10 to 149 become 70 by the triangle that halving has, 1, 3, 3, 1 eighths of four neighbours."""
-    columns = np.random.default_rng(0).integers(0, 256, 160)
-    Image.fromarray(np.broadcast_to(columns[None, :, None], (80, 160, 3)).astype(np.uint8)).save(tmp_path / "a.png")
-    got = imagenet.read(native.Item("a", tmp_path / "a.png", 0), (35, 70))[:, 1:-1].astype(float)
-    at = 10 + 2 * np.arange(1, 69)
-    expected = (columns[at - 1] + 3 * columns[at] + 3 * columns[at + 1] + columns[at + 2]) / 8
-    assert np.abs(got - expected[None, :, None]).max() <= 1
+@pytest.mark.parametrize("height, width, size", [(7, 11, (5, 4)), (7, 11, (14, 3)), (41, 30, (33, 33)), (50, 64, (7, 7))])
+def test_imagenet_is_resized_as_the_authors_library_does_it(tmp_path, height, width, size):
+    """Pixel by pixel: crop from int((side - 7/8 side) / 2) on, then TensorFlow 1's bilinear kernel, align_corners=False: between
+    the pixels before and after index * input / output, the last one repeated."""
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    got = imagenet.read(native.Item("a", tmp_path / "a.png", 0), size)
+    top, left = int((height - height * .875) / 2), int((width - width * .875) / 2)
+    part = picture[top:height - top, left:width - left].astype(float)
+    for row in range(size[0]):
+        for column in range(size[1]):
+            y, x = row * part.shape[0] / size[0], column * part.shape[1] / size[1]
+            y0, x0 = int(y), int(x)
+            y1, x1 = min(y0 + 1, part.shape[0] - 1), min(x0 + 1, part.shape[1] - 1)
+            upper, lower = (part[line, x0] + (part[line, x1] - part[line, x0]) * (x - x0) for line in (y0, y1))
+            assert np.abs(got[row, column] - (upper + (lower - upper) * (y - y0))).max() <= .501
+
+
+def test_imagenet_numbers_folders_with_images_only(tmp_path):
+    for name in ("n00000002", "n00000001", "outliers", ".cache"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        if name.startswith("n"):
+            Image.new("RGB", (3, 3)).save(tmp_path / "val" / name / "a.JPEG", "JPEG")
+    assert imagenet.classes(tmp_path) == ["n00000001", "n00000002"]
+    assert [item.label for item in imagenet.splits(tmp_path)["val"]] == [0, 1]
 
 
 @pytest.mark.parametrize("reader, said", [

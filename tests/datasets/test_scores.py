@@ -28,6 +28,8 @@ def test_a_score_appears_in_its_table_at_its_scale_only(tmp_path, monkeypatch):
             assert lines[row]["miou_paper"] == (87.8 if table == "table6" else 82.1) and "test_server" not in lines[row]
             found = lines[row]["status"], lines[row]["run"], lines[row]["miou"]
             assert found == ("measured", run, miou) if expected else found[0].startswith("test server") and found[2] is None
+            note = f"{run} was trained on the split {'train' if run == 't7-x71' else 'train_aug'}"  # not the paper's coarse labels
+            assert lines[row]["note"] == (note if expected else None)
             assert all(line["miou"] is None for line in lines[:row] + lines[row + 1:])
         tmp_path.joinpath("params.yaml").unlink()
         studies.load.cache_clear()

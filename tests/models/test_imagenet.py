@@ -74,6 +74,15 @@ def test_a_folder_with_other_classes_is_refused(study, tmp_path):
         pretrain.main("xception65")
 
 
+def test_folders_that_are_no_synsets_are_refused(study, tmp_path):
+    """The order of their names is what numbers ImageNet's classes: 0, 1, 10, 11 ... would be another one."""
+    (tmp_path / "ILSVRC/val/n00000003").rename(tmp_path / "ILSVRC/val/3")
+    prepare.prepare("imagenet")
+    checkpoint(tmp_path / "weights" / "model.ckpt", CLASSES + 1)
+    with pytest.raises(StudyError, match="has a class 3: .* such as n01440764"):
+        pretrain.main("xception65")
+
+
 def test_weights_without_a_classifier_say_so(study, tmp_path):
     checkpoint(tmp_path / "weights" / "model.ckpt", None)
     pretrain.main("xception65")
