@@ -136,7 +136,8 @@ if __name__ == "__main__":
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    device, scale = torch.device(options.device), options.scale or SCALES[options.device]
+    device = devices.pick() if options.device == "cuda" else torch.device("cpu")
+    scale = options.scale or SCALES[device.type]
     kept = report(device, scale, options.repetitions)
     print(f"  mIOU of t2-x2 in bfloat16: {effect_of_bf16(device, scale)}")
     sys.exit(not kept)

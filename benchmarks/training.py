@@ -111,12 +111,13 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
         rounds = rounds or ROUNDS[setting.device]
         groups = [[variant] for variant in variants] * rounds if gpu else [variants]
         for group in groups:
-            with contextlib.ExitStack() as stack:
+            with contextlib.suppress(EOFError), contextlib.ExitStack() as stack:  # a process died: too little shared memory, say
                 asked = {variant: stack.enter_context(process(name, variant, folder, threads)) for variant in group}
                 for _ in range(1 if gpu else rounds):
                     for variant, (work[variant], ask) in asked.items():
                         times[variant].append(ask(GPU_STEPS if gpu else 1))
     work |= {"ours, compiled": work["ours"]}
+    times = {variant: values for variant, values in times.items() if values}
     median = {variant: statistics.median(values) for variant, values in times.items()}
     device = torch.device(setting.device)
     rate = matrix_rate(device) if gpu else None
@@ -127,6 +128,8 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
         share = f", {pace / rate:.0%} of the matrix rate" if gpu else ""
         print(f"  {variant:17}{1000 * median[variant]:9.1f} ms a step ({1000 * min(values):.1f} to {1000 * max(values):.1f}); "
               f"{work[variant] / 1e9:.1f} G multiply-adds, {pace / 1e9:.1f} G a second{share}")
+    for variant in set(variants) - times.keys():
+        print(f"  {variant}: not measured: its process died, see above")
     for over, under, meaning in PAIRS:
         if over in times and under in times:
             ratio = statistics.median(theirs / ours for theirs, ours in zip(times[over], times[under]))

@@ -51,16 +51,17 @@ def main():
 
     from pipeline.training import calibration, forecast
     start = STAGE + time.perf_counter() - began
-    lanes, threads = _lanes(study, torch.cuda.device_count())
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    lanes, threads = _lanes(study, gpus)
     torch.set_num_threads(threads)
     works, rates, findings = forecast.works(study), {}, []
     try:
         rates = calibration.measure(study, CALIBRATION)
     except StudyError as error:
-        findings.append(Finding("memory", "missing", "one training step did not fit", str(error)))
+        findings.append(Finding("training", "missing", "not one step", str(error)))
     needed = ELSE + STAGE * (8 + len(study.backbones) + 2 * len(study.runs) - len(works)) / lanes
     needed += forecast.total(study, works, rates, lanes, start) if rates else 0
-    findings += _machine(study, rates, lanes, needed) + _data(study)
+    findings += _machine(study, gpus, rates, lanes, needed) + _data(study)
     _show(findings)
     if rates:
         print(f"\n{forecast.account(works, rates)}")
@@ -135,13 +136,13 @@ def _archives(name: str, archives) -> Finding:
     return Finding(name, "OK", here)
 
 
-def _machine(study: Study, rates: dict, lanes: int, needed: float) -> list[Finding]:
+def _machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> list[Finding]:
     """GPU and its memory, memory, disk."""
     import psutil
     import torch
 
     from pipeline.training import forecast
-    found, gpus = [], torch.cuda.device_count()
+    found = []
     process = min((rate.memory for rate in rates.values()), default=0)
     most = max([rate.memory for rate in rates.values()] + [process + forecast.evaluation_memory(study)])
     if gpus:
@@ -187,8 +188,7 @@ def _disk(study: Study) -> float:
         if source and source.generate:
             total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2
         elif source and source.folder:
-            files = Path(source.folder).expanduser().rglob("*.[jp][pn]*g")
-            total += KEPT * SHARDS * sum(path.stat().st_size for path in files)
+            total += KEPT * SHARDS * sum(each.stat().st_size for each in Path(source.folder).expanduser().rglob("*.[jp][pn]*g"))
         elif source and source.archives:
             size = sum(each.size or 0 for each in source.archives)
             total += size + KEPT * UNPACKED * size + KEPT * SHARDS / 3 * size  # a third of the images has labels

@@ -38,7 +38,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     run, sizes, crop = trained.described(folder)
     chosen = chosen or Strategy(output_stride=run.output_stride, scales=(1.0,), flip=False)
     family = console.pick("backbone", run.backbone, study.backbones).family
-    models = trained.load(run, family, sizes, folder, {chosen.output_stride}, devices.pick())
+    models = trained.load(run, family, sizes, folder, {chosen.output_stride}, devices.pick(autotune=False))
     classes = native.reader(run.dataset).classes(Path())
     palette, failed = palettes.of(run.dataset, len(classes)), 0
     for path, (maps, overlay) in tqdm(targets.items(), desc="predict", unit="photo", dynamic_ncols=True, disable=None):

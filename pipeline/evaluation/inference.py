@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pipeline.datasets.shards import Example, Shard
@@ -21,7 +22,11 @@ def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str
     device = next(next(iter(models.values())).parameters()).device
     for start in range(0, len(numbers), batch):
         examples = [shard[number] for number in numbers[start:start + batch]]
-        yield examples, predict(models, canvas([example.image for example in examples], size, device), strategies, bf16)
+        images = canvas([example.image for example in examples], size, device)
+        if torch.backends.cudnn.benchmark:  # cuDNN would try its kernels anew on a last batch of another size
+            images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, batch - len(examples)))
+        labels = predict(models, images, strategies, bf16)
+        yield examples, {name: maps[:len(examples)] for name, maps in labels.items()}
 
 
 def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: torch.device) -> torch.Tensor:

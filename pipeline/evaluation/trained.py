@@ -55,6 +55,8 @@ def evaluate(study: Study, run: Run, folder: Path, strategies: dict[str, Strateg
     what = [each.model_dump(mode="json") for each in (run, study.settings.network, settings, *strategies.values())]
     what += [list(strategies), family, bf16, devices.describe(device)]
     inputs = records.digest(what, folder / MODEL, shards / "sheet.json", *CODE)
-    tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title,
-                             palettes.of(run.dataset, len(shard.classes)), unfinished / inputs[:16], bf16)
+    palette = palettes.of(run.dataset, len(shard.classes))
+    with devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
+        tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palette,
+                                 unfinished / inputs[:16], bf16)
     return *tables, devices.describe(device)

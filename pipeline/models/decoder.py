@@ -38,7 +38,7 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         for name, projection in self.project.items():
-            feature = features[name]
-            x = torch.cat([resize(x, feature.shape[-2:]), projection(feature)], 1)
+            low = projection(features[name])
+            x = torch.cat([resize(x, low.shape[-2:]).to(low.dtype), low], 1)  # CUDA's autocast resizes in float32
             x = self.refine[name](x)
         return x

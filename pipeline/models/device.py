@@ -5,22 +5,34 @@ import os
 import torch
 
 from pipeline import memory
+from pipeline.study import StudyError
 
 
-def pick(deterministic: bool = False) -> torch.device:
-    """The current CUDA device, else the CPU. On CUDA, cuDNN picks its fastest kernels and float32 convolutions use TF32.
+def count() -> int:
+    """GPUs that torch can use. Raises StudyError where there are some, but it cannot: NVML counts them, CUDA does not start."""
+    gpus = torch.cuda.device_count()
+    if gpus and not torch.cuda.is_available():
+        raise StudyError(f"{gpus} GPUs are here, but torch cannot use them: the driver is too old for this torch, or a "
+                         "service that it needs (nvidia-fabricmanager) does not run. The CPU computes after  "
+                         "export CUDA_VISIBLE_DEVICES=")
+    return gpus
+
+
+def pick(deterministic: bool = False, autotune: bool = True) -> torch.device:
+    """The current CUDA device, else the CPU. On CUDA, float32 convolutions use TF32.
 
     On a CPU this process keeps freed memory from then on. deterministic: on CUDA, only kernels that torch knows to give the same
-    bytes every time. A CPU gives them anyway.
+    bytes every time. A CPU gives them anyway. autotune: on CUDA, cuDNN tries its kernels on each new size of input and keeps the
+    fastest, which pays where sizes come again. Raises StudyError as `count` does.
     """
-    if not torch.cuda.is_available():
+    if not count():
         memory.keep()
         return torch.device("cpu")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # with NaN, every new tensor
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.benchmark = autotune and not deterministic
     torch.set_float32_matmul_precision("high")
     return torch.device("cuda", torch.cuda.current_device())
 
@@ -35,6 +47,17 @@ def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16, by AVX-512 or AMX; others would compute it by way of float32, more slowly."""
     has = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextlib.contextmanager
+def memory_explained(advice: str):
+    """StudyError with `advice` when the block runs out of memory, on the GPU or on the machine."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        raise StudyError(f"out of memory. {advice}") from error
 
 
 def describe(device: torch.device) -> str:

@@ -10,11 +10,16 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.models import device as devices
 from pipeline.schema import Training
-from pipeline.study import StudyError
 
 
 def compiled(network: nn.Module) -> Callable:
-    """`network` through torch.compile. Where compilation fails, one warning, and the network as it is from then on."""
+    """`network` through torch.compile. Where compilation fails, one warning, and the network as it is from then on.
+
+    So, too, where batch norm is synchronised between GPUs: torch's breaks the graph in each layer, and little is left to compile.
+    """
+    if any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()):
+        warnings.warn("compile: batch norm that is synchronised between GPUs is not compiled; going on without it", stacklevel=2)
+        return network
     state = {"fast": torch.compile(network)}
 
     def forward(x: torch.Tensor) -> torch.Tensor:
@@ -73,6 +78,8 @@ def checkpoint_activations(backbone: nn.Module) -> int:
 def _checkpointed(unit: nn.Module, forward: Callable, *inputs):
     if not torch.is_grad_enabled():
         return forward(*inputs)
+    if torch.compiler.is_compiling():  # it records statistics once by itself, and cannot compile a context
+        return checkpoint(forward, *inputs, use_reentrant=False)
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _untracked(unit)))
 
 
@@ -89,18 +96,12 @@ def _untracked(unit: nn.Module):
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-@contextlib.contextmanager
 def memory_explained(training: Training):
     """StudyError that says which setting to change when the block runs out of memory, on the GPU or on the machine."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
-        if not training.checkpoint_activations:
-            ways.insert(0, "checkpoint_activations: true (up to a third more computation)")
-        if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
-            images = training.batch // parts[0]
-            ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
-        raise StudyError(f"out of memory. In the data set's train settings (params.yaml), try {'; or '.join(ways)}") from error
+    ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
+    if not training.checkpoint_activations:
+        ways.insert(0, "checkpoint_activations: true (up to a third more computation)")
+    if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
+        images = training.batch // parts[0]
+        ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
+    return devices.memory_explained(f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}")

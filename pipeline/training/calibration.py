@@ -92,6 +92,8 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
 
     if device.type == "cpu" and (work := madds()) > ON_CPU:
         training = training.model_copy(update={"batch": SMALL_BATCH, "crop": min(training.crop, SMALL_CROP), "accumulate": 1})
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     work, before = madds(), _memory(device)
     model = build().to(device, memory_format=torch.channels_last)
     adapt(model, training)

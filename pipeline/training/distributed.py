@@ -24,7 +24,7 @@ def joined():
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
-    gpus, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    gpus, local = devices.count(), int(os.environ["LOCAL_RANK"])
     if gpus:
         if local >= gpus:
             raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower --nproc-per-node")

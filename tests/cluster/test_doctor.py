@@ -3,7 +3,9 @@ import pytest
 import typer
 
 from pipeline import study as studies
+from pipeline.models import device as devices
 from pipeline.schema import Archive, Generate, Source
+from pipeline.study import StudyError
 from pipeline.training import calibration, forecast
 from pipeline.training.calibration import Rate
 from stages import doctor
@@ -149,17 +151,25 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
 
 def test_too_little_disk_or_memory_is_missing_and_says_how_much(tiny):
     large = at(tiny, "voc", Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
-    machine = {finding.what: finding for finding in doctor._machine(large, {"x": Rate(1, 1, 1e15)}, 2, 10)}
+    machine = {finding.what: finding for finding in doctor._machine(large, 0, {"x": Rate(1, 1, 1e15)}, 2, 10)}
     assert machine["disk"].state == "missing" and "GB needed" in machine["disk"].here and machine["disk"].advice
-    if "memory" in machine:  # on a GPU machine it is the GPU's
-        assert machine["memory"].state == "missing"
+    assert machine["memory"].state == "missing"
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(tiny, monkeypatch):
+    """NVML counts it, CUDA does not start: a driver too old. The study must not run on the CPU for months."""
+    import torch
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(doctor, "_driver", lambda: True)
+    for stage in (devices.pick, lambda: calibration.measure(tiny, 1)):
+        with pytest.raises(StudyError, match="1 GPUs are here, but torch cannot use them"):
+            stage()
+    found = next(each for each in doctor._machine(tiny, 0, {}, 2, 10) if each.what == "GPU")
+    assert found.state == "missing" and "torch does not" in found.here
 
 
 def test_a_study_of_days_wants_a_gpu(tiny):
-    import torch
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    gpu = [next(finding for finding in doctor._machine(tiny, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
+    gpu = [next(finding for finding in doctor._machine(tiny, 0, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
            for hours in (1, 100)]
     assert [finding.state for finding in gpu] == ["OK", "missing"] and "4.2 days" in gpu[1].advice
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from pipeline.datasets.shards import Example, Shard, Writer
-from pipeline.evaluation.inference import progress_miou
+from pipeline.evaluation.inference import predictions, progress_miou
+from pipeline.schema import Strategy
 
 
 def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
@@ -25,3 +26,21 @@ def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
     assert scores[0] > 0 and scores[2] == scores[4] == 0
     for scored, expected in ((range(5), np.mean(list(scores.values()))), ((1, 3), scores[1])):
         assert progress_miou(network, 16, Shard(tmp_path / "val.arrow"), (12, 12), 2, 3, list(scored)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tuned, sizes", [(True, [2, 2, 2]), (False, [2, 2, 1])])
+def test_the_last_batch_has_the_size_that_cudnn_has_tuned_for(tmp_path, monkeypatch, tuned, sizes):
+    random, seen = np.random.default_rng(0), []
+    with Writer(tmp_path / "val.arrow", "voc", list("abcde")) as writer:
+        for number in range(5):
+            writer.add(Example(str(number), random.integers(0, 256, (9, 7, 3), np.uint8), np.zeros((9, 7), np.uint8)))
+    network = nn.Conv2d(3, 5, 1)
+    network.register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
+    strategies = {"plain": Strategy(output_stride=16, scales=(1.0,), flip=False)}
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", tuned)
+    shard = Shard(tmp_path / "val.arrow")
+    with torch.inference_mode():
+        found = list(predictions({16: network}, shard, strategies, (12, 12), 2, list(range(5))))
+        alone = [next(predictions({16: network}, shard, strategies, (12, 12), 1, [number]))[1]["plain"] for number in range(5)]
+    assert seen[:3] == sizes and [len(examples) for examples, _ in found] == [2, 2, 1]
+    assert torch.equal(torch.cat([labels["plain"] for _, labels in found]), torch.cat(alone))

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Network, Run, Training
+from pipeline.study import StudyError
 from pipeline.training import acceleration, schedule, segmentation
 from pipeline.training.loop import gradients
 
@@ -49,6 +50,43 @@ def test_checkpointed_activations_give_the_same_bits(backbone):
     assert all(torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True)), "batch norm's statistics are recorded once"
     assert list(plain.state_dict()) == list(saving.state_dict())
     assert kept_bytes(saving) < 0.7 * kept_bytes(plain)
+
+
+@pytest.mark.parametrize("backbone", SIZES)
+def test_checkpointed_activations_can_be_compiled(backbone):
+    """As one graph, and statistics are recorded once then, too."""
+    plain, saving = network(backbone), network(backbone)
+    for model in (plain, saving):
+        model.aspp.dropout.p = 0.0  # drawn otherwise by compiled code
+    acceleration.checkpoint_activations(saving.backbone)
+    torch._dynamo.reset()
+    quick = torch.compile(saving, backend="aot_eager", fullgraph=True)
+    torch.manual_seed(7)
+    x = torch.rand(3, 3, 49, 49) * 2 - 1
+    for forward in (plain, quick):
+        forward(x).square().mean().backward()
+    for (name, value), other in zip(plain.state_dict().items(), saving.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, msg=name)
+    for one, other in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_synchronised_batch_norm_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("compiled"))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(network("resnet101"))
+    with pytest.warns(UserWarning, match="synchronised between GPUs is not compiled"):
+        assert acceleration.compiled(model) is model
+
+
+@pytest.mark.parametrize("error, explained", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+    (torch.AcceleratorError("CUDA error: out of memory", 2), True),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+    (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False)])
+def test_running_out_of_memory_says_what_to_lower(error, explained):
+    with pytest.raises(StudyError if explained else RuntimeError, match="a crop below 65" if explained else "mat1"):
+        with acceleration.memory_explained(BF16):
+            raise error
 
 
 def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):

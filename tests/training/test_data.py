@@ -88,10 +88,11 @@ def test_processes_share_the_batch_that_one_would_have_drawn(shard):
             assert torch.equal(some, pixels[rank::3]) and torch.equal(their, labels[rank::3]) and drawn == numbers
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pytest -m gpu")
 @pytest.mark.parametrize("home", [Resident, Streamed])
 def test_on_a_gpu_the_crops_are_the_cpus(shard, home):
-    here, there = Crops(Mapped(shard), 17, 4, seed=5), Crops(home(shard, torch.device("cuda")), 17, 4, seed=5)
+    here, there = Crops(Mapped(shard), 17, 4, seed=5), Crops(home(shard, torch.device("cuda", 0)), 17, 4, seed=5)
     for _ in range(5):
         (pixels, labels, numbers), (pixels2, labels2, numbers2) = here(), there()
         assert numbers == numbers2 and torch.allclose(pixels, pixels2.cpu(), atol=1e-2)
