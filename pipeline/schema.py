@@ -1,7 +1,7 @@
 """The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -9,6 +9,7 @@ OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
 Recipe = Literal["train", "fine_tune", "trainval"]
+SECRET = re.compile("token|key|sig|secret|pass|credential", re.IGNORECASE)  # in the name of an address's parameter
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
@@ -18,12 +19,15 @@ def _without_null(value):
 
 
 def _without_secret(address: str) -> str:
-    """`address`, a URL or path. Raises ValueError where it has a password: DVC copies what it sees into dvc.lock."""
+    """`address`, a URL or path. Raises ValueError where it has a password or token: DVC copies what it sees into dvc.lock."""
     try:
-        login, at, _ = urlsplit(address).netloc.rpartition("@")
+        parts = urlsplit(address)
     except ValueError:  # nothing can be fetched from it: mirrors.split says why
         return address
-    if at and not re.fullmatch(r"\$\{\w+\}", login.partition(":")[2] or login):
+    login, at, _ = parts.netloc.rpartition("@")
+    secrets = [login.partition(":")[2] or login] if at else []
+    secrets += [value for key, value in parse_qsl(parts.query) if SECRET.search(key)]
+    if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in secrets):
         raise ValueError("a password would reach dvc.lock: write ${NAME} in its place, and it is taken from the environment")
     return address
 
@@ -108,13 +112,16 @@ class Archive(Strict):
 class Source(Strict):
     """Where a data set comes from; exactly one of the three."""
     generate: Generate | None = None
-    folder: str | None = None
+    folder: Address | None = None
     archives: tuple[Archive, ...] | None = None
 
     @model_validator(mode="after")
     def _one(self):
         if sum(value is not None for value in (self.generate, self.folder, self.archives)) != 1:
             raise ValueError("name exactly one of generate, folder, archives")
+        names = [each.name for each in self.archives or ()]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"archives: {twice[0]} is there twice")
         return self
 
 

@@ -62,10 +62,13 @@ class Study(Strict):
             if name not in known:
                 raise ValueError(f"{key}: there is no {what} {name!r}{suggest(name, known)}")
         check("scale", self.scale, self.scales, "scale")
-        for kind in ("runs", "strategies", "backbones"):
+        for kind in ("runs", "strategies", "backbones", "scales"):
+            alike = {}
             for name in getattr(self, kind):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
+                if (other := alike.setdefault(name.replace("-", "_"), name)) != name:  # Snakemake's rules have _ only
+                    raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
         for name, strategy in self.strategies.items():
             if (first := next(other for other, same in self.strategies.items() if same == strategy)) != name:
                 raise ValueError(f"strategies.{name}: it is {first} by another name; a run takes it in by what it is")
@@ -169,7 +172,9 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
             last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
-            got = "" if problem["type"] in ("extra_forbidden", "missing", "value_error") else f", got {problem['input']!r}"
+            got = f", got {problem['input']!r}"
+            if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
+                got = ""
             message = {"extra_forbidden": "unknown key", "missing": "this key is missing",
                        "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
             problems.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)

@@ -1,4 +1,5 @@
 """What every stage's command line shares: errors in one line, a Ctrl-C that is safe, help with examples."""
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ STOPPED = 130  # the exit code after Ctrl-C
 def run(command: Callable) -> None:
     """Run a typer command. Exits with what it exits with; a StudyError is printed without a traceback and exits with 1, Ctrl-C
     with 130."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     try:

@@ -80,6 +80,7 @@ def refresh() -> dict[str, list]:
     Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
     """
     from dvc.lock import LockError
+    from dvc.scm import SCMError
     from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
     study = studies.load()
     paper.check(study)
@@ -96,6 +97,9 @@ def refresh() -> dict[str, list]:
             Path("dvc.lock").unlink()
             print("dvc.lock was half written when something was killed; begun anew: the run cache has the results",
                   file=sys.stderr)
+        except SCMError as error:
+            raise studies.StudyError("DVC wants a git checkout: clone the repository, not its ZIP, or run  git init  here "
+                                     f"({error})") from error
         except LockError as error:
             if not told:
                 print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)

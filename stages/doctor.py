@@ -17,7 +17,7 @@ from pipeline import study as studies
 from pipeline.datasets import mirrors
 from pipeline.schema import Archive, DatasetName
 from pipeline.study import Study, StudyError
-from stages import console
+from stages import console, download
 
 CALIBRATION = 10.0          # seconds of training steps
 STAGE = 2.5                 # seconds of DVC's and Python's start a stage (docs/scale.md), beside the import of torch
@@ -188,7 +188,7 @@ def _disk(study: Study) -> float:
         if source and source.generate:
             total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2
         elif source and source.folder:
-            total += KEPT * SHARDS * sum(each.stat().st_size for each in Path(source.folder).expanduser().rglob("*.[jp][pn]*g"))
+            total += KEPT * SHARDS * download.listing(Path(source.folder).expanduser())[1]
         elif source and source.archives:
             size = sum(each.size or 0 for each in source.archives)
             total += size + KEPT * UNPACKED * size + KEPT * SHARDS / 3 * size  # a third of the images has labels

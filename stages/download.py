@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -63,13 +64,23 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
     """Number of files under `root`, their bytes, and a hex digest of the sorted list of (path, size), and, where they are
     somebody's own and may be `changing`, of the time of each one's last change."""
     def row(path):
-        stat = os.stat(path)
+        stat = os.stat(path) if os.path.exists(path) else os.lstat(path)  # a link to nothing
         return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
-    rows = sorted(row(os.path.join(folder, name)) for folder, _, names in os.walk(root) for name in names)
+    rows = sorted(row(path) for path in _walk(root))
     return len(rows), sum(size for _, size, *_ in rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+def _walk(root: Path) -> Iterator[str]:
+    """The paths of all files, also of those in folders that links lead to; each folder once."""
+    seen = {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
+        folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
+        yield from (os.path.join(folder, name) for name in names)
+
+
 def _note(out: Path, note: dict) -> None:
+    (out / records.RECORD).unlink(missing_ok=True)  # of an earlier skip, or of an archive
     with records.atomic(out / "source.json") as partial:
         partial.write_text(json.dumps(note, indent=2) + "\n")
 

@@ -11,7 +11,7 @@ take() {    # as many of the devices $@ as are wanted and there, all at once, un
     local device lock names=() locks=()
     for device in "$@"; do
         [ ${#names[@]} -lt "$gpus" ] || break
-        exec {lock}> "${TMPDIR:-/tmp}/study-gpu-$UID-${SLURM_JOB_ID:+$SLURM_JOB_ID-}$device.lock"    # each Slurm job counts from 0
+        exec {lock}>> "$own/gpu-${SLURM_JOB_ID:+$SLURM_JOB_ID-}$device.lock"    # each Slurm job counts from 0
         if flock --nonblock "$lock"; then names+=("$device") locks+=("$lock"); else exec {lock}>&-; fi
     done
     if [ ${#names[@]} -lt "$gpus" ] && [ ${#names[@]} -lt $# ]; then
@@ -29,6 +29,9 @@ if [ -n "${STUDY_REMOTE:-}" ]; then    # DVC's locks know the processes of one m
     flock --nonblock "$alone" || { echo "waiting  $stage: another job runs it"; flock "$alone"; }
 fi
 if [ "$gpus" -gt 0 ]; then
+    own=${TMPDIR:-/tmp}/study-$UID    # where anybody may write, a folder that nobody else can
+    mkdir -pm 700 "$own"
+    [ -O "$own" ] && [ ! -L "$own" ] || { echo "FAILED   $stage: $own is not ours: remove it"; exit 1; }
     devices="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}"
     read -ra devices <<< "$(tr ',\n' '  ' <<< "$devices")"
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then

@@ -72,7 +72,8 @@ def names(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]
     stems = Counter((out or path.parent) / path.stem for path in images)
     targets = {path: (out or path.parent) / (path.stem if stems[(out or path.parent) / path.stem] == 1 else path.name)
                for path in images}
-    twice = [str(path) for path in images if list(targets.values()).count(targets[path]) > 1]
+    users = Counter(targets.values())
+    twice = [str(path) for path in images if users[targets[path]] > 1]
     if twice:
         raise StudyError(f"{', '.join(twice)} would leave the same files in {out}: label them with different --out")
     return {path: (Path(f"{target}.labels.png"), Path(f"{target}.overlay.png")) for path, target in targets.items()}

@@ -31,6 +31,8 @@ def main() -> int:
     dvcfile.Lockfile.dump_stages = dump
     if os.environ.get("STUDY_REMOTE"):
         rwlock.rwlock = lambda *arguments: contextlib.nullcontext()
+    if os.path.basename(os.environ.get("SHELL", "")) in ("nologin", "false"):
+        os.environ["SHELL"] = "/bin/sh"  # DVC starts stages through it, and a service's account has none
     mend()
     return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
 

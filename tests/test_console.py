@@ -35,3 +35,11 @@ def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         console.run(stop(None))
     assert ended.value.code == 2 and "see --help" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_is_printed(tmp_path):
+    import subprocess
+    import sys
+    code = "from stages import console; console.run(lambda: print('caf\\udce9.jpg'))"
+    ran = subprocess.run([sys.executable, "-c", code], env={"PYTHONIOENCODING": "utf-8", "PYTHONPATH": "."}, capture_output=True, check=False)
+    assert ran.returncode == 0 and ran.stdout == b"caf\\udce9.jpg\n"

@@ -1,4 +1,5 @@
 """What a result is made of, and where it was made."""
+import os
 import time
 
 from pipeline import records
@@ -26,3 +27,25 @@ def test_without_git_there_is_no_commit_and_no_error(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     found = records.provenance(time.time())
     assert found["commit"] is None and found["dirty"] is None and found["python"]
+
+
+def test_a_file_has_the_mode_of_the_one_it_replaces_or_what_the_umask_leaves(tmp_path):
+    def made(path, mode):
+        with records.atomic(path) as partial:
+            partial.write_text("x")
+            partial.chmod(mode)  # as safetensors does
+        return path.stat().st_mode & 0o777
+    assert made(tmp_path / "new", 0o600) == 0o666 & ~records.UMASK
+    (tmp_path / "old").touch()
+    (tmp_path / "old").chmod(0o660)
+    assert made(tmp_path / "old", 0o600) == 0o660
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        done = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, done=done: (steps.append(name), done(*given)))
+    with records.atomic(tmp_path / "file") as partial:
+        partial.write_text("x")
+    assert steps == ["fsync", "replace"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pipeline.datasets import jsonlists, voc
 from pipeline.datasets.native import Item
@@ -12,6 +13,7 @@ from pipeline.study import StudyError
 
 MINIMUM_PIXELS = 1000       # images with fewer pixels in objects of the 20 classes are left out ...
 REFERENCE_AREA = 640 * 480  # ... at the usual image size; generated images are smaller and take the same share of their area
+FAR = 4                     # image sides that an outline may lead out of its image
 CATEGORY_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7, "boat": 9, "bird": 16,
                 "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21, "bottle": 44, "chair": 62, "couch": 63,
                 "potted plant": 64, "dining table": 67, "tv": 72}
@@ -57,6 +59,8 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
     try:
         for key, each, (start, length) in jsonlists.elements(path):
             if key == "images":
+                if not 0 < each["height"] * each["width"] <= Image.MAX_IMAGE_PIXELS:
+                    raise ValueError(f"an image of {each['height']}x{each['width']} pixels")
                 images.append((each["id"], each["file_name"], each["height"], each["width"]))
             elif key == "categories":
                 names[each["name"]] = each["id"]
@@ -93,6 +97,7 @@ def label(item: Item) -> np.ndarray:
         try:
             found = jsonlists.element(source.path, span)
             number, crowd, segmentation = numbers[found["category_id"]], bool(found.get("iscrowd")), found["segmentation"]
+            _check(segmentation, height, width)
             packed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
             coded = segmentation if packed else coder.frPyObjects(segmentation, height, width)
             mask = coder.decode(coder.merge(coded) if isinstance(coded, list) else coded).astype(bool)
@@ -102,3 +107,12 @@ def label(item: Item) -> np.ndarray:
             raise OSError(f"an annotation of {mask.shape} on an image of {labels.shape}")
         labels[mask] = np.where((labels[mask] == 0) | (labels[mask] == number), voc.VOID if crowd else number, voc.VOID)
     return labels
+
+
+def _check(segmentation, height: int, width: int) -> None:
+    """ValueError of what pycocotools would take gigabytes for, or not survive: outlines far out, masks of another size."""
+    if isinstance(segmentation, dict):
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"a mask of {segmentation['size']} on an image of {height}x{width}")
+    elif not all((np.abs(np.asarray(each, float)) <= FAR * max(height, width)).all() for each in segmentation):
+        raise ValueError("an outline leads far out of the image")  # or nowhere: NaN

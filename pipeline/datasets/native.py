@@ -40,8 +40,17 @@ def read_image(path: Path) -> np.ndarray:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
             if colours in ("YCbCr", "RGB", "Gray") and height * width <= Image.MAX_IMAGE_PIXELS:
                 return simplejpeg.decode_jpeg(content)
-    with Image.open(io.BytesIO(content)) as image:
+    with opened(io.BytesIO(content)) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def opened(source) -> Image.Image:
+    """The picture in a path or file, not decoded yet. Raises OSError of PostScript, which Pillow would have a program run."""
+    image = Image.open(source)
+    if image.format == "EPS":
+        image.close()
+        raise OSError("is PostScript, a program rather than a picture: save it as PNG")
+    return image
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -58,7 +67,8 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids in a text file, one a line. Raises StudyError where it is missing or empty or names an id twice."""
+    """The ids in a text file, one a line. Raises StudyError where it is missing or empty, names an id twice, or one that as a
+    file name leads out of the data set."""
     if not path.is_file():
         raise StudyError(f"{path} is missing: is {path.parent} the native layout of the data set?")
     try:
@@ -69,6 +79,8 @@ def read_list(path: Path) -> list[str]:
         raise StudyError(f"{path} is no list of names: {error}") from error
     if not ids or len(set(ids)) < len(ids):
         raise StudyError(f"{path} " + ("is empty" if not ids else "names an image twice"))
+    if outside := [each for each in ids if each.startswith("/") or ".." in each.split("/")]:
+        raise StudyError(f"{path} names {outside[0]!r}, which leads out of the data set")
     return ids
 
 

@@ -3,6 +3,7 @@
 A split is cut into parts. A worker decodes a part, checks it and writes it to a file of its own, which becomes one of the
 shard's. Parts of an interrupted preparation are used by the next one.
 """
+import contextlib
 import functools
 import hashlib
 import json
@@ -122,7 +123,8 @@ def prepare_part(task: Task) -> dict:
     """Decode and check one part, write its shard, and return what the data sheet needs. An existing part is not made again."""
     note = task.path.with_suffix(".json")
     if note.is_file() and task.path.is_file():
-        return json.loads(note.read_text())
+        with contextlib.suppress(ValueError):  # damaged
+            return json.loads(note.read_text())
     size = max(256, len(task.classes))
     facts = {"problems": [], "sizes": [], "totals": []} | {key: np.zeros(size, np.int64) for key in ("pixels", "images_with")}
     with Writer(task.path, task.dataset, list(task.classes), files=task.parts) as writer:

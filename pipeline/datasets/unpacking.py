@@ -16,6 +16,7 @@ from pipeline import progress
 from pipeline.study import StudyError
 
 CHUNK = 1 << 20
+DEEPEST = 64  # folders within each other
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -57,6 +58,8 @@ def inside(place: Path, name: str, archive: Path) -> Path:
     """The path of entry `name` under `place`. Raises StudyError where it would leave it."""
     pure = PurePosixPath(name)
     odd = not name or "\0" in name or "\\" in name or (pure.parts and ":" in pure.parts[0])
+    if len(pure.parts) > DEEPEST:
+        raise StudyError(f"{archive} has an entry {len(pure.parts)} folders deep: do not trust it")
     if odd or pure.is_absolute() or ".." in pure.parts:
         raise StudyError(f"{archive} has the entry {name!r}, which leads out of the folder it is unpacked into: do not trust it")
     return place.joinpath(*pure.parts)
@@ -68,10 +71,10 @@ def _untar(path: Path, place: Path) -> None:
             target = inside(place, member.name, path)
             if member.isdir():
                 target.mkdir(parents=True, exist_ok=True)
-            elif member.isreg():
+            elif member.isreg() and not member.issparse():
                 _write(archive.extractfile(member), target, member.size, path)
             else:
-                raise StudyError(f"{path} has the entry {member.name!r}, which is a link or a device: do not trust it")
+                raise StudyError(f"{path} has the entry {member.name!r}, which is a link, a device or sparse: do not trust it")
             bar.update()
         # tarfile takes a damaged header for the end: make sure that this is the end, and read on so that gzip checks its sum.
         archive.fileobj.seek(archive.offset)
@@ -110,10 +113,13 @@ def _write(source, target: Path, size: int, archive: Path) -> None:
 
 def _merge(place: Path, folder: Path) -> None:
     """Move everything under `place` into `folder`; what has the same name is replaced."""
-    for here, _, files in os.walk(place):
-        there = folder / os.path.relpath(here, place)
+    found = [(Path(here), folder / os.path.relpath(here, place), files) for here, _, files in os.walk(place)]
+    for _, there, files in found:
         if there.is_symlink() or (there.exists() and not there.is_dir()):
             raise StudyError(f"{there} is in the way of a folder: move it away")
+        if taken := [name for name in files if (there / name).is_dir()]:
+            raise StudyError(f"{there / taken[0]} is a folder in the way of a file: move it away")
+    for here, there, files in found:
         there.mkdir(exist_ok=True)
         for name in files:
-            os.replace(Path(here) / name, there / name)
+            os.replace(here / name, there / name)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 
+from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.schema import Strategy
 
@@ -20,7 +21,7 @@ def read(path: Path) -> np.ndarray:
     Raises OSError, in words, where the file is no image, is cut off, or has more than 179 million pixels (Pillow's limit).
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), opened(path) as image:
             image.load()
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,9 +22,14 @@ CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # of what unfinishe
 def load(run: Run, family: str, network: Network, folder: Path, output_strides: set[int],
          device: torch.device) -> dict[int, nn.Module]:
     """The network trained in `folder` at each output stride: other strides and rates, the same weights."""
-    weights, models = load_file(folder / MODEL), {}
+    models = {}
+    try:
+        weights = load_file(folder / MODEL)
+        classes = len(weights["logits.bias"])
+    except (SafetensorError, KeyError) as error:
+        raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
     for output_stride in sorted(output_strides, reverse=True):
-        model = deeplab.build(run, family, network, len(weights["logits.bias"]), output_stride)
+        model = deeplab.build(run, family, network, classes, output_stride)
         model.load_state_dict(weights)
         models[output_stride] = model.eval().to(device, memory_format=torch.channels_last)
     return models

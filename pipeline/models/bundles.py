@@ -85,12 +85,12 @@ def read_v1(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
         message = parse(value, path)
         if key == b"":
             for each in _messages(_message(message, 1, path), 1, path):
-                name, dtype = bytes(each[1][0]).decode(errors="replace"), DTYPES.get(_number(each, 3))
+                name, dtype = _name(each, path), DTYPES.get(_number(each, 3))
                 if wanted(name) and dtype is not None:
                     shapes[name] = _shape(_message(each, 2, path), path), dtype
             continue
         saved = _message(message, 2, path)
-        name = bytes(saved[1][0]).decode(errors="replace")
+        name = _name(saved, path)
         if name not in shapes:
             continue
         shape, dtype = shapes[name]
@@ -137,6 +137,13 @@ def _number(message: Message, field: int) -> int:
     if not isinstance(value, int):
         raise StudyError(f"field {field} of a checkpoint's entry should be a number: the file is damaged")
     return value
+
+
+def _name(message: Message, where: Path) -> str:
+    value = message.get(1, [None])[0]
+    if not isinstance(value, memoryview):  # bytes(number) would make room for so many
+        raise StudyError(f"{where} is damaged: a variable has no name")
+    return bytes(value).decode(errors="replace")
 
 
 def _messages(message: Message, field: int, where: Path) -> list[Message]:

@@ -103,7 +103,7 @@ def _interval(low: float | None, high: float | None, sign: bool = False) -> str:
 def _float(name: str, caption: str, align: str, heads: list[str], rows: list[list[str]], reasons: list[str]) -> str:
     heads = [head if head.startswith("\\cmidrule") else f"{head} \\\\" for head in heads]
     body = [f"{' & '.join(row)} \\\\" for row in rows]
-    notes = [f"% {reason}" for reason in reasons]
+    notes = [f"% {' '.join(reason.split())}" for reason in reasons]  # a comment ends with its line
     title = escape(f"{EXPERIMENTS.get(name, 'The ledger')}: {caption.strip()}")
     return HEAD + "\n".join([
         "\\begin{table}", "\\centering", "\\small", f"\\caption{{{title}}}",

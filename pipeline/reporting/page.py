@@ -60,7 +60,7 @@ def cell(value) -> str:
 
 def markdown(text: str) -> str:
     """Text as Markdown shows it: no tag, code, bold or table cell of its own."""
-    return re.sub(r"([\\`*|])", r"\\\1", html.escape(text, quote=False))
+    return re.sub(r"([\\`*|]|\](?=[(\[]))", r"\\\1", html.escape(text, quote=False))
 
 
 def first_case(columns: dict[str, list[panels.Case]]) -> panels.Case | None:

@@ -1,7 +1,9 @@
 """The training loop: one for segmentation and for ImageNet pretraining, on one device or several, resumable to the bit."""
 import contextlib
+import errno
 import json
 import math
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -35,14 +37,20 @@ class Checkpoint:
         self.live, self.shown = path.with_suffix(".jsonl"), 0
 
     def load(self, device: torch.device) -> dict | None:
-        """The saved state, or None where there is none or it belongs to other inputs."""
+        """The saved state, or None where there is none, it is damaged, or it belongs to other inputs."""
         if not self.path.exists():
             return None
-        state = torch.load(self.path, map_location=device, weights_only=True)
-        if state["inputs"] == self.inputs:
-            return state
+        problem = "was left by other settings, data or code"
+        try:
+            state = torch.load(self.path, map_location=device, weights_only=True)
+            if state["inputs"] == self.inputs:
+                return state
+        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+            if "memory" in str(error) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+                raise  # too little memory, or a disk that does not answer: the file is whole
+            problem = f"is damaged ({type(error).__name__})"
         if distributed.rank() == 0:
-            print(f"{self.path} was left by other settings, data or code: beginning anew", file=sys.stderr)
+            print(f"{self.path} {problem}: beginning anew", file=sys.stderr)
         return None
 
     def save(self, **state) -> None:

@@ -108,3 +108,43 @@ def test_prepare_before_download_says_what_to_run(tiny):
 def test_an_unknown_data_set_is_refused(tiny):
     with pytest.raises(StudyError, match="did you mean coco"):
         download.download("cocoo")
+
+
+def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(tiny, monkeypatch, root, tmp_path):
+    mine = tmp_path / "mine/VOCdevkit"
+    mine.mkdir(parents=True)
+    (mine / "VOC2012").symlink_to(root / "VOCdevkit/VOC2012")
+    (mine / "again").symlink_to(mine)
+    (mine / "nothing").symlink_to(mine / "nowhere")
+    change(monkeypatch, tiny, "voc", folder=str(mine.parent))
+    download.download("voc")
+    prepare.prepare("voc")
+    assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
+    note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
+    assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
+
+
+def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, tmp_path):
+    """From an earlier skip, or from an archive."""
+    out = tiny.artifacts("data", "voc")
+
+    def brought(archives, out, cache):
+        out.mkdir(parents=True)
+        (out / "record.json").write_text('{"status": "skipped", "reason": "told so"}')
+    monkeypatch.setattr("pipeline.datasets.archives.fetch_all", brought)
+    change(monkeypatch, tiny, "voc", archives=())
+    download.download("voc")
+    assert not (out / "record.json").exists() and json.loads((out / "source.json").read_text())["status"] == "done"
+
+
+def test_a_damaged_note_of_a_part_is_made_again(tiny, monkeypatch, root):
+    change(monkeypatch, tiny, "voc", folder=str(root))
+    download.download("voc")
+    kept = []
+    monkeypatch.setattr("shutil.rmtree", lambda path, **more: kept.append(path))
+    prepare.prepare("voc")
+    notes = list(tiny.artifacts("unfinished", "voc").glob("*.json"))
+    sheet = (tiny.artifacts("shards", "voc") / "sheet.json").read_text()
+    notes[0].write_text("")
+    prepare.prepare("voc")
+    assert notes and kept and (tiny.artifacts("shards", "voc") / "sheet.json").read_text() == sheet and notes[0].read_text()

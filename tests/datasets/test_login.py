@@ -42,7 +42,9 @@ def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address, val
 @pytest.mark.parametrize("key, address", [
     ("scales.paper.voc.source.archives.0.mirrors.0", "https://ann:s3cret@host/a.tar"),
     ("scales.paper.network.backbones.xception65.weights", "https://s3cret@host/a.tar.gz"),
-    ("zoo.xception65_coco_voc_trainaug.published", "https://ann:s3cret${KEY}@host/a.tar.gz")])
+    ("zoo.xception65_coco_voc_trainaug.published", "https://ann:s3cret${KEY}@host/a.tar.gz"),
+    ("zoo.xception65_coco_voc_trainaug.published", "https://host/a.tar.gz?id=3&X-Amz-Signature=s3cret"),
+    ("scales.own-data.voc.source.folder", "http://ann:s3cret@host/data")])
 def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
     """params.yaml is in git, and DVC copies what it sees of it into dvc.lock."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -60,6 +62,14 @@ def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
 
 
 BASIC = f"Basic {base64.b64encode(b'ann:s3/cr@t').decode()}"
+
+
+def test_a_password_in_the_wrong_place_is_not_shown(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace('mirrors: ["http://pjreddie.com/media/files/VOC2012test.tar"]', "mirrors: 'https://ann:s3cret@host/a.tar'")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(StudyError, match="mirrors: a list is wanted") as caught:
+        study.load(tmp_path / "params.yaml")
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path, sent", [

@@ -95,9 +95,9 @@ def test_coco(made):
 
 def test_cityscapes(made):
     found = cityscapes.splits(made / "cityscapes")
-    assert {name: len(items) for name, items in found.items()} == {"train": 5, "val": 3}
+    assert {name: len(items) for name, items in found.items()} == {"train": 5, "val": 3, "trainval": 8}
     seen = set()
-    for item in found["train"] + found["val"]:
+    for item in found["trainval"]:
         label = cityscapes.label(item)
         assert label.shape == (48, 96) == native.read_image(item.image).shape[:2]
         seen |= set(np.unique(label).tolist())

@@ -178,3 +178,50 @@ def test_real_voc():
         assert label.shape == native.read_image(item.image).shape[:2] and 255 in label and (label[label < 255] <= 20).all()
     for item in [each for each in found["train_aug"] if each not in own][::100]:
         assert 255 not in voc.label(item)
+
+
+@pytest.mark.parametrize("name", ["/tmp/victim/photo", "../../../escaped", "a/../../b"])
+def test_ids_that_lead_out_of_the_data_set_are_refused(tmp_path, name):
+    """Label maps are written under these names (stages.submit)."""
+    (tmp_path / "test.txt").write_text(f"2008_000001\n{name}\n")
+    with pytest.raises(StudyError, match="leads out of the data set"):
+        native.read_list(tmp_path / "test.txt")
+    (tmp_path / "test.txt").write_text("city/frame..1\n")
+    assert native.read_list(tmp_path / "test.txt") == ["city/frame..1"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e300", "4e7", "-1000"])
+def test_coco_outlines_that_lead_nowhere_are_named(instances, value):
+    """pycocotools takes 20 GB for a NaN, and does not survive 1e300."""
+    path = instances / "annotations/instances_train2017.json"
+    text = path.read_text()
+    assert "[[10, 10, 50, 10" in text
+    path.write_text(text.replace("[[10, 10, 50, 10", f"[[10, 10, {value}, 10", 1))
+    with pytest.raises(OSError, match="cannot be decoded: an outline leads far out"):
+        coco.label(coco.splits(instances)["train"][0])
+
+
+def test_coco_masks_and_images_of_absurd_sizes_are_named(instances):
+    path = instances / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    crowd = next(each for each in content["annotations"] if each.get("iscrowd"))
+    crowd["segmentation"]["size"] = [20000, 20000]
+    path.write_text(json.dumps(content))
+    with pytest.raises(OSError, match="cannot be decoded: a mask of .20000, 20000. on an image of 60x80"):
+        coco.label(coco.splits(instances)["train"][0])
+    content["images"][0]["height"] = 10 ** 7
+    path.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match="is not a COCO instances file: ValueError: an image of 10000000x80 pixels"):
+        coco.splits(instances)
+
+
+def test_postscript_is_not_run(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    from pipeline.evaluation import photos
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **more: pytest.fail("gs was called"))
+    Image.new("RGB", (5, 4)).save(tmp_path / "made.eps")
+    (tmp_path / "made.eps").rename(tmp_path / "holiday.jpg")
+    for read in (native.read_image, photos.read):
+        with pytest.raises(OSError, match="is PostScript, a program"):
+            read(tmp_path / "holiday.jpg")

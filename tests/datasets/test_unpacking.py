@@ -90,7 +90,7 @@ def test_refuses_to_leave_the_folder(tmp_path, name, make):
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_refuses_links_and_devices(tmp_path, kind):
-    check_refused(tmp_path, tar(tmp_path / "archive", "w", FILES, special("set/odd", kind, "set/list.txt")), "link or a device")
+    check_refused(tmp_path, tar(tmp_path / "archive", "w", FILES, special("set/odd", kind, "set/list.txt")), "is a link, a device or sparse")
 
 
 def test_refuses_links_in_zip(tmp_path):
@@ -142,3 +142,17 @@ def test_flipped_bytes_never_do_harm(tmp_path, kind):
                 assert sorted(found.values()) == sorted(FILES.values())
     assert refused > 0
     assert {each.name for each in tmp_path.iterdir()} == {"archive", *(f"out{number}" for number in range(100))}
+
+
+def test_refuses_folders_without_end_and_files_of_holes(tmp_path):
+    check_refused(tmp_path, tar(tmp_path / "archive", files=FILES | {"a/" * 1500 + "b": b"deep"}), "has an entry 1501 folders deep")
+    holes = tarfile.TarInfo("set/holes")
+    holes.type = tarfile.GNUTYPE_SPARSE
+    check_refused(tmp_path, tar(tmp_path / "archive", "w", FILES, holes), "cannot be unpacked|is a link, a device or sparse")
+
+
+def test_a_folder_in_the_way_of_a_file_leaves_everything_as_it_was(tmp_path):
+    (tmp_path / "out/set/list.txt").mkdir(parents=True)
+    with pytest.raises(StudyError, match="list.txt is a folder in the way of a file: move it away"):
+        unpack(tar(tmp_path / "archive"), tmp_path / "out")
+    assert contents(tmp_path / "out") == {}

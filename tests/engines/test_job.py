@@ -91,6 +91,21 @@ def test_a_stage_without_need_of_one_takes_none(start):
     assert start("a", gpu=0)[1] == "none"
 
 
+def test_a_folder_of_locks_that_somebody_else_may_have_laid_is_not_used(start, tmp_path):
+    """Locks lie where anybody may write: a link there would have the job write somewhere else."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / f"study-{os.getuid()}").symlink_to(tmp_path / "target")
+    job = subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, capture_output=True, text=True, check=False,
+                         env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0"})
+    assert job.returncode == 1 and "is not ours: remove it" in job.stdout and not list((tmp_path / "target").iterdir())
+
+
+def test_an_account_without_a_shell_runs_stages(tmp_path):
+    checkout = Checkout(tmp_path)
+    checkout.run("python", "-m", "stages.repro", "download@voc", SHELL="/usr/sbin/nologin")
+    assert (checkout.root / "artifacts/tiny/data/voc/source.json").exists()
+
+
 def test_on_slurm_the_job_keeps_what_it_was_given(start):
     given = {"STUDY_REMOTE": "1", "CUDA_VISIBLE_DEVICES": "0"}
     _, device, threads = start("a", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="6", **given)

@@ -118,3 +118,13 @@ def test_the_schedule_is_the_graph_of_dvc(checkout):
         before.add(stage.marker)
     assert priority["train@coco-x65"] > priority["train@t1-c8"] > priority["evaluate@t1-c8"] > priority["report"]
     assert all({"gpu", "mem_mb", "runtime"} == set(stage.resources) for stage in stages)
+
+
+def test_a_folder_without_git_is_told_so(checkout):
+    """A ZIP of the repository."""
+    (checkout.root / ".git").rename(checkout.root / ".elsewhere")
+    try:
+        printed = checkout.run("make", "-o", ".venv/.installed", "study", fails=True)
+        assert "error: DVC wants a git checkout" in printed and "git init" in printed and "Traceback" not in printed
+    finally:
+        (checkout.root / ".elsewhere").rename(checkout.root / ".git")

@@ -103,6 +103,10 @@ def test_wrong_names_and_folders_say_what_to_do(folder):
         call(folder, Path("a.png"), strategy="os61")
     with pytest.raises(StudyError, match="t2-x2 holds no trained network.*make study"):
         call("t2-x2", Path("a.png"))
+    for content in (b"", (folder / trained.MODEL).read_bytes()[:-5]):
+        (folder / trained.MODEL).write_bytes(content)
+        with pytest.raises(StudyError, match="model.safetensors holds no network of this study"):
+            call(folder, Path("a.png"))
     (folder / trained.MODEL).unlink()
     with pytest.raises(StudyError, match="holds no network: model.safetensors is missing"):
         call(folder, Path("a.png"))

@@ -1,9 +1,11 @@
 """Tables made by hand, after LevelDB's description of its format, their checksum, and rubbish."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as some
 
-from pipeline.models import checkpoints, sstables
+from pipeline.models import bundles, checkpoints, sstables
 from pipeline.study import StudyError
 from tests.models import bundle
 
@@ -52,3 +54,8 @@ def test_crc32c():
     for size in (0, 1, 5000, 1 << 16, (1 << 17) + 12345):  # long data goes another way
         data = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
         assert sstables.crc32c(data) == slow_crc(data)
+
+
+def test_a_number_where_a_variables_name_should_be_makes_no_room_for_as_many_bytes():
+    with pytest.raises(StudyError, match="is damaged: a variable has no name"):
+        bundles._name({1: [4 * 10 ** 11]}, Path("model.ckpt"))

@@ -123,3 +123,16 @@ def test_a_spoilt_loss_names_its_step_and_the_pictures_of_its_batch(tmp_path, fa
     with pytest.raises(StudyError, match=rf"run: the loss is {shown} at step 7\. Lower learning_rate.*: picture-\d, picture-\d$"):
         run(tmp_path, loss_of=spoilt)
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 4, "no checkpoint holds the spoilt weights"
+
+
+@pytest.mark.parametrize("left", [0, 1, 0.5, -10])
+def test_a_damaged_checkpoint_is_said_and_the_training_begins_anew(tmp_path, capsys, left):
+    """What a power cut leaves."""
+    expected, path = run(tmp_path / "whole"), tmp_path / "run.pt"
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=10)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:int(len(whole) * left) if 0 < left < 1 else left])
+    found = run(tmp_path)
+    assert f"{path} is damaged" in capsys.readouterr().err and found[2] == expected[2]
+    assert all(torch.equal(value, found[0][name]) for name, value in expected[0].items())
