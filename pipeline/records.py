@@ -19,19 +19,20 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "pyarrow") 
 
 
 @contextlib.contextmanager
-def atomic(path: Path):
+def atomic(path: Path, durable: bool = True):
     """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
 
-    Its content is on the disk by then, so that a power cut leaves no empty file under that name. Its mode is the one of the file
-    that it replaces, or what the umask leaves.
+    durable: its content is on the disk by then, so that a power cut leaves no empty file under that name; some milliseconds. Its
+    mode is that of the file it replaces, or what the umask leaves.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.chmod(path.stat().st_mode & 0o777 | 0o200 if path.exists() else 0o666 & ~UMASK)
         os.replace(partial, path)
     finally:

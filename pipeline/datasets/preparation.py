@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline import memory, progress
 from pipeline.datasets import native, sheet
-from pipeline.datasets.shards import Example, Writer, file_of, void_distance
+from pipeline.datasets.shards import Example, Writer, file_of, readable, void_distance
 from pipeline.records import atomic, digest
 from pipeline.study import StudyError
 
@@ -62,7 +62,7 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
     if found := [problem for fact in facts for problem in fact["problems"]]:
         raise StudyError(problems(f"{dataset} {path.stem}", found, len(items)))
     for number, task in reversed(list(enumerate(tasks))):  # the file that says how many there are comes last
-        with atomic(file_of(path, number)) as partial:
+        with atomic(file_of(path, number), durable=False) as partial:
             _link(task.path, partial)
     return sheet.row(facts, classes)
 
@@ -122,7 +122,7 @@ def _digest(task: Task) -> str:
 def prepare_part(task: Task) -> dict:
     """Decode and check one part, write its shard, and return what the data sheet needs. An existing part is not made again."""
     note = task.path.with_suffix(".json")
-    if note.is_file() and task.path.is_file():
+    if note.is_file() and readable(task.path):
         with contextlib.suppress(ValueError):  # damaged
             return json.loads(note.read_text())
     size = max(256, len(task.classes))
@@ -146,7 +146,7 @@ def prepare_part(task: Task) -> dict:
     if facts["problems"]:
         task.path.unlink()
     else:
-        with atomic(note) as partial:
+        with atomic(note, durable=False) as partial:
             partial.write_text(json.dumps(facts))
     return facts
 

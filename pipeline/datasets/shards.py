@@ -76,13 +76,22 @@ def file_of(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:04d}{path.suffix}") if number else path
 
 
+def readable(path: Path) -> bool:
+    """Whether the file `path` is there to its end."""
+    try:
+        pa.ipc.open_file(pa.memory_map(str(path)))
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 class Writer:
     """`with Writer(path, dataset, classes) as writer: writer.add(example)`. The file takes its name when the block ends well.
     `files`: how many the shard has, of which this is one."""
 
     def __init__(self, path: Path, dataset: str, classes: list[str], batch_bytes: int = BATCH_BYTES, files: int = 1):
         self._schema, self._limit = schema(dataset, classes, files), batch_bytes
-        self._atomic = atomic(path)
+        self._atomic = atomic(path, durable=False)  # gigabytes; whoever goes on with one asks whether it is `readable`
         self._rows, self._bytes = [], 0
 
     def __enter__(self):

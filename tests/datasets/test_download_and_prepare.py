@@ -145,6 +145,9 @@ def test_a_damaged_note_of_a_part_is_made_again(tiny, monkeypatch, root):
     prepare.prepare("voc")
     notes = list(tiny.artifacts("unfinished", "voc").glob("*.json"))
     sheet = (tiny.artifacts("shards", "voc") / "sheet.json").read_text()
-    notes[0].write_text("")
-    prepare.prepare("voc")
-    assert notes and kept and (tiny.artifacts("shards", "voc") / "sheet.json").read_text() == sheet and notes[0].read_text()
+    for path in (notes[0], notes[0].with_suffix(".arrow")):
+        path.unlink()  # the shard is a hard link to it
+        path.touch()
+        prepare.prepare("voc")
+        assert kept and (tiny.artifacts("shards", "voc") / "sheet.json").read_text() == sheet and path.stat().st_size
+        assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
