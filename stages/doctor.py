@@ -151,8 +151,7 @@ def _machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) ->
         if rates:
             found.append(_enough("GPU memory", most, there.total_memory, "lower batch, or see accumulate in params.yaml"))
     elif _driver():
-        found.append(Finding("GPU", "missing", "nvidia-smi shows one, torch does not",
-                             "install a torch that fits the driver (pytorch.org)"))
+        found.append(Finding("GPU", "missing", "nvidia-smi shows one, torch does not", "docs/troubleshooting.md says why"))
     elif rates and needed > TOO_LONG:
         advice = f"the study takes {forecast.spoken(needed)} without one; a CUDA GPU with 16 GB is a start"
         found.append(Finding("GPU", "missing", "none", advice))
@@ -188,7 +187,8 @@ def _disk(study: Study) -> float:
         if source and source.generate:
             total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2
         elif source and source.folder:
-            total += KEPT * SHARDS * download.listing(Path(source.folder).expanduser())[1]
+            files = filter(os.path.exists, download.paths(Path(source.folder).expanduser()))
+            total += KEPT * SHARDS * sum(os.path.getsize(each) for each in files if each.lower().endswith(("jpg", "jpeg", "png")))
         elif source and source.archives:
             size = sum(each.size or 0 for each in source.archives)
             total += size + KEPT * UNPACKED * size + KEPT * SHARDS / 3 * size  # a third of the images has labels

@@ -66,11 +66,11 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
     def row(path):
         stat = os.stat(path) if os.path.exists(path) else os.lstat(path)  # a link to nothing
         return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
-    rows = sorted(row(path) for path in _walk(root))
+    rows = sorted(row(path) for path in paths(root))
     return len(rows), sum(size for _, size, *_ in rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _walk(root: Path) -> Iterator[str]:
+def paths(root: Path) -> Iterator[str]:
     """The paths of all files, also of those in folders that links lead to; each folder once."""
     seen = {os.path.realpath(root)}
     for folder, folders, names in os.walk(root, followlinks=True):

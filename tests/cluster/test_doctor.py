@@ -195,3 +195,16 @@ def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, c
         doctor.main()
     assert stop.value.exit_code == 1
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "missing" in line] == [["voc", "missing"]]
+
+
+def test_the_disk_is_for_pictures_wherever_links_lead(tiny, tmp_path):
+    """Archives beside them are not decoded."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine").mkdir()
+    empty = doctor._disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine"))))
+    (tmp_path / "elsewhere/a.JPEG").write_bytes(bytes(1000))
+    (tmp_path / "mine/b.png").write_bytes(bytes(100))
+    (tmp_path / "mine/set.tar").write_bytes(bytes(10 ** 6))
+    (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine/lost.jpg").symlink_to(tmp_path / "nowhere")
+    assert doctor._disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine")))) - empty == doctor.KEPT * doctor.SHARDS * 1100
