@@ -85,8 +85,8 @@ def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], s
     """A complete data set has known counts; what differs was lost on the way, or is another data set, as a folder may be."""
     expected = getattr(native.reader(dataset), "COUNTS", {})
     if source.generate:  # COCO leaves out images with few annotated pixels
-        expected = {"train_aug" if dataset == "voc" else "train": source.generate.train, "val": source.generate.val}
-        expected = {} if dataset == "coco" else expected
+        train = "train_aug" if dataset == "voc" else "train"
+        expected = {} if dataset == "coco" else {train: source.generate.train, "val": source.generate.val}
     wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits
              if counts[name] != expected.get(name, counts[name])]
     found = f"{dataset} is not complete: {'; '.join(wrong)}"

@@ -58,7 +58,7 @@ def read_labels(path: Path) -> np.ndarray:
     content = path.read_bytes()
     if (label := png.unfiltered(content)) is not None:
         return label
-    with Image.open(io.BytesIO(content)) as image:
+    with opened(io.BytesIO(content)) as image:
         if image.mode not in ("P", "L"):
             raise OSError(f"a label image has one channel of 8 bits, this one is {image.mode}")
         if image.mode == "L" and png.bits(content) < 8:  # decoders spread greys of fewer bits over 0 to 255

@@ -18,8 +18,8 @@ from pipeline.study import ROOT, StudyError
 from tests.datasets.served import BODY, KEPT, MD5, Handler, archive, official
 
 HERE = "http://ann:${S3CRET}@127.0.0.1:9/a.bin?token=${S3CRET}"  # nobody listens there
-ODD = [HERE.replace("}@", f"}}{odd}more@") for odd in ("/", "?", "#", " ", "[")]
-ODD += [f"{HERE} and a space", "http://ann:s3cret/more@127.0.0.1/a.bin", "ann:s3cret@127.0.0.1/a.bin", "http://ann:s3cret@[/a.bin"]
+ODD = [HERE.replace("}@", f"}}{odd}more@") for odd in ("/", "?", "#", "@", " ", "[", "\u212a", "\u2100")]
+ODD += [f"{HERE} and a space", "http://ann:s3cret/more@127.0.0.1/a.bin", "http://ann:s3cret@127.0.0.1/a.bin", "ann:s3cret@127.0.0.1/a.bin", "http://ann:s3cret@[/a.bin"]
 
 
 @pytest.mark.parametrize("value", ["s3cret", "s3/cr?t#", "s3@c r[", "\u212a\u2100"])

@@ -1,11 +1,9 @@
 """Readers of native layouts: against hand-made files, the data sets' own tools, and a real part of VOC."""
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coder
 
 from pipeline.datasets import cityscapes, coco, imagenet, native, palettes, voc
 from pipeline.study import StudyError
@@ -38,80 +36,6 @@ def test_cityscapes_refuses_unknown_label_ids(tmp_path):
     Image.fromarray(np.full((2, 2), 77, np.uint8)).save(tmp_path / "l.png")
     with pytest.raises(OSError, match=r"\[77\] do not exist"):
         cityscapes.label(native.Item("a", tmp_path / "i.png", tmp_path / "l.png"))
-
-
-def write_instances(root, annotations):
-    """instances_train2017.json of images of 60 x 80 pixels; annotations: (image, category, shape, area[, crowd]) each."""
-    categories = [{"id": each, "name": name} for name, each in [*coco.CATEGORY_IDS.items(), ("zebra", 99)]]
-    images = sorted({image for image, *_ in annotations}, reverse=True)
-    content = {"categories": categories,
-               "images": [{"id": number, "file_name": f"{number:012d}.jpg", "height": 60, "width": 80} for number in images],
-               "annotations": [{"image_id": image, "category_id": category, "segmentation": shape, "area": area, "iscrowd": int(bool(crowd))}
-                               for image, category, shape, area, *crowd in annotations]}
-    path = root / "annotations/instances_train2017.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(content))
-
-
-@pytest.fixture
-def instances(tmp_path):
-    """Two images: one with a polygon, a crowd and another class; one with too few pixels."""
-    crowd = np.zeros((60, 80), bool)
-    crowd[40:, 60:] = True
-    packed = coder.encode(np.asfortranarray(crowd.astype(np.uint8)))
-    packed["counts"] = packed["counts"].decode()
-    square = [10, 10, 50, 10, 50, 40, 10, 40]
-    overlap = [40, 10, 60, 10, 60, 40, 40, 40]
-    write_instances(tmp_path, [(1, 17, [square], 1200), (1, 18, [overlap], 600), (1, 1, packed, 400, "crowd"), (1, 99, [square], 1200),
-                               (2, 17, [[0, 0, 5, 0, 5, 5]], 12)])
-    return tmp_path
-
-
-def test_coco_labels(instances):
-    items = coco.splits(instances)["train"]
-    assert [item.id for item in items] == ["000000000001"]
-    label = coco.label(items[0])
-    cat, dog = voc.CLASSES.index("cat"), voc.CLASSES.index("dog")
-    assert [label[y, x] for y, x in ((0, 0), (20, 20), (20, 55), (20, 45), (50, 70), (50, 20))] == [0, cat, dog, 255, 255, 0]
-    assert abs((label == cat).sum() - 900) < 60
-
-
-def test_coco_threshold_follows_the_area_of_generated_images(instances):
-    assert len(coco.splits(instances, proportional=True)["train"]) == 1
-    path = instances / "annotations/instances_train2017.json"
-    content = json.loads(path.read_text())
-    content["annotations"][-1]["area"] = 16  # more than 1,000 / (640 x 480) of 60 x 80 pixels
-    path.write_text(json.dumps(content))
-    assert len(coco.splits(instances, proportional=True)["train"]) == 2 and len(coco.splits(instances)["train"]) == 1
-
-
-def test_coco_counts_the_area_of_the_20_classes_and_takes_more_than_1000(tmp_path):
-    def box(left, top, right, bottom):
-        return [[left, top, right, top, right, bottom, left, bottom]]
-    annotations = [(1, 17, box(0, 0, 40, 25), 1000), (2, 17, box(0, 0, 40, 25), 1001), (3, 17, box(0, 0, 10, 10), 100),
-                   (3, 99, box(0, 0, 60, 60), 3600), (4, 17, box(0, 0, 40, 40), 1600), (4, 17, box(20, 20, 60, 60), 1600)]
-    write_instances(tmp_path, annotations)
-    items = coco.splits(tmp_path)["train"]
-    assert [item.id for item in items] == ["000000000002", "000000000004"]
-    assert coco.label(items[1])[30, 30] == voc.CLASSES.index("cat"), "two cats that overlap are cat"
-
-
-def test_coco_leaves_out_what_is_a_crowd_only(tmp_path):
-    """A crowd is void: such an image has nothing to learn."""
-    crowd = {"counts": [0, 4800], "size": [60, 80]}
-    write_instances(tmp_path, [(1, 1, crowd, 4800, "crowd"), (2, 1, crowd, 4800, "crowd"), (2, 17, [[0, 0, 50, 0, 50, 50, 0, 50]], 2500)])
-    assert [item.id for item in coco.splits(tmp_path)["train"]] == ["000000000002"]
-
-
-def test_coco_damaged_annotations_are_named(instances):
-    path = instances / "annotations/instances_train2017.json"
-    path.write_text(path.read_text()[:-30])
-    with pytest.raises(StudyError, match="instances_train2017.json is not a COCO instances file"):
-        coco.splits(instances)
-
-
-def test_coco_names_cover_the_20_classes():
-    assert {coco.coco_name(name) for name in voc.CLASSES[1:]} == set(coco.CATEGORY_IDS)
 
 
 def test_imagenet_reads_the_central_part(tmp_path):
@@ -188,31 +112,6 @@ def test_ids_that_lead_out_of_the_data_set_are_refused(tmp_path, name):
         native.read_list(tmp_path / "test.txt")
     (tmp_path / "test.txt").write_text("city/frame..1\n")
     assert native.read_list(tmp_path / "test.txt") == ["city/frame..1"]
-
-
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e300", "4e7", "-1000"])
-def test_coco_outlines_that_lead_nowhere_are_named(instances, value):
-    """pycocotools takes 20 GB for a NaN, and does not survive 1e300."""
-    path = instances / "annotations/instances_train2017.json"
-    text = path.read_text()
-    assert "[[10, 10, 50, 10" in text
-    path.write_text(text.replace("[[10, 10, 50, 10", f"[[10, 10, {value}, 10", 1))
-    with pytest.raises(OSError, match="cannot be decoded: an outline leads far out"):
-        coco.label(coco.splits(instances)["train"][0])
-
-
-def test_coco_masks_and_images_of_absurd_sizes_are_named(instances):
-    path = instances / "annotations/instances_train2017.json"
-    content = json.loads(path.read_text())
-    crowd = next(each for each in content["annotations"] if each.get("iscrowd"))
-    crowd["segmentation"]["size"] = [20000, 20000]
-    path.write_text(json.dumps(content))
-    with pytest.raises(OSError, match="cannot be decoded: a mask of .20000, 20000. on an image of 60x80"):
-        coco.label(coco.splits(instances)["train"][0])
-    content["images"][0]["height"] = 10 ** 7
-    path.write_text(json.dumps(content))
-    with pytest.raises(StudyError, match="is not a COCO instances file: ValueError: an image of 10000000x80 pixels"):
-        coco.splits(instances)
 
 
 def test_postscript_is_not_run(tmp_path, monkeypatch):
