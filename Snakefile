@@ -20,7 +20,7 @@ GPUS = workflow.global_resources.get("gpu").value or 0  # of `--resources gpu=N`
 STUDY = studies.load()          # heavy stages share the cores; counted over the whole study, so that a resumed one gives the same bytes
 # None are said to Slurm, where a profile's set-threads can ask for more; a node's own number would not be what was asked for.
 CORES = 1 if "STUDY_REMOTE" in os.environ else workflow.resource_settings.cores or 1
-BESIDE = GPUS or sum(not STUDY.skipped(run) for run in STUDY.runs) or 1
+BESIDE = GPUS or len(STUDY.included) or 1
 
 
 rule all:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import study as studies
+from pipeline import records, study as studies
 from pipeline.datasets import palettes
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.evaluation import evaluate, metrics, trained
@@ -111,11 +111,11 @@ def report(device: torch.device, scale: str, repetitions: int) -> bool:
 def effect_of_bf16(device: torch.device, scale: str) -> str:
     """mIOU of run t2-x2, plain, with the network computing in float32 and in bfloat16; needs the trained run and its data."""
     study = studies.load().model_copy(update={"scale": scale})
-    run, settings, folder = study.runs["t2-x2"], study.dataset("voc").evaluate, study.artifacts("runs", "t2-x2")
-    if not (folder / trained.MODEL).exists():
+    settings, folder = study.dataset("voc").evaluate, study.artifacts("runs", "t2-x2")
+    if not (folder / records.MODEL).exists():
         return f"not measured, t2-x2 is not trained at scale {scale}"
     shard = Shard(study.artifacts("shards", "voc") / f"{settings.split}.arrow")
-    models = trained.load(run, study.backbones[run.backbone].family, study.settings.network, folder, {16}, device)
+    models = trained.load(study, folder, {16}, device)
     strategies, numbers, scores = {"os16": study.strategies["os16"]}, list(range(len(shard))), []
     for bf16 in (False, True):
         passes = predictions(models, shard, strategies, settings.canvas, settings.batch, numbers, bf16)

@@ -19,9 +19,9 @@ import torch
 from benchmarks.steps import CLASSES, SETTINGS, network, step_of
 from benchmarks.training import seconds
 from pipeline import memory
+from pipeline.datasets.shards import VOID
 from pipeline.models.cost import Counter
 from pipeline.training.acceleration import checkpoint_activations
-from pipeline.training.augmentation import VOID
 from pipeline.training.loop import gradients
 from pipeline.training.segmentation import loss_of
 

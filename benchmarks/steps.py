@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline import memory
-from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.shards import VOID, Example, Shard, Writer
 from pipeline.models import deeplab, device as devices
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.training import schedule
 from pipeline.training.acceleration import compiled, float32_depthwise
-from pipeline.training.augmentation import SCALES, VOID, Crops
+from pipeline.training.augmentation import SCALES, Crops
 from pipeline.training.data import place
 from pipeline.training.loop import gradients
 from pipeline.training.segmentation import loss_of

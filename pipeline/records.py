@@ -15,6 +15,7 @@ from pathlib import Path
 UMASK = os.umask(0)
 os.umask(UMASK)
 RECORD, HISTORY = "record.json", "history.parquet"
+WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"  # a backbone's, a whole network's
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "pyarrow")  # whose versions may move a number
 
 
@@ -48,9 +49,10 @@ def write(folder: Path, *, status: str, reason: str | None = None, params: dict 
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def read(folder: Path) -> dict:
-    """The record in `folder`. FileNotFoundError where the stage has not run."""
-    return json.loads((Path(folder) / RECORD).read_text())
+def read(folder: Path) -> dict | None:
+    """The record in `folder`, or None where the stage has not run."""
+    path = Path(folder) / RECORD
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def digest(*parts) -> str:
@@ -66,6 +68,11 @@ def digest(*parts) -> str:
     return sha.hexdigest()
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def provenance(started: float, **more) -> dict:
     """Commit, lock file, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
@@ -78,7 +85,7 @@ def provenance(started: float, **more) -> dict:
         "commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
         "requirements": hashlib.sha256(requirements.read_bytes()).hexdigest() if requirements.exists() else None,
         "python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": cores(),
         "started": started, "seconds": time.time() - started, **more,
     }
 

@@ -64,6 +64,11 @@ class Run(Strict):
             raise ValueError(f"low_level must be [conv2] or [conv2, conv3], got {list(self.low_level)}")
         return self
 
+    @property
+    def start_run(self) -> str | None:
+        """The run it starts from; None where that is a backbone's ImageNet weights, or where it is published."""
+        return self.start.removeprefix("runs/") if (self.start or "").startswith("runs/") else None
+
 
 class Strategy(Strict):
     """One way to infer: eval output stride, input scales, and whether left-right flips are averaged in (section 4)."""

@@ -69,6 +69,8 @@ class Study(Strict):
                     raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
                 if (other := alike.setdefault(name.replace("-", "_"), name)) != name:  # Snakemake's rules have _ only
                     raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
+        if both := sorted(self.runs.keys() & self.backbones.keys()):
+            raise ValueError(f"runs.{both[0]}: a backbone has this name, too")
         for name, strategy in self.strategies.items():
             if (first := next(other for other, same in self.strategies.items() if same == strategy)) != name:
                 raise ValueError(f"strategies.{name}: it is {first} by another name; a run takes it in by what it is")
@@ -84,15 +86,14 @@ class Study(Strict):
             if kind == "weights" and run.output_stride == 8:
                 raise ValueError(f"runs.{key}.start: a run at output_stride 8 trains with frozen batch norm, so it has to start "
                                  f"from runs/RUN, whose statistics are learnt, not from {run.start}")
-            if kind == "runs":
+            if run.start_run:
                 self._fits(key, run, name)
             chain = [key]
-            while kind == "runs" and name in self.runs:
+            while (name := self.runs[chain[-1]].start_run) in self.runs:
                 if name in chain:
                     others = f"{', '.join(chain)} start from each other" if len(chain) > 1 else "a run cannot start from itself"
                     raise ValueError(f"runs.{key}.start: {others}")
                 chain.append(name)
-                kind, _, name = (self.runs[name].start or "").partition("/")
         for key, names in self.evaluate.items():
             check(f"evaluate.{key}", key, self.runs, "run")
             for name in names:
@@ -148,8 +149,12 @@ class Study(Strict):
             return f"no {wanted.dataset} data at scale {self.scale}: name them in scales.{self.scale}.{wanted.dataset}.source"
         if self.settings.trains and self.training(run) is None:
             return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"
-        kind, _, start = (wanted.start or "").partition("/")
-        return self.skipped(start) if kind == "runs" else None
+        return self.skipped(wanted.start_run) if wanted.start_run else None
+
+    @property
+    def included(self) -> list[str]:
+        """The runs that this scale does not skip."""
+        return [name for name in self.runs if not self.skipped(name)]
 
 
 def suggest(name: str, known) -> str:

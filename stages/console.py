@@ -10,7 +10,6 @@ from pipeline import records
 from pipeline.study import StudyError, suggest
 from stages import guard
 
-MAKERS = {"data": "download", "shards": "prepare", "weights": "pretrain", "runs": "train"}  # of artifacts/SCALE/...
 STOPPED = 130  # the exit code after Ctrl-C
 
 
@@ -58,8 +57,7 @@ def skipped(*inputs: Path) -> str | None:
     """Why the first of `inputs` that an earlier stage skipped was skipped, or None. StudyError where one is not there yet."""
     for folder in inputs:
         if not folder.exists():
-            maker = f"python -m stages.{MAKERS[folder.parent.name]} {folder.name}"
-            raise StudyError(f"{folder} is not there yet: run  {maker}  first, or dvc repro, which does")
-        if (folder / records.RECORD).exists() and (record := records.read(folder))["status"] == "skipped":
+            raise StudyError(f"{folder} is not there yet: make study, or dvc repro, makes what comes before this")
+        if (record := records.read(folder)) and record["status"] == "skipped":
             return record["reason"]
     return None

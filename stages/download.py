@@ -1,20 +1,22 @@
-"""Stage download: put a data set's files on disk in their native layout, or note where they lie."""
-import hashlib
+"""Put a data set's files on disk in their native layout, or note where they lie.
+
+Example:  python -m stages.download voc
+"""
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, schema, study
+from pipeline import records, schema, study as studies
 from pipeline.datasets import native
+from pipeline.study import StudyError
 from stages import console
 
 
-def download(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
+def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
     """Get DATASET as params.yaml says: generate it, use a folder, or fetch its archives.
 
     Writes artifacts/SCALE/data/DATASET with source.json: where the data set lies, how many files, how many bytes.
@@ -26,20 +28,20 @@ def download(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes 
 
       python -m stages.download cityscapes
     """
-    settings = study.load()
+    study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
-    wanted, out = settings.dataset(dataset), settings.artifacts("data", dataset)
+    wanted, out = study.dataset(dataset), study.artifacts("data", dataset)
     if out.exists() and not (wanted and wanted.source and wanted.source.archives):  # what archives left is gone on with
         shutil.rmtree(out)
     if wanted is None or wanted.source is None:
-        reason = f"no {dataset} data at scale {settings.scale}: name them in scales.{settings.scale}.{dataset}.source"
+        reason = f"no {dataset} data at scale {study.scale}: name them in scales.{study.scale}.{dataset}.source"
         _note(out, {"status": "skipped", "reason": reason})
         console.skip(out, reason)
         return
     root = _place(dataset, wanted.source, out)
     files, size, digest = listing(root, changing=wanted.source.folder is not None)
     if not files:
-        raise study.StudyError(f"{root} is empty: scales.{settings.scale}.{dataset}.source names it")
+        raise StudyError(f"{root} is empty: scales.{study.scale}.{dataset}.source names it")
     _note(out, {"status": "done", "reason": None, "root": str(root), "files": files, "bytes": size, "digest": digest})
     print(f"download {dataset}: {files} files, {size / 1e6:.1f} MB in {root}")
 
@@ -53,10 +55,10 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
     if source.folder:
         root = Path(source.folder).expanduser()
         if not root.is_dir():
-            raise study.StudyError(f"the folder {root} does not exist: it is named as the source of {dataset} in params.yaml")
+            raise StudyError(f"the folder {root} does not exist: it is named as the source of {dataset} in params.yaml")
         return root
     from pipeline.datasets import archives
-    archives.fetch_all(source.archives, out, study.ARTIFACTS / "archives")  # outside what is deleted when the stage runs again
+    archives.fetch_all(source.archives, out, studies.ARTIFACTS / "archives")  # outside what is deleted when the stage runs again
     return out
 
 
@@ -66,17 +68,8 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
     def row(path):
         stat = os.stat(path) if os.path.exists(path) else os.lstat(path)  # a link to nothing
         return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
-    rows = sorted(row(path) for path in paths(root))
-    return len(rows), sum(size for _, size, *_ in rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def paths(root: Path) -> Iterator[str]:
-    """The paths of all files, also of those in folders that links lead to; each folder once."""
-    seen = {os.path.realpath(root)}
-    for folder, folders, names in os.walk(root, followlinks=True):
-        places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
-        folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
-        yield from (os.path.join(folder, name) for name in names)
+    rows = sorted(row(path) for path in native.files(root))
+    return len(rows), sum(size for _, size, *_ in rows), records.digest(rows)
 
 
 def _note(out: Path, note: dict) -> None:
@@ -86,4 +79,4 @@ def _note(out: Path, note: dict) -> None:
 
 
 if __name__ == "__main__":
-    console.run(download)
+    console.run(main)

@@ -23,16 +23,15 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     study = studies.load()
     names = console.pick("run", run, study.evaluate)
     out, trained, started = study.artifacts("facts", run), study.artifacts("runs", run), time.time()
-    wanted = study.runs[run]
     if (reason := study.skipped(run) or console.skipped(trained)):
         return console.skip(out, reason)
     import pyarrow.parquet as pq
 
     from pipeline.evaluation import facts
-    from pipeline.evaluation.trained import evaluate
+    from pipeline.evaluation.evaluate import evaluate
     unfinished = study.artifacts("unfinished", f"evaluate-{run}")
     strategies = {name: study.strategies[name] for name in names}
-    counts, labels, device = evaluate(study, wanted, trained, strategies, run, unfinished, bf16)
+    counts, labels, device = evaluate(study, trained, strategies, run, unfinished, bf16)
     facts.save(counts, out)
     with records.atomic(out / "labels.parquet") as partial:
         pq.write_table(labels.combine_chunks(), partial)

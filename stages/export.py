@@ -34,10 +34,9 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     from pipeline.datasets import native
     from pipeline.evaluation import trained
     from pipeline.evaluation.export import export
-    run, sizes, _ = trained.described(folder)
+    run, _, _ = trained.described(folder)
     stride = output_stride or run.output_stride
-    family = console.pick("backbone", run.backbone, study.backbones).family
-    model = trained.load(run, family, sizes, folder, {stride}, torch.device("cpu"))[stride]
+    model = trained.load(study, folder, {stride}, torch.device("cpu"))[stride]
     for each in kind:
         path = out / f"{folder.name}.{each}"
         export(model, native.reader(run.dataset).classes(Path()), path)

@@ -26,7 +26,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml"
     if (reason := study.skipped(run) or console.skipped(study.artifacts("shards", wanted.dataset))):
         return console.skip(out, reason, params)
     from pipeline.datasets import native
-    from pipeline.models.checkpoints import network
+    from pipeline.models.published.checkpoints import network
     classes = native.reader(wanted.dataset).classes(Path())
     metrics = network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
     params |= {"training": {"crop": CROP[wanted.dataset]}, "network": study.settings.network.model_dump(mode="json")}

@@ -2,7 +2,6 @@
 
 Example:  python -m stages.pictures t2-x2 --worst 5
 """
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +35,9 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
       python -m stages.pictures t2-x2 --strategy os8-ms --image 2012_010021
     """
     study = studies.load()
+    from pipeline.datasets import palettes
+    from pipeline.evaluation import measure
     from pipeline.reporting import panels
-    from pipeline.tracking import measure
     cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
     if against and study.runs[against].dataset != study.runs[run].dataset:
         raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
@@ -46,12 +46,12 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         raise StudyError(f"no image of {run} is chosen: ask for --best or --worst above 0, or for an --image")
     shard = measure.shard(study, run)
     maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
-    palette, numbers = maps[-1][0], {name: number for number, name in enumerate(shard.ids)}
+    palette, numbers = palettes.of(study.runs[run].dataset, len(shard.classes)), {name: at for at, name in enumerate(shard.ids)}
     out = out or Path("pictures") / run
     for words, picked, caption in chosen:
         example = shard[numbers[picked]]
         captions = ["prediction"] if len(cells) == 1 else [f"{name} {how}" for name, how in cells]
-        drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for _, kept in maps])), palette, None)
+        drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for kept in maps])), palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / f"{words}{'-' if words else ''}{picked.replace('/', '_')}.png"
         with atomic(path) as partial:
@@ -71,13 +71,14 @@ def _strategy(study: Study, run: str, wanted: str | None, other: str | None) -> 
 
 def _choose(study: Study, cells, best: int | None, worst: int | None, images: list[str]) -> list[tuple[str, str, str]]:
     """(what it was chosen as, image, caption) of each picture, in the order they are written."""
+    from pipeline.evaluation import measure
     from pipeline.reporting import pictures
     (run, how), rival = cells[-1], cells[0] if len(cells) > 1 else None
     if rival:
         gains = pictures.gains(study, run, rival[0], how, rival[1])
         ranked = [(name, pictures.change(before, after)) for name, before, after in gains]
     else:
-        ranked = [(name, f"mIOU {score:.1f} %") for name, score in pictures.scored(study, run, how)[::-1]]
+        ranked = [(name, f"mIOU {score:.1f} %") for name, score in measure.ranked(study, run, how)[::-1]]
     captions = dict(ranked)
     if unknown := [name for name in images if name not in captions]:
         raise StudyError(f"{run} was not evaluated on {', '.join(unknown)}: ids are the data set's, such as {ranked[0][0]}")
@@ -88,18 +89,12 @@ def _choose(study: Study, cells, best: int | None, worst: int | None, images: li
     return picked + [("", name, captions[name]) for name in images]
 
 
-def _maps(study: Study, run: str, strategy: str, shard, images: list[str]) -> tuple[list[int], dict[str, np.ndarray]]:
-    """The palette, and the label maps (H, W) uint8 of `images`: those that the evaluation kept, or predicted now."""
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    table = pq.ParquetFile(study.artifacts("facts", run) / "labels.parquet").read()
-    kept = dict(zip(table["image"].to_pylist(), table["png"]))
-    opened = {name: Image.open(io.BytesIO(kept[name].as_py())) for name in images}
-    palette = next(iter(opened.values())).getpalette()
-    if table["strategy"][0].as_py() == strategy:
-        return palette, {name: np.asarray(picture) for name, picture in opened.items()}
-    return palette, _predicted(study, run, strategy, shard, list(opened))
+def _maps(study: Study, run: str, strategy: str, shard, images: list[str]) -> dict[str, np.ndarray]:
+    """The label maps (H, W) uint8 of `images`: those that the evaluation kept, or predicted now."""
+    from pipeline.evaluation import measure
+    if kept := measure.label_maps(study, run, strategy):
+        return {name: measure.opened(kept[name]) for name in images}
+    return _predicted(study, run, strategy, shard, images)
 
 
 def _predicted(study: Study, run: str, strategy: str, shard, images: list[str]) -> dict[str, np.ndarray]:
@@ -109,9 +104,7 @@ def _predicted(study: Study, run: str, strategy: str, shard, images: list[str]) 
     from pipeline.evaluation.inference import predictions
     from pipeline.models import device
     how, settings = study.strategies[strategy], study.dataset(study.runs[run].dataset).evaluate
-    folder = study.artifacts("runs", run)
-    own, sizes, _ = trained.described(folder)
-    models = trained.load(own, study.backbones[own.backbone].family, sizes, folder, {how.output_stride}, device.pick())
+    models = trained.load(study, study.artifacts("runs", run), {how.output_stride}, device.pick())
     numbers, found = [shard.ids.index(name) for name in images], {}
     with torch.inference_mode():
         for examples, labels in predictions(models, shard, {strategy: how}, settings.canvas, settings.batch, numbers):

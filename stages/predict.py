@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import study as studies
+from pipeline import progress, study as studies
 from pipeline.schema import Strategy
 from pipeline.study import Study, StudyError, suggest
 from stages import console
@@ -30,18 +30,16 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     study = studies.load()
     chosen = strategy and console.pick("strategy", strategy, study.strategies)
     folder, targets = locate(study, network), names(images, out)
-    from tqdm import tqdm
-
     from pipeline.datasets import native, palettes
     from pipeline.evaluation import photos, trained
     from pipeline.models import device as devices
-    run, sizes, crop = trained.described(folder)
+    run, _, crop = trained.described(folder)
     chosen = chosen or Strategy(output_stride=run.output_stride, scales=(1.0,), flip=False)
-    family = console.pick("backbone", run.backbone, study.backbones).family
-    models = trained.load(run, family, sizes, folder, {chosen.output_stride}, devices.pick(autotune=False))
+    models = trained.load(study, folder, {chosen.output_stride}, devices.pick(autotune=False))
     classes = native.reader(run.dataset).classes(Path())
     palette, failed = palettes.of(run.dataset, len(classes)), 0
-    for path, (maps, overlay) in tqdm(targets.items(), desc="predict", unit="photo", dynamic_ncols=True, disable=None):
+    bar = progress.bar("predict", len(targets), "photo", of=targets.items())
+    for path, (maps, overlay) in bar:
         try:
             image = photos.read(path)
             labels = photos.label(models, image, chosen, longest or 2 * crop - 1)
@@ -49,9 +47,9 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
             photos.save(labels, image, palette, maps, overlay)
         except OSError as error:
             failed += 1
-            tqdm.write(f"error: {path} {error}", file=sys.stderr)
+            bar.write(f"error: {path} {error}", file=sys.stderr)
         else:
-            tqdm.write(f"{path}: {photos.shares(labels, classes)} -> {maps}")
+            bar.write(f"{path}: {photos.shares(labels, classes)} -> {maps}")
     if failed:
         raise StudyError(f"{failed} of {len(targets)} photos could not be labelled: see above")
 

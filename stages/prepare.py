@@ -1,4 +1,7 @@
-"""Stage prepare: decode a data set once into memory-mapped shards, with a data sheet and a contact sheet."""
+"""Decode a data set once into memory-mapped shards, with a data sheet and a contact sheet.
+
+Example:  python -m stages.prepare voc
+"""
 import json
 import shutil
 import sys
@@ -7,12 +10,13 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, schema, study
+from pipeline import records, schema, study as studies
 from pipeline.datasets import native
+from pipeline.study import StudyError
 from stages import console
 
 
-def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
+def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
     """Decode DATASET, as stage download left it, into artifacts/SCALE/shards/DATASET.
 
     Writes SPLIT.arrow (and SPLIT-0001.arrow, ...) for the splits that the scale trains and evaluates on, sheet.json (counts,
@@ -26,15 +30,15 @@ def prepare(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes o
 
       OMP_NUM_THREADS=4 python -m stages.prepare coco     (on four cores)
     """
-    settings = study.load()
+    study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
-    data, out = settings.artifacts("data", dataset), settings.artifacts("shards", dataset)
+    data, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
     shutil.rmtree(out, ignore_errors=True)
     if reason := console.skipped(data):
         console.skip(out, reason)
         return
     source = json.loads((data / "source.json").read_text())
-    sheet = _shards(dataset, settings.dataset(dataset), Path(source["root"]), out, settings.artifacts("unfinished", dataset))
+    sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
     with records.atomic(out / "sheet.json") as partial:
         partial.write_text(json.dumps(sheet, indent=2) + "\n")
     # No times or machine here: shards that come out the same must look the same to what depends on them.
@@ -57,7 +61,7 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
         if name not in found:
             keys = ", ".join(f"{dataset}.{key}.split" for key in ("train", "fine_tune", "trainval", "evaluate")
                              if (recipe := getattr(wanted, key)) and recipe.split == name)
-            raise study.StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}. "
+            raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}. "
                                    f"See {keys} of this scale in params.yaml")
     _check_counts(dataset, wanted.source, {name: len(items) for name, items in found.items()}, splits)
     rows = {}
@@ -77,7 +81,7 @@ def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> N
     sides = sheet["height"][1], sheet["width"][1]
     if any(side > limit for side, limit in zip(sides, evaluation.canvas)):
         here, there = ("x".join(map(str, each)) for each in (sides, evaluation.canvas))
-        raise study.StudyError(f"images of {dataset}'s split {evaluation.split} have up to {here} pixels (height x width), the "
+        raise StudyError(f"images of {dataset}'s split {evaluation.split} have up to {here} pixels (height x width), the "
                                f"canvas they are evaluated on has {there}: enlarge evaluate.canvas of {dataset} in params.yaml")
 
 
@@ -93,8 +97,8 @@ def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], s
     if wrong and source.folder:
         print(f"warning: {found}. Scores on a part of it are not those that others publish", file=sys.stderr)
     elif wrong:
-        raise study.StudyError(f"{found}. Delete what is there and run the stage download again")
+        raise StudyError(f"{found}. Delete what is there and run the stage download again")
 
 
 if __name__ == "__main__":
-    console.run(prepare)
+    console.run(main)

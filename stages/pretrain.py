@@ -43,7 +43,8 @@ def published(study: studies.Study, size: schema.BackboneSize, family: str, out:
     shards, dataset = study.artifacts("shards", "imagenet"), study.settings.imagenet
     reason = console.skipped(shards)
     from pipeline.datasets.shards import Shard
-    from pipeline.models import checkpoints, device as devices
+    from pipeline.models import device as devices
+    from pipeline.models.published import checkpoints
     pictures = None if reason else Shard(shards / f"{dataset.evaluate.split}.arrow")
     metrics = checkpoints.published(size, family, out, pictures, dataset.evaluate.batch if dataset else 1)
     if not reason and "top1_error" not in metrics:

@@ -42,12 +42,12 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
 
     from pipeline.evaluation import trained as networks
     from pipeline.models import device as devices
-    device, family, sizes = devices.pick(), study.backbones[wanted.backbone].family, study.settings.network
-    what = [each.model_dump(mode="json") for each in (wanted, sizes, settings.evaluate, chosen)]
+    device, (own, network, _) = devices.pick(), networks.described(trained)
+    what = [each.model_dump(mode="json") for each in (own, network, settings.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
-    digest = records.digest(what, trained / networks.MODEL, *networks.CODE)[:16]
+    digest = records.digest(what, trained / records.MODEL, *networks.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{digest}")
-    models = networks.load(wanted, family, sizes, trained, {chosen.output_stride}, device)
+    models = networks.load(study, trained, {chosen.output_stride}, device)
     submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate.batch, unfinished,
                      f"{run} {name} {split}", bf16)
     out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"

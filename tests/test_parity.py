@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models import deeplab, layers, tensorflow
+from pipeline.models import deeplab, layers
+from pipeline.models.published import tensorflow
 from pipeline.schema import Network, Run
+from tests.models.variants import VARIANTS
 
 SHARED = Path(__file__).parents[2] / "shared" / "parity"
 FOLDER = Path(os.environ.get("PARITY_DIR") or SHARED)
@@ -32,7 +34,7 @@ def seeded(folder: Path = FOLDER):
 
 def network_of(config: dict) -> deeplab.DeepLab:
     """The network that a pair's NAME.json describes: its options, and for those left out there, the variables it has."""
-    family, size = tensorflow.VARIANTS[config["variant"]]
+    family, size = VARIANTS[config["variant"]]
     variables, stride = config["variables"], config["os"]
     run = Run(dataset="voc", backbone="it", start="weights/it", output_stride=stride, low_level=("conv2",), low_level_channels=48,
               decoder="[3x3,256]x2" if config.get("dec", "decoder/feature_projection0/weights" in variables) else "none",

@@ -52,6 +52,7 @@ def edited(pattern, replacement):
     (r"(?m)^  t1-c8: ", "  t1_c16: {<<: *decoder}\n  t1-c8: ", r"runs\.t1-c16: it differs from t1_c16 in - and _ only|runs\.t1_c16: it differs from t1-c16"),
     (r"(?m)^  tiny:\n", "  my scale:\n", r"scales\.my scale: a name has letters, digits, - and _ only"),
     (r"(?m)^  tiny:\n", "  x$(touch PWNED):\n", r"a name has letters, digits, - and _ only"),
+    (r"(?m)^  t1-c8: &?", "  resnet101: ", r"runs\.resnet101: a backbone has this name, too"),
     (r"name: VOC2012test.tar", "name: benchmark.tgz", r"scales\.paper\.voc\.source: archives: benchmark\.tgz is there twice"),
     (r"start: runs/t5-coco, recipe", "start: weights/xception65, recipe", r"runs\.t6-test\.start: a run at output_stride 8 trains with frozen batch norm"),
     (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),

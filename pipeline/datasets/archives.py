@@ -21,12 +21,13 @@ from pipeline.study import StudyError
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud.
-    Where `out` has files of another archive, one that was named before, all are unpacked anew.
+    Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew.
 
     Raises StudyError where one that is needed cannot be had or unpacked.
     """
     stamps, contents = Path(out) / ".unpacked", {each.name: _content(each) for each in archives}
-    if any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*")):
+    other = not stamps.is_dir() or any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*"))
+    if Path(out).exists() and other:
         shutil.rmtree(out)
     for archive in archives:
         stamp, content = stamps / archive.name, contents[archive.name]

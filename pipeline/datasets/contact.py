@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import VOID, Shard
 from pipeline.records import atomic
 
 BYTES = 150_000  # the picture goes into a report that is one file
@@ -43,7 +43,7 @@ def overlay(image: np.ndarray, label: np.ndarray, colours: np.ndarray) -> np.nda
     table = np.full((256, 3), 255, float)
     table[:len(colours)] = colours
     strength = np.where((table[label].sum(2) > 0)[..., None], .8, 0)
-    strength[label == 255] = 1
+    strength[label == VOID] = 1
     return np.clip(image * .35 * (1 - strength) + table[label] * strength, 0, 255).astype(np.uint8)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from pipeline import records
 from pipeline.datasets import png
 from pipeline.study import StudyError
 
@@ -84,8 +86,16 @@ def read_list(path: Path) -> list[str]:
     return ids
 
 
+def files(root: Path) -> Iterator[str]:
+    """The paths of all files under `root`, also of those in folders that links lead to; each folder once."""
+    seen = {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
+        folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
+        yield from (os.path.join(folder, name) for name in names)
+
+
 def workers() -> int:
-    """Cores this process may use: its affinity, at most OMP_NUM_THREADS where that is set."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Processes to decode with: the cores, at most OMP_NUM_THREADS where that is set."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(limit))) if limit.isdigit() else cores
+    return max(1, min(records.cores(), int(limit))) if limit.isdigit() else records.cores()

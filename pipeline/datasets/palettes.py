@@ -1,7 +1,12 @@
 """Colours of the classes as the data sets publish them, for palette PNGs."""
+import io
+
 import numpy as np
+from PIL import Image
 
 from pipeline.datasets import native
+
+CREAM = (224, 224, 192)  # void, as in VOC's own pictures
 
 
 def of(dataset: str, classes: int) -> bytes:
@@ -9,5 +14,13 @@ def of(dataset: str, classes: int) -> bytes:
     table = np.zeros((256, 3), np.uint8)
     colours = native.reader(dataset).colours(classes)
     table[:len(colours)] = colours
-    table[255] = (224, 224, 192)  # VOC's void
+    table[255] = CREAM
     return table.tobytes()
+
+
+def png(labels: np.ndarray, palette: bytes) -> bytes:
+    """A label map, (H, W) uint8, as a palette PNG. palette: 768 bytes, as `of` gives them."""
+    picture, file = Image.fromarray(labels), io.BytesIO()
+    picture.putpalette(palette)
+    picture.save(file, "PNG")
+    return file.getvalue()

@@ -21,13 +21,12 @@ import numpy as np
 
 from pipeline import memory, progress
 from pipeline.datasets import native, sheet
-from pipeline.datasets.shards import Example, Writer, file_of, readable, void_distance
+from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable, void_distance
 from pipeline.records import atomic, digest
 from pipeline.study import StudyError
 
 PART = 32            # images a part: about 25 MB of VOC, and little to wait for at the end, however many cores
 SHOWN = 50           # problems printed; the rest is counted
-VOID = 255
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pipeline.records import atomic
 from pipeline.study import StudyError
 
 BATCH_BYTES = 1 << 19  # a record batch is closed when it has this many: pixels are written while they are in the cache
+VOID = 255  # a label: no class
 FAR = 40  # pixels: the widest trimap of Figure 5. Distances beyond it are 255
 
 
@@ -40,7 +41,7 @@ def void_distance(label: np.ndarray) -> np.ndarray:
     """
     height, width = label.shape
     square = np.full((height, width + FAR), (FAR + 1) ** 2, np.uint16)
-    square[:, :width] = np.minimum(_vertical(label != 255), FAR + 1)
+    square[:, :width] = np.minimum(_vertical(label != VOID), FAR + 1)
     square[:, :width] **= 2
     line = square.ravel()
     least, moved = line.copy(), np.empty_like(line)

@@ -2,24 +2,43 @@
 
 Each batch leaves its facts in a folder for unfinished work: an interrupted evaluation goes on after the last whole batch.
 """
-import io
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from torch import nn
 
-from pipeline import progress
-from pipeline.datasets.shards import Example, Shard
-from pipeline.evaluation import facts
-from pipeline.evaluation.inference import VOID, on_canvas, predictions
+from pipeline import progress, records
+from pipeline.datasets import palettes
+from pipeline.datasets.shards import VOID, Example, Shard
+from pipeline.evaluation import facts, trained
+from pipeline.evaluation.inference import on_canvas, predictions
+from pipeline.models import device as devices
 from pipeline.records import atomic
 from pipeline.schema import Strategy
+from pipeline.study import Study
 
 PARTS = "{:07d}.facts.parquet", "{:07d}.labels.parquet"
+
+
+def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title: str, unfinished: Path,
+             bf16: bool = False) -> tuple[pa.Table, pa.Table, str]:
+    """Facts of every strategy for the network trained in `folder`, label maps of the first, the device's name. unfinished: where
+    interrupted work lies."""
+    run, network, _ = trained.described(folder)
+    settings, device = study.dataset(run.dataset).evaluate, devices.pick()
+    shards = study.artifacts("shards", run.dataset)
+    shard = Shard(shards / f"{settings.split}.arrow")
+    models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
+    what = [each.model_dump(mode="json") for each in (run, network, settings, *strategies.values())]
+    what += [list(strategies), study.backbones[run.backbone].family, bf16, devices.describe(device)]
+    inputs = records.digest(what, folder / records.MODEL, shards / "sheet.json", *trained.CODE)
+    palette = palettes.of(run.dataset, len(shard.classes))
+    with devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
+        tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palette,
+                                 unfinished / inputs[:16], bf16)
+    return *tables, devices.describe(device)
 
 
 @torch.inference_mode()
@@ -59,17 +78,8 @@ def pictures(examples: list[Example], labels: dict[str, torch.Tensor], palette: 
     pngs = []
     for values, example in zip(maps.cpu().numpy(), examples):
         height, width = example.label.shape
-        pngs.append(png(values[:height, :width], palette))
+        pngs.append(palettes.png(values[:height, :width], palette))
     return pa.table({"strategy": [strategy] * len(pngs), "image": [example.id for example in examples], "png": pngs})
-
-
-def png(labels: np.ndarray, palette: bytes) -> bytes:
-    """A label map (H, W) uint8 as a palette PNG."""
-    picture = Image.fromarray(labels, "P")
-    picture.putpalette(palette)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _read(folder: Path, start: int) -> tuple[pa.Table, pa.Table] | None:

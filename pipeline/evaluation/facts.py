@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.datasets.shards import VOID
 from pipeline.evaluation.metrics import BANDS, WIDTHS
 from pipeline.records import atomic
 
-VOID = 255
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),
                     ("prediction", pa.uint8()), ("pixels", pa.int64())])
 _BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(WIDTHS), out_int32=True)

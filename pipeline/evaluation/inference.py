@@ -9,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.datasets.shards import Example, Shard
+from pipeline.datasets.shards import VOID, Example, Shard
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.schema import Strategy
-
-VOID = 255
 
 
 def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int], batch: int,

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 
+from pipeline.datasets import palettes
 from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.schema import Strategy
@@ -73,9 +74,7 @@ def shares(labels: np.ndarray, classes: list[str]) -> str:
 
 def save(labels: np.ndarray, image: np.ndarray, palette: bytes, maps: Path, overlay: Path) -> None:
     """Write the label map as a palette PNG, and the photo with the classes' colours over it, half and half; black stays clear."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(palette)
-    picture.save(maps)
+    maps.write_bytes(palettes.png(labels, palette))
     colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
     painted = colours[labels]
     mixed = (image.astype(np.uint16) + painted + 1) // 2

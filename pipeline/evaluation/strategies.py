@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.models.layers import normalise, resize
+from pipeline.models.layers import normalise, resize, scaled
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 
@@ -31,15 +31,10 @@ def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device
     return padded
 
 
-def scaled(size: int, scale: float) -> int:
-    """The side of a canvas at an input scale: (d - 1) * s + 1."""
-    return int((size - 1) * scale) + 1
-
-
 def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bool, bf16: bool = False) -> torch.Tensor:
     """Class probabilities of one forward pass, (N, classes, H, W) float32. images: (N, 3, H, W). bf16: computed so."""
     size = images.shape[-2:]
-    inputs = images if scale == 1 else resize(images, tuple(scaled(side, scale) for side in size))
+    inputs = images if scale == 1 else resize(images, scaled(size, scale))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         logits = model(inputs.flip(-1) if flip else inputs)
     logits = logits.float().flip(-1) if flip else logits.float()

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from pipeline import progress
-from pipeline.datasets import cityscapes, native, voc
+from pipeline.datasets import cityscapes, native, palettes, voc
 from pipeline.datasets.preparation import problems
 from pipeline.datasets.shards import Example
 from pipeline.evaluation.inference import predictions
@@ -80,12 +80,9 @@ def label(models: dict[int, nn.Module], items: list[native.Item], dataset: str, 
 def encode(labels: np.ndarray, dataset: str) -> bytes:
     """A label map, (H, W) uint8 class numbers, as the PNG that the server of `dataset` takes."""
     if dataset == "voc":
-        picture = Image.fromarray(labels)
-        picture.putpalette(voc.palette().tobytes())
-    else:
-        picture = Image.fromarray(cityscapes.label_ids()[labels])
+        return palettes.png(labels, voc.palette().tobytes())
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    Image.fromarray(cityscapes.label_ids()[labels]).save(file, "PNG")
     return file.getvalue()
 
 

@@ -4,15 +4,11 @@ The paper dilates the void annotations and does not name the structuring element
 width w if a void pixel lies within the Euclidean distance w. With a square element it is within w rows and w columns, so each
 square band holds the disc's band and reaches up to sqrt(2) times as far. Void has no class in either. No torch here.
 """
-import io
-
 import numpy as np
-from PIL import Image
 
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import VOID, Shard
+from pipeline.evaluation.measure import opened
 from pipeline.evaluation.metrics import BANDS, WIDTHS, Facts
-
-VOID = 255
 
 
 def square_distance(label: np.ndarray) -> np.ndarray:
@@ -24,23 +20,23 @@ def square_distance(label: np.ndarray) -> np.ndarray:
     return np.minimum(distance_transform_cdt(~void, metric="chessboard"), 255).astype(np.uint8)
 
 
-def recounted(shard: Shard, labels, distance=square_distance) -> Facts:
-    """The facts of the strategy whose label maps were kept, banded by `distance`(label) instead of the disc.
+def recounted(shard: Shard, strategy: str, maps: dict, distance=square_distance) -> Facts:
+    """The facts of `strategy`, banded by `distance`(label) instead of the disc.
 
-    labels: the table of `labels.parquet` (strategy, image, png), its images those of `shard` in any order. Of these facts, for
-    their only strategy, `metrics.trimap_curve` gives Figure 5's curve under the other definition.
+    maps: its label maps as `measure.label_maps` gives them, of images of `shard`. Of these facts `metrics.trimap_curve` gives
+    Figure 5's curve under the other definition.
     """
     classes, band_of = len(shard.classes), np.searchsorted(WIDTHS, np.arange(256))
     number_of, columns = {name: number for number, name in enumerate(shard.ids)}, []
-    rows = sorted(zip(labels["image"].to_pylist(), labels["png"].to_pylist()))
-    for code, (name, png) in enumerate(rows):
+    images = sorted(maps)
+    for code, name in enumerate(images):
         label = shard[number_of[name]].label
-        prediction, valid = np.asarray(Image.open(io.BytesIO(png))), label != VOID
+        prediction, valid = opened(maps[name]), label != VOID
         cell = (band_of[distance(label)[valid]] * classes + label[valid]) * classes + prediction[valid]
         counts = np.bincount(cell, minlength=BANDS * classes ** 2).reshape(BANDS, classes, classes)
         at = np.nonzero(counts)
         columns.append([np.full(len(at[0]), code), *at, counts[at]])
     image, band, target, prediction, pixels = (np.concatenate(parts) for parts in zip(*columns))
-    strategies, images = (labels["strategy"][0].as_py(),), tuple(name for name, _ in rows)
     small = (each.astype(np.uint8) for each in (band, target, prediction))
-    return Facts(strategies, images, np.zeros(len(image), np.int32), image.astype(np.int32), *small, pixels.astype(np.int64))
+    codes = np.zeros(len(image), np.int32), image.astype(np.int32)
+    return Facts((strategy,), tuple(images), *codes, *small, pixels.astype(np.int64))

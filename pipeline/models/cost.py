@@ -16,6 +16,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models import deeplab
+from pipeline.models.layers import scaled
+from pipeline.models.weights import parameters
 from pipeline.schema import Run, Strategy
 from pipeline.study import Study
 
@@ -35,15 +37,6 @@ class Cost:
 def padded(size: int, rate: int) -> int:
     """Positions along a side of `size` as space_to_batch pads it for a 3x3 convolution at atrous `rate`."""
     return size if rate == 1 else (-(-(size + 2 * rate) // rate) - 2) * rate
-
-
-def scaled(canvas: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Height and width of `canvas` at an input scale: (d - 1) * scale + 1 each, which keeps corners aligned."""
-    return tuple(int((side - 1) * scale + 1) for side in canvas)
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:

@@ -75,7 +75,7 @@ def build_classifier(family: str, size: BackboneSize, classes: int) -> Classifie
 
 
 def build_backbone(family: str, size: BackboneSize, output_stride: int, multi_grid: tuple[int, ...] | None = None) -> nn.Module:
-    """A backbone alone, one of params.yaml's families; `features(x)` gives conv2, conv3 and out. Raises StudyError as `build`."""
+    """A backbone alone, one of params.yaml's families; forward gives conv2, conv3 and out. Raises StudyError as `build`."""
     if family == "resnet":
         if size.units is None:
             raise StudyError("a resnet's size in network.backbones needs units: [3, 4, 23, 3] is ResNet-101")

@@ -5,6 +5,7 @@ Released code: core/dense_prediction_cell.py with dense_prediction_cell_branch5_
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.aspp import rates_at
 from pipeline.models.layers import ConvBN, SeparableConvBN, channels, initialise_head
 
 # Of each branch: where its input comes from (None: the backbone, else a branch before it); its vertical and horizontal atrous
@@ -23,7 +24,7 @@ class DPC(nn.Module):
         self.outputs = depth = channels(256, width)
         self.branches = nn.ModuleList(
             SeparableConvBN(inputs if source is None else depth, depth, 3,
-                            rate=tuple(max(1, rate * 16 // output_stride) for rate in rates)) for source, rates in BRANCHES)
+                            rate=rates_at(rates, output_stride)) for source, rates in BRANCHES)
         self.dropout = nn.Dropout(0.1)
         self.project = ConvBN(len(BRANCHES) * depth, depth, 1)
         initialise_head(self)

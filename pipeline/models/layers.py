@@ -18,6 +18,11 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
+def scaled(canvas: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width of `canvas` at an input scale: (d - 1) * scale + 1 each, which keeps corners aligned."""
+    return tuple(int((side - 1) * scale) + 1 for side in canvas)
+
+
 def normalise(images: Tensor) -> Tensor:
     """Grey levels 0..255, uint8 or float, (N, H, W, 3) as pictures are -> float32 (N, 3, H, W) in [-1, 1]: x / 127.5 - 1."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1

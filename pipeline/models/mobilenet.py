@@ -73,7 +73,7 @@ class MobileNet(nn.Module):
         self.out_channels["out"] = inputs
         initialise_backbone(self, DEVIATION)
 
-    def features(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: depthwise outputs (after ReLU6) of the last units at strides 4 and 8.
 
         The authors' decoder takes conv2 = layer_4/depthwise_output; conv3 = layer_7/depthwise_output is ours, by analogy.
@@ -86,5 +86,3 @@ class MobileNet(nn.Module):
             if number in (1, 2):
                 taken[("conv2", "conv3")[number - 1]] = depthwise
         return {**taken, "out": x}
-
-    forward = features

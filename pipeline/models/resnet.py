@@ -60,7 +60,7 @@ class ResNet(nn.Module):
         self.out_channels = {"conv2": 4 * channels(64, width), "conv3": 4 * channels(128, width), "out": inputs}
         initialise_backbone(self)
 
-    def features(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: residuals of blocks 1 and 2's last but one unit; out: block 4's."""
         x = max_pool(self.conv1(x))
         taken = {}
@@ -72,8 +72,6 @@ class ResNet(nn.Module):
                 elif i == len(block) - 2 and block is self.block2:
                     taken["conv3"] = residual
         return {**taken, "out": x}
-
-    forward = features
 
 
 def max_pool(x: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class Xception(nn.Module):
         self.out_channels = {name: channels(ENTRY[entry][i][0], width) for i, name in self.taps.items()} | {"out": inputs}
         initialise_backbone(self, DEVIATION)
 
-    def features(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: second separable convolutions, before ReLU; out: the exit flow's output."""
         x = self.stem(x)
         taken = {}
@@ -100,5 +100,3 @@ class Xception(nn.Module):
             if i in self.taps:
                 taken[self.taps[i]] = second
         return {**taken, "out": x}
-
-    forward = features

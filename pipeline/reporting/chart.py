@@ -26,10 +26,10 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round((first + number) * step, 10) for number in range(int(high / step + 1e-9) - first + 1)]
 
 
-def span(values, pad: float = 0.06) -> tuple[float, float]:
+def span(values) -> tuple[float, float]:
     """The range of `values` with some air; a range of its own around a single value."""
     low, high = min(values), max(values)
-    air = (high - low) * pad or abs(high) * pad or 1
+    air = 0.06 * (high - low or abs(high)) or 1
     return low - air, high + air
 
 
@@ -51,9 +51,9 @@ class Chart:
         wide, high = self.width - self.left - self.right, self.height - self.top - self.bottom
         return self.left + across * wide, self.height - self.bottom - up * high
 
-    def axes(self, xlabel: str, ylabel: str, xticks: list[float] | None = None, yticks: list[float] | None = None) -> "Chart":
+    def axes(self, xlabel: str, ylabel: str, xticks: list[float] | None = None) -> "Chart":
         """Horizontal rules, tick labels and the two axis titles."""
-        for value in ticks(*self.y) if yticks is None else yticks:
+        for value in ticks(*self.y):
             _, y = self.at(self.x[0], value)
             self._add(f'<line x1="{self.left}" x2="{self.width - self.right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>')
             self.text(self.left - 8, y + 4, f"{value:g}", anchor="end")
@@ -94,10 +94,9 @@ class Chart:
                 self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{title}</circle>')
         return self
 
-    def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted", weight: int = 400) -> "Chart":
+    def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted") -> "Chart":
         """Words at a pixel."""
-        self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})" font-weight="{weight}">'
-                  f'{escape(words)}</text>')
+        self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
         return self
 
     def legend(self, entries: list[tuple[str, str, bool, bool, bool]], x: float, y: float) -> "Chart":

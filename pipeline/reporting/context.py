@@ -2,9 +2,9 @@
 import functools
 
 from pipeline import paper
+from pipeline.paper.rows import TITLES
 from pipeline.reporting import columns, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
-from pipeline.tracking.rows import EXPERIMENTS
 
 
 def build(study: Study) -> dict:
@@ -21,11 +21,11 @@ def build(study: Study) -> dict:
         charts |= {f"figure5-{side}": figures.trimap(figure5, side == "ours"),
                    f"cost-{side}": figures.cost(stored, side == "ours")}
     return {
-        "study": study,
         "scale": study.scale,
         "banner": _banner(study, counted),
         "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
         "claims": _claims(claims),
+        "axis": figures.scale_of_effects(_limit(claims)),
         "rule": ledger.RULE,
         "intervals": ledger.INTERVALS,
         "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
@@ -73,7 +73,7 @@ def _table(name: str, lines: list[dict]) -> dict:
                      "run": line.get("run"), "note": line.get("note"),
                      "values": [_value(line, key, -1 if name == "table4" else 1) for _, key in measures],
                      "costs": [line[key] for _, key in costs]})
-    return {"id": name, "number": EXPERIMENTS[name], "title": published.title if published
+    return {"id": name, "number": TITLES[name], "title": published.title if published
             else "Runs and strategies that params.yaml evaluates and the paper lacks",
             "setting": published.setting if published else "", "section": published.section if published else None,
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
@@ -137,10 +137,14 @@ def _squares(lines: list[dict]) -> dict | None:
 
 
 def _claims(claims: list[dict]) -> list[dict]:
-    limit = max([1.2 * abs(claim[key]) for claim in claims for key in ("predicts", "effect") if claim[key] is not None])
-    return [claim | {"picture": figures.effect(claim, limit),
-                     "mark": ledger.VERDICTS[claim["verdict"]],
-                     "truth": _truth(claim), "axis": figures.scale_of_effects(limit)} for claim in claims]
+    limit = _limit(claims)
+    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim)}
+            for claim in claims]
+
+
+def _limit(claims: list[dict]) -> float:
+    """Where the ledger's axis of effects ends, on both sides."""
+    return max(1.2 * abs(claim[key]) for claim in claims for key in ("predicts", "effect") if claim[key] is not None)
 
 
 def _truth(claim: dict) -> str:
@@ -153,14 +157,14 @@ def _truth(claim: dict) -> str:
 
 def _album(study: Study) -> list[dict]:
     """Figure 5b's pictures where both networks are there, and Figure 6's for one run a data set. `columns`: heading -> cases."""
-    pages, scored = [], functools.partial(runs.scored, study)
-    if scored("t2-x2") and scored("t3-os16-nodec") and (cases := pictures.improved(study, "t2-x2", "t3-os16-nodec")):
+    pages, evaluated = [], functools.partial(runs.evaluated, study)
+    if evaluated("t2-x2") and evaluated("t3-os16-nodec") and (cases := pictures.improved(study, "t2-x2", "t3-os16-nodec")):
         pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": "t2-x2",
                       "rival": "t3-os16-nodec", "wide": False,
                       "columns": {"Most improved": cases}})
     for dataset, number, title in (("voc", "Figure 6", "VOC"), ("cityscapes", "Cityscapes", "as Figure 6 shows VOC")):
         run = next((name for name, run in study.runs.items() if run.dataset == dataset and run.decoder != "none"
-                    and scored(name)), None)
+                    and evaluated(name)), None)
         if run:
             best, worst = pictures.cases(study, run)
             pages.append({"id": f"figure6-{dataset}", "number": number, "title": title, "run": run, "rival": None,

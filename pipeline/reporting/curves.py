@@ -23,7 +23,7 @@ def learning(curves: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]
         chart.axes("step", words).line(kept, colour)
         if len(kept) < 12:
             chart.marks(kept, colour, size=3, titles=[f"step {step}: {value:.4g}" for step, value in kept])
-        title = f"{words[0].upper()}{words[1:]}" if words[:4] != "mIOU" else words
+        title = f"{words[0].upper()}{words[1:]}"
         found.append((title, chart.svg(title, f"from {values[0]:.3g} at step {kept[0][0]} to {values[-1]:.3g} at step "
                                               f"{kept[-1][0]}")))
     return found

@@ -10,20 +10,15 @@ from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
           "ResNet-101 with decoder": ("blue", False, False), "ResNet-101 with BU": ("blue", True, True)}  # colour, dash, square
-SERIES = [("ResNet-101, BU", "blue", True, lambda row: row["label_table"] == "table3" and not row["dec"]
-           and row["train_os"] == 16),
-          ("ResNet-101, decoder", "blue", False, lambda row: row["label_table"] == "table3" and row["dec"]
-           and row["train_os"] == 16),
-          ("ResNet-101 (OS 32), BU", "grey", True, lambda row: row["label_table"] == "table3" and not row["dec"]
-           and row["train_os"] == 32),
-          ("ResNet-101 (OS 32), decoder", "grey", False, lambda row: row["label_table"] == "table3" and row["dec"]
-           and row["train_os"] == 32),
-          ("Xception, BU", "orange", True, lambda row: row["label_table"] == "table5" and not row["dec"]),
-          ("Xception, decoder", "orange", False, lambda row: row["label_table"] == "table5" and row["dec"] and not row["sc"]),
-          ("Xception, SC", "green", False, lambda row: row["label_table"] == "table5" and row["sc"] and not row["coco"]),
-          ("Xception, SC, COCO", "purple", False, lambda row: row["label_table"] == "table5" and row["coco"]
-           and not row["jft"]),
-          ("Xception, SC, COCO, JFT", "red", False, lambda row: row["label_table"] == "table5" and row["jft"])]
+SERIES = [("ResNet-101, BU", "blue", True, {"table": "table3", "dec": False, "train_os": 16}),
+          ("ResNet-101, decoder", "blue", False, {"table": "table3", "dec": True, "train_os": 16}),
+          ("ResNet-101 (OS 32), BU", "grey", True, {"table": "table3", "dec": False, "train_os": 32}),
+          ("ResNet-101 (OS 32), decoder", "grey", False, {"table": "table3", "dec": True, "train_os": 32}),
+          ("Xception, BU", "orange", True, {"table": "table5", "dec": False}),
+          ("Xception, decoder", "orange", False, {"table": "table5", "dec": True, "sc": False}),
+          ("Xception, SC", "green", False, {"table": "table5", "sc": True, "coco": False}),
+          ("Xception, SC, COCO", "purple", False, {"table": "table5", "coco": True, "jft": False}),
+          ("Xception, SC, COCO, JFT", "red", False, {"table": "table5", "jft": True})]  # name, colour, square, its rows
 
 
 def trimap(rows: list[dict], ours: bool) -> Chart | None:
@@ -54,7 +49,7 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     """mIOU against multiply-adds of every row of Tables 3 and 5 that has both: the chart that the paper lacks. None without
     points."""
-    rows = [row | {"label_table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
+    rows = [row | {"table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
     score, price = ("miou", "madds_executed") if ours else ("miou_paper", "madds_paper")
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
     if not rows:
@@ -67,8 +62,8 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     middle = (chart.left + chart.width - chart.right) / 2
     chart.text(middle, chart.height - chart.bottom + 36, "multiply-adds (B, log scale)", anchor="middle")
     entries = []
-    for name, colour, square, belongs in SERIES:
-        line = sorted((row for row in rows if belongs(row)), key=lambda row: row[price])
+    for name, colour, square, wanted in SERIES:
+        line = sorted((row for row in rows if wanted.items() <= row.items()), key=lambda row: row[price])
         if not line:
             continue
         chart.line([(row[price], row[score]) for row in line], colour, dash=square, width=1.2, opacity=0.6)

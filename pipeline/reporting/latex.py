@@ -3,8 +3,8 @@
 Every table but the ledger is a `table` float; at a scale other than `paper` its caption says that it is no result.
 """
 from pipeline import paper
+from pipeline.paper.rows import TITLES
 from pipeline.reporting import columns
-from pipeline.tracking.rows import EXPERIMENTS
 
 HEAD = "% \\usepackage{booktabs,amssymb}   (made by: python -m stages.compile)\n"
 SPECIAL = str.maketrans({"\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#",
@@ -104,7 +104,7 @@ def _float(name: str, caption: str, align: str, heads: list[str], rows: list[lis
     heads = [head if head.startswith("\\cmidrule") else f"{head} \\\\" for head in heads]
     body = [f"{' & '.join(row)} \\\\" for row in rows]
     notes = [f"% {' '.join(reason.split())}" for reason in reasons]  # a comment ends with its line
-    title = escape(f"{EXPERIMENTS.get(name, 'The ledger')}: {caption.strip()}")
+    title = escape(f"{TITLES.get(name, 'The ledger')}: {caption.strip()}")
     return HEAD + "\n".join([
         "\\begin{table}", "\\centering", "\\small", f"\\caption{{{title}}}",
         f"\\label{{tab:{name}}}", f"\\begin{{tabular}}{{{align}}}", "\\toprule", *heads, "\\midrule", *body, "\\bottomrule",

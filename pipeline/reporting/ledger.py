@@ -8,10 +8,10 @@ import pyarrow as pa
 from pipeline import records
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
+from pipeline.evaluation.measure import classes, costs, read_facts, status
 from pipeline.paper.claims import Claim, claims
+from pipeline.paper.rows import Row
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, costs, read_facts, status
-from pipeline.tracking.rows import Row
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
         "whole interval lies outside, and is undecided when the interval reaches across the border.")
@@ -26,6 +26,7 @@ VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
          "top1_error": "points"}
+TERMS = {"miou": {None: 1}, "trimap1": {(0,): 1}, "trimap1-miou": {(0,): 1, None: -1}}  # bands (None: all): sign
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
                                                    "seeds_low", "seeds_high")]
@@ -86,8 +87,8 @@ def _missing(study: Study, claim: Claim, cell: str) -> str | None:
 def trainings(study: Study, run: str) -> list[str]:
     """`run` and the runs that differ from it in nothing but the seed, their own or that of the run they start from."""
     def but_seed(name):
-        start, mine = study.runs[name].start or "", study.runs[name].model_dump(exclude={"seed", "start"})
-        return mine, but_seed(start.removeprefix("runs/")) if start.startswith("runs/") else start
+        wanted = study.runs[name]
+        return wanted.model_dump(exclude={"seed", "start"}), but_seed(wanted.start_run) if wanted.start_run else wanted.start
     own = but_seed(run)
     return [run, *(name for name in study.runs if name != run and but_seed(name) == own)]
 
@@ -95,7 +96,7 @@ def trainings(study: Study, run: str) -> list[str]:
 def _seeds(study: Study, claim: Claim, rival: str) -> dict:
     """The range of a - b over all pairings of the trainings of both sides; of one network's strategies, training by training."""
     none = {"seeds_low": None, "seeds_high": None, "pairings": None}
-    if claim.measure not in ("miou", "trimap1", "trimap1-miou"):
+    if claim.measure not in TERMS:
         return none
     (run, strategy), (other, against) = claim.a.split("/"), rival.split("/")
     pairs = [(a, b) for a in trainings(study, run) for b in trainings(study, other) if run != other or a == b]
@@ -104,20 +105,8 @@ def _seeds(study: Study, claim: Claim, rival: str) -> dict:
     cells = [pair for pair in cells if not any(_missing(study, claim, cell) for cell in pair)]
     if len(cells) < 2:
         return none
-    effects = [_effect(study, claim, *pair) for pair in cells]
+    effects = [float(_gain(study, claim, *pair, samples=0)[0]) for pair in cells]
     return {"seeds_low": min(effects), "seeds_high": max(effects), "pairings": len(effects)}
-
-
-def _effect(study: Study, claim: Claim, a: str, b: str) -> float:
-    """a - b in points without its interval."""
-    def gain(bands):
-        scores = []
-        for cell in (a, b):
-            run, strategy = cell.split("/")
-            names, only = classes(study, run)
-            scores.append(float(metrics.miou(metrics.confusion(read_facts(study, run), strategy, len(names), bands), only)))
-        return scores[0] - scores[1]
-    return gain(None) if claim.measure == "miou" else gain((0,)) - (gain(None) if claim.measure == "trimap1-miou" else 0)
 
 
 def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, float]:
@@ -128,23 +117,24 @@ def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, f
         return effect, effect, effect
     if claim.measure == "top1_error":
         return _errors(study, claim.a, rival)
-    if claim.measure == "trimap1-miou":
-        near, whole = (_paired(study, claim.a, rival, bands) for bands in ((0,), None))
-        return near[0] - whole[0], *metrics.interval(near[1] - whole[1])
-    effect, sample = _paired(study, claim.a, rival, (0,) if claim.measure == "trimap1" else None)
-    return effect, *metrics.interval(sample)
+    gain = _gain(study, claim, claim.a, rival)
+    return float(gain[0]), *metrics.interval(gain[1:])
 
 
-def _paired(study: Study, a: str, b: str, bands) -> tuple[float, np.ndarray]:
-    """mIOU(a) - mIOU(b) in points, on all pixels or some bands, and its bootstrap sample. Draws depend on the number of images
-    alone."""
+def _gain(study: Study, claim: Claim, a: str, b: str, samples: int = metrics.SAMPLES) -> np.ndarray:
+    """a - b in points, then its paired bootstrap: float64 (1 + samples,). Draws depend on the number of images alone."""
+    return sum(sign * _paired(study, a, b, bands, samples) for bands, sign in TERMS[claim.measure].items())
+
+
+def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples: int) -> np.ndarray:
+    """mIOU(a) - mIOU(b) in points, on all pixels or some bands, then its bootstrap sample: float64 (1 + samples,)."""
     sides = []
     for cell in (a, b):
         run, strategy = cell.split("/")
         names, only = classes(study, run)
         sides.append(metrics.parts(metrics.confusion_by_image(read_facts(study, run), strategy, len(names), bands)))
     effect = metrics.mean_iou(sides[0].sum(0), only) - metrics.mean_iou(sides[1].sum(0), only)
-    return float(effect), metrics.bootstrap(*sides, only=only)
+    return np.array([effect, *(metrics.bootstrap(*sides, only=only, samples=samples) if samples else ())])
 
 
 def _errors(study: Study, a: str, b: str) -> tuple[float, float, float]:

@@ -55,7 +55,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 def cell(value) -> str:
     """A descriptor of a row: a tick for yes, nothing for no."""
-    return {True: "✓", False: "", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+    return "✓" if value is True else "" if value is None or value is False else str(value)
 
 
 def markdown(text: str) -> str:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipeline.datasets.palettes import CREAM
+from pipeline.datasets.shards import VOID
+
 SIDE = 320  # pixels of a picture's longer side at most, on a page
-VOID = 255
-CREAM = (224, 224, 192)  # void, as in VOC's own pictures
 RIGHT, WRONG = (244, 244, 246), (179, 38, 30)
 GAP = 6
 

@@ -4,18 +4,18 @@ import yaml
 
 from pipeline import paper
 from pipeline.evaluation import metrics
+from pipeline.evaluation.measure import classes, costs, read_facts, trimap
+from pipeline.paper.rows import TITLES
 from pipeline.reporting import curves, pictures, runs
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, costs, read_facts, trimap
-from pipeline.tracking.rows import EXPERIMENTS
 
 SIDE, COUNT = 224, 2  # pixels of a picture's longer side, pictures of each kind: a page stays under 250 kB
-ORIGINS = ("commit", "dirty", "device", "machine", "cpus", "gpus", "python", "torch")
+ORIGINS = ("commit", "dirty", "device", "machine", "cpus", "python", "torch")
 
 
 def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], claims: list[dict]) -> dict[str, dict]:
     """The pages by run. trained: what `runs.describe` says of each run; stored: the tables; claims: the ledger's lines."""
-    lines = [line | {"table": name, "number": EXPERIMENTS[name]} for name, table in stored.items() for line in table
+    lines = [line | {"table": name, "number": TITLES[name]} for name, table in stored.items() for line in table
              if line.get("run")]
     shown = {}
     for run in trained:
@@ -24,9 +24,8 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
         about = [claim for claim in claims if name in {cell.partition("/")[0] for cell in _cells(claim)}]
         page = {"run": run, "settings": _settings(study, name), "how": (run["record"] or {}).get("params", {}),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
-                "mlflow": [place["number"] for place in _places(own)], "origin": _origin(run),
-                "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
-        shown[name] = page | (_evaluated(study, name) if runs.scored(study, name) else {"evaluated": False})
+                "origin": _origin(run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
+        shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})
     return shown
 
 
@@ -59,7 +58,7 @@ def _settings(study: Study, run: str) -> list[dict]:
 def _places(lines: list[dict]) -> list[dict]:
     """The tables that the run is in, in the paper's order: {"table", "number", "labels": its rows}."""
     found = {}
-    for line in sorted(lines, key=lambda line: list(EXPERIMENTS).index(line["table"])):
+    for line in sorted(lines, key=lambda line: list(TITLES).index(line["table"])):
         place = found.setdefault(line["table"], {"table": line["table"], "number": line["number"], "labels": {}})
         place["labels"][line.get("label") or line.get("curve")] = None
     return list(found.values())
@@ -68,7 +67,7 @@ def _places(lines: list[dict]) -> list[dict]:
 def _origin(run: dict) -> list[tuple[str, str]]:
     """Where the trained network comes from."""
     known = (run["record"] or {}).get("provenance", {})
-    words = {"dirty": "Uncommitted changes", "cpus": "CPUs", "gpus": "GPUs", "python": "Python", "torch": "PyTorch"}
+    words = {"dirty": "Uncommitted changes", "cpus": "CPUs", "python": "Python", "torch": "PyTorch"}
     return [(words.get(key, key.capitalize()), {True: "yes", False: "none"}[value] if isinstance(value, bool) else str(value))
             for key in ORIGINS if (value := known.get(key)) is not None]
 
@@ -82,10 +81,10 @@ def _scores(study: Study, run: str, lines: list[dict]) -> list[dict]:
         line = next((line for line in lines if line.get("strategy") == strategy and line["table"] != "figure5"), {})
         cost = counted.get((run, strategy), {})
         found.append({"strategy": strategy, "words": ", ".join([*words, "flipped too"] if how.flip else words),
-                      "status": line.get("status", ""), **{key: line.get(key) for key in ("miou", "miou_low", "miou_high",
-                                                                                          "miou_paper", "madds_paper")},
+                      "status": line.get("status", ""),
+                      **{key: line.get(key) for key in ("miou", "miou_low", "miou_high", "miou_paper")},
                       **{key: cost.get(key) for key in ("madds_counted_as_paper", "madds_executed", "madds_here",
-                                                        "parameters_paper", "parameters_here", "activation_bytes_here")}})
+                                                        "parameters_paper", "parameters_here")}})
     return found
 
 
@@ -97,7 +96,7 @@ def _evaluated(study: Study, run: str) -> dict:
     of_truth = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     scores = {name: metrics.per_class_iou(metrics.confusion(facts, name, len(names))) for name in study.evaluate[run]}
     rival = pictures.without_decoder(study, run) if study.runs[run].decoder != "none" else None
-    rival = rival if rival and runs.scored(study, rival) else None
+    rival = rival if rival and runs.evaluated(study, rival) else None
     best, worst = pictures.cases(study, run, COUNT, SIDE)
     better = pictures.improved(study, run, rival, COUNT, SIDE) if rival else []
     return {"evaluated": True, "first": first, "rival": rival, "images": len(facts.images),

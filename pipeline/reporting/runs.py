@@ -1,23 +1,13 @@
 """The trained networks as the report shows them: what each differs in, its curves, times and classes; and provenance."""
-import hashlib
-import json
 from pathlib import Path
 
 import yaml
 
 from pipeline import records
 from pipeline.evaluation import metrics
+from pipeline.evaluation.measure import classes, read_facts
 from pipeline.reporting import figures
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, read_facts
-
-
-def record(folder) -> dict | None:
-    """The record in a folder, or None where its stage has not run."""
-    try:
-        return records.read(folder)
-    except FileNotFoundError:
-        return None
 
 
 def describe(study: Study, name: str) -> dict:
@@ -28,7 +18,7 @@ def describe(study: Study, name: str) -> dict:
     differs = [f"{key}: {words(value)}" for key, value in other.items()
                if value != plain[key] and value not in expected.get(key, ())]
     differs += ["published, not trained here"] if run.published else []
-    trained, evaluated = record(study.artifacts("runs", name)), record(study.artifacts("facts", name))
+    trained, evaluated = (records.read(study.artifacts(kind, name)) for kind in ("runs", "facts"))
     done = trained is not None and trained["status"] == "done"
     return {"id": name, "dataset": run.dataset, "baseline": first,
             "differs": "the baseline" if name == first else "; ".join(differs) or "nothing",
@@ -38,7 +28,7 @@ def describe(study: Study, name: str) -> dict:
             "parameters": trained["metrics"].get("parameters") if done else None,
             "seconds": trained["provenance"].get("seconds") if done else None,
             "evaluation_seconds": evaluated["provenance"].get("seconds") if evaluated and evaluated["status"] == "done" else None,
-            "evaluated": name in study.evaluate, "curves": figures.history(study, name) if done else {}}
+            "curves": figures.history(study, name) if done else {}}
 
 
 def words(value) -> str:
@@ -48,9 +38,9 @@ def words(value) -> str:
     return ", ".join(value) if isinstance(value, tuple) else "–" if value is None else str(value)
 
 
-def scored(study: Study, run: str) -> bool:
+def evaluated(study: Study, run: str) -> bool:
     """Whether the run's facts are there."""
-    found = record(study.artifacts("facts", run))
+    found = records.read(study.artifacts("facts", run))
     return found is not None and found["status"] == "done"
 
 
@@ -58,7 +48,7 @@ def by_class(study: Study) -> list[dict]:
     """IoU per class of each evaluated run at its first strategy, by data set."""
     found: dict[str, dict] = {}
     for run, strategies in study.evaluate.items():
-        if not scored(study, run):
+        if not evaluated(study, run):
             continue
         names, _ = classes(study, run)
         scores = metrics.per_class_iou(metrics.confusion(read_facts(study, run), strategies[0], len(names)))
@@ -75,8 +65,8 @@ def by_class(study: Study) -> list[dict]:
 def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
     """Where the numbers come from, from the records of what was trained and dvc.lock; no clock is read here."""
     known = [run["record"]["provenance"] for run in runs if run["record"]]
-    others = [record(study.artifacts("weights", name)) for name in study.backbones]
-    others += [record(study.artifacts("facts", name)) for name in study.evaluate]
+    others = [records.read(study.artifacts("weights", name)) for name in study.backbones]
+    others += [records.read(study.artifacts("facts", name)) for name in study.evaluate]
     ran = known + [one["provenance"] for one in others if one and one["provenance"]]
     def each(key, digits=None):
         return ", ".join(sorted({str(one[key])[:digits] for one in known if one.get(key) is not None})) or "unknown"
@@ -103,7 +93,7 @@ def lock_digest(path: Path = Path("dvc.lock")) -> str | None:
         return None
     stages = yaml.safe_load(path.read_text())["stages"]
     above = {name: entry for name, entry in stages.items() if "@" in name or name == "cost"}
-    return hashlib.sha256(json.dumps(above, sort_keys=True).encode()).hexdigest()[:12]
+    return records.digest(above)[:12]
 
 
 def gpu_hours(known: list[dict]) -> float:

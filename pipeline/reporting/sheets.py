@@ -21,11 +21,11 @@ def build(study: Study) -> list[dict]:
         if settings is None:
             continue
         sheet = {"id": name, "name": words, "source": _source(settings.source)}
-        if not (folder / records.RECORD).exists():
+        if (record := records.read(folder)) is None:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
-        elif (record := records.read(folder))["status"] != "done":
+        elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
-        elif (folder / "sheet.json").exists():
+        else:
             kept = json.loads((folder / "sheet.json").read_text())
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()]})

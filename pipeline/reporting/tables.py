@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from pipeline import records
 from pipeline.evaluation import trimap
+from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
 from pipeline.evaluation.metrics import WIDTHS, trimap_curve
+from pipeline.paper import OPTIONAL
+from pipeline.paper.rows import Row, rows
 from pipeline.reporting import latex
 from pipeline.study import Study
-from pipeline.tracking.measure import classes, costs, shard, status
-from pipeline.tracking.rows import Row, rows
 
 FOLDER = Path("reports/tables")
 SCORES = ("miou", "miou_low", "miou_high")
@@ -89,8 +90,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
                  "miou_high": curves.get("trimap_high", {}).get(width), "miou_square": squares.get(width),
                  "scale": study.scale, "status": state}
                 for width, paper in zip(WIDTHS, published["miou"])]
-    own = {key: value for key, value in published.items()
-           if key not in ("miou", "madds", "run", "strategy", "status", "note", "same_network_as", "test_server")}
+    own = {key: value for key, value in published.items() if key not in OPTIONAL}
     line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
     cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
@@ -100,12 +100,10 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
 def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
     """mIOU (%) by trimap width with a square structuring element instead of a disc; empty where the label maps of `strategy`
     were not kept."""
-    path = study.artifacts("facts", run) / "labels.parquet"
-    labels = pq.ParquetFile(path).read() if path.exists() else None
-    if not labels or labels["strategy"][0].as_py() != strategy:
+    if not (maps := label_maps(study, run, strategy)):
         return {}
     names, only = classes(study, run)
-    curve = trimap_curve(trimap.recounted(shard(study, run), labels), strategy, len(names), only)
+    curve = trimap_curve(trimap.recounted(shard(study, run), strategy, maps), strategy, len(names), only)
     return {width: value for width, value in zip(WIDTHS, curve.tolist()) if value == value}
 
 

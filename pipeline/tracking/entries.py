@@ -4,18 +4,15 @@ All of it is computed afresh from the files that the stages left, so a store tha
 """
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline import records
-from pipeline.evaluation import metrics
+from pipeline.evaluation import measure, metrics
+from pipeline.paper.rows import TRAININGS, Row, rows
 from pipeline.study import Study
-from pipeline.tracking import curves, inputs, measure
-from pipeline.tracking.rows import TRAININGS, Row, rows
+from pipeline.tracking import curves, inputs
 
 
 @dataclass
@@ -38,12 +35,12 @@ class Content:
         content = [self.params, self.metrics, self.curves, self.tags, self.started, self.ended, self.datasets, more,
                    {name: hashlib.sha256(data).hexdigest() for name, data in self.pictures.items()},
                    self.checkpoint and [str(self.checkpoint), self.checkpoint.stat().st_size]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return records.digest(content)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One MLflow run: its experiment (a key of `rows.EXPERIMENTS`), its key and place there, its name, the key of the run that it
+    """One MLflow run: its experiment (a key of `rows.TITLES`), its key and place there, its name, the key of the run that it
     is nested under, and `content`, which computes what it holds, None where it is not measured."""
     table: str
     key: str
@@ -80,11 +77,8 @@ def trainings(study: Study) -> list[tuple[str, str]]:
 def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Content | None:
     """Settings, curves, machine and data of one training; None where it is not done."""
     folder = study.artifacts(kind, name)
-    try:
-        record = records.read(folder)
-    except FileNotFoundError:
-        return None
-    if record["status"] != "done":
+    record = records.read(folder)
+    if record is None or record["status"] != "done":
         return None
     stage = "pretrain" if kind == "weights" else "fetch" if study.runs[name].published else "train"
     provenance = record["provenance"]
@@ -93,7 +87,7 @@ def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Co
     found.metrics = {f"training/{key}": float(value) for key, value in record["metrics"].items() if value is not None}
     found.metrics["training/seconds"] = float(provenance.get("seconds") or 0)
     found.tags = _tags(study, name, f"{stage}@{name}", provenance, kind=stage)
-    file = folder / ("weights.safetensors" if kind == "weights" else "model.safetensors")
+    file = folder / (records.WEIGHTS if kind == "weights" else records.MODEL)
     found.checkpoint = file if checkpoint and file.exists() else None
     scores = [f", {value:.2f} % {key} at its last validation" for key, value in record["metrics"].items()
               if key in ("miou", "top1_error") and value is not None]
@@ -170,20 +164,12 @@ def _times(record: dict) -> tuple[int, int]:
 
 def _pictures(study: Study, row: Row) -> dict[str, bytes]:
     """Predicted label maps of the two best and the two worst images, where the run kept them for this strategy."""
-    path = study.artifacts("facts", row.run) / "labels.parquet"
-    if not path.exists():
+    if not (kept := measure.label_maps(study, row.run, row.strategy)):
         return {}
-    kept = pq.ParquetFile(path)
-    if row.strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
-        return {}
-    names, only = measure.classes(study, row.run)
-    ranked = [name for name, _ in metrics.by_score(measure.read_facts(study, row.run), row.strategy, len(names), only)]
+    ranked = [name for name, _ in measure.ranked(study, row.run, row.strategy)]
     chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)}
     chosen |= {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
-    kept = kept.read()
-    cells = zip(kept["strategy"].to_pylist(), kept["image"].to_pylist(), kept["png"])
-    return {f"{chosen[image]}-{image.replace('/', '_')}.png": png.as_py() for strategy, image, png in cells
-            if strategy == row.strategy and image in chosen}
+    return {f"{place}-{name.replace('/', '_')}.png": kept[name].as_py() for name, place in chosen.items()}
 
 
 def _flat(values: dict, prefix: str = ""):

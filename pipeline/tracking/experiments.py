@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline import paper
-from pipeline.tracking.rows import EXPERIMENTS, TRAININGS
+from pipeline.paper.rows import TITLES, TRAININGS
 
 VIEW = "paper"            # the name of the column set that each experiment's description links to
 COLUMNS = {"table4": ["metrics.`top1_error_paper`", "metrics.`top1_error`", "metrics.`top5_error_paper`", "metrics.`top5_error`",
@@ -21,16 +21,16 @@ ROWS = ["metrics.`miou_paper`", "metrics.`miou`", "metrics.`miou_low`", "metrics
 
 
 @functools.lru_cache(maxsize=32)  # for as long as one client is used
-def experiment(store, table: str, artifacts: Path | None) -> str:
+def experiment(client, table: str, artifacts: Path | None) -> str:
     """The experiment's id, made where it is missing, with its description and column set. `artifacts`: the folder for its files,
     where not the server's."""
-    title, folder = EXPERIMENTS[table], (artifacts / table).absolute().as_uri() if artifacts else None
-    found = insist(lambda: store.get_experiment_by_name(title)
-                   or store.get_experiment(store.create_experiment(title, folder)))
+    title, folder = TITLES[table], (artifacts / table).absolute().as_uri() if artifacts else None
+    found = insist(lambda: client.get_experiment_by_name(title)
+                   or client.get_experiment(client.create_experiment(title, folder)))
     known = found.tags
     for key, value in _described(table, found.experiment_id).items():
         if known.get(key) != value:
-            insist(store.set_experiment_tag, found.experiment_id, key, value)
+            insist(client.set_experiment_tag, found.experiment_id, key, value)
     return found.experiment_id
 
 
@@ -44,7 +44,7 @@ def insist(call: Callable, *arguments, **options):
         return call(*arguments, **options)
 
 
-def _described(table: str, number: str) -> dict[str, str]:
+def _described(table: str, experiment_id: str) -> dict[str, str]:
     published = paper.tables().get(table)
     section = f" (section {published.section})" if published and published.section else ""
     note = f"{published.title}. {published.setting}{section}" if published else {
@@ -53,7 +53,7 @@ def _described(table: str, number: str) -> dict[str, str]:
     metric = {"table4": "top1_error", TRAININGS: "training/miou"}.get(table, "miou")
     view = {"selectedColumns": ["attributes.`Dataset`", *COLUMNS.get(table, ROWS)], "runsHiddenMode": "SHOW_ALL",
             "orderByKey": "tags.`place`", "orderByAsc": True}
-    link = f"[Columns and order of the paper](#/experiments/{number}/runs?viewStateShareKey={VIEW})"
+    link = f"[Columns and order of the paper](#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW})"
     return {"mlflow.note.content": f"{note}\n\n{link}",
             "mlflow.experimentKind": "custom_model_development", "mlflow.experiment.primaryMetric.name": metric,
             "mlflow.experiment.primaryMetric.greaterIsBetter": str(table != "table4"),

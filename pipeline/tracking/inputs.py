@@ -1,7 +1,7 @@
 """Data sets as MLflow's run inputs: which split, with a digest of what is in it."""
-import hashlib
 import json
 
+from pipeline import records
 from pipeline.study import Study
 
 SCHEMA = json.dumps({"mlflow_colspec": [{"name": name, "type": kind, "required": required} for name, kind, required in (
@@ -22,7 +22,7 @@ def split(study: Study, dataset: str, name: str, context: str) -> dict[str, dict
     if counts is None:
         return {}
     listing = json.loads(source.read_text()).get("digest") if source.exists() else None
-    digest = hashlib.sha256(json.dumps([content["classes"], counts, listing], sort_keys=True).encode()).hexdigest()[:32]
+    digest = records.digest([content["classes"], counts, listing])[:32]
     return {context: {"name": f"{dataset} {name}", "digest": digest, "source_type": "local", "schema": SCHEMA,
                       "source": json.dumps({"uri": str(sheet.with_name(f"{name}.arrow"))}),
                       "profile": json.dumps({"images": counts["images"], "classes": len(content["classes"])})}}

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.paper.rows import TRAININGS
 from pipeline.schema import Training
 from pipeline.study import Study
-from pipeline.tracking import store as stores
-from pipeline.tracking.rows import TRAININGS
+from pipeline.tracking import store
 
 SILENT = 1800  # seconds without a new point after which a training counts as stopped
 
@@ -51,42 +51,42 @@ class Follower:
         self.drawn = {name: drawn for name, drawn in self.drawn.items() if name in names}
         if not names:
             return 0
-        with stores.alone(), stores.explained():
-            store = stores.client()
-            return sum(self._draw(store, study, name, file) for name, file in names.items())
+        with store.alone(), store.explained():
+            client = store.connect()
+            return sum(self._draw(client, study, name, file) for name, file in names.items())
 
-    def _draw(self, store, study: Study, name: str, file: Path) -> int:
+    def _draw(self, client, study: Study, name: str, file: Path) -> int:
         try:
             content, silent = file.read_bytes(), time.time() - file.stat().st_mtime > SILENT
         except FileNotFoundError:  # it ended just now
             return 0
         content = content[:content.rfind(b"\n") + 1]  # the last line may still be written
         drawn = self.drawn.get(name)
-        if drawn is None or not content.startswith(drawn.content) or not _active(store, drawn.run):
-            drawn = self.drawn[name] = Drawn(_begin(store, study, name, int(1000 * file.stat().st_ctime)), b"")
+        if drawn is None or not content.startswith(drawn.content) or not _active(client, drawn.run):
+            drawn = self.drawn[name] = Drawn(_begin(client, study, name, int(1000 * file.stat().st_ctime)), b"")
         points = []
         for line in content[len(drawn.content):].splitlines():
             with contextlib.suppress(ValueError):  # cut short by a full disk
                 points.append(json.loads(line))
-        _log(store, drawn.run, points)
+        _log(client, drawn.run, points)
         drawn.content = content
         status = "KILLED" if silent and not points else "RUNNING"
         if status != drawn.status:
-            store.update_run(drawn.run, status)
+            client.update_run(drawn.run, status)
             drawn.status = status
         return len(points)
 
 
-def _active(store, run: str) -> bool:
+def _active(client, run: str) -> bool:
     """Whether the run is still there: `mirror` deletes it when the training is done."""
-    return store.get_run(run).info.lifecycle_stage == "active"
+    return client.get_run(run).info.lifecycle_stage == "active"
 
 
-def _begin(store, study: Study, name: str, started: int) -> str:
+def _begin(client, study: Study, name: str, started: int) -> str:
     """A new run for a training, in place of one of ours that was not finished (the page was closed, the training began again)."""
-    there = stores.existing(store, study, TRAININGS).get(name, [])
-    stores.delete(store, [run for run in there if not stores.complete(run)
-                          and run.data.tags.get(stores.WRITER) == stores.writer()])
+    there = store.existing(client, study, TRAININGS).get(name, [])
+    store.delete(client, [run for run in there if not store.complete(run)
+                          and run.data.tags.get(store.WRITER) == store.writer()])
     own, kind = study.runs.get(name), "train" if name in study.runs else "pretrain"
     dataset = own.dataset if own else "imagenet"
     training = settings(study, name)
@@ -96,15 +96,15 @@ def _begin(store, study: Study, name: str, started: int) -> str:
             f"then the same command goes on: `dvc repro {kind}@{name}`."}
     params = {f"run.{key}": str(value) for key, value in (own.model_dump(mode="json") if own else {}).items()}
     params |= {f"training.{key}": str(value) for key, value in training.model_dump(mode="json").items()}
-    run = stores.begin(store, study, TRAININGS, name, name, started, tags)
-    stores.enter(store, run, params, [])
+    run = store.begin(client, study, TRAININGS, name, name, started, tags)
+    store.enter(client, run, params, [])
     return run
 
 
-def _log(store, run: str, points: list) -> None:
+def _log(client, run: str, points: list) -> None:
     from pipeline.tracking.curves import named
     named_points = []
     for step, metric, value, timestamp in points:
         name, factor = named(metric)
         named_points.append((name, value * factor, timestamp, step))
-    stores.enter(store, run, {}, named_points)
+    store.enter(client, run, {}, named_points)

@@ -10,12 +10,12 @@ import hashlib
 from typing import NamedTuple
 
 from pipeline import records
+from pipeline.paper.rows import TITLES, TRAININGS
 from pipeline.study import Study
-from pipeline.tracking import live, store as stores
-from pipeline.tracking.rows import EXPERIMENTS, TRAININGS
+from pipeline.tracking import live, store
 from pipeline.tracking.store import DIGEST, PARENT, WRITER
 
-SHOWN = stores.FOLDER / "shown"  # the fingerprint of what the local store shows
+SHOWN = store.FOLDER / "shown"  # the fingerprint of what the local store shows
 
 
 class Mirrored(NamedTuple):
@@ -27,7 +27,7 @@ class Mirrored(NamedTuple):
 def current(study: Study) -> bool:
     """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to
     be."""
-    return stores.is_ours() and stores.STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
+    return store.is_ours() and store.STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
 
 
 def fingerprint(study: Study) -> str:
@@ -48,9 +48,9 @@ def mirror(study: Study) -> Mirrored:
     """Make MLflow show what the study has measured. Raises StudyError where the store cannot be used."""
     from pipeline import progress
     from pipeline.tracking.entries import entries  # not above: pyarrow, numpy and mlflow would cost `current` a second
-    with stores.alone(), stores.explained():
-        before, store = fingerprint(study), stores.client()
-        existing = {table: stores.existing(store, study, table) for table in EXPERIMENTS}
+    with store.alone(), store.explained():
+        before, client = fingerprint(study), store.connect()
+        existing = {table: store.existing(client, study, table) for table in TITLES}
         changes, shown, digests = 0, {}, {}
         for entry in progress.bar("MLflow", None, "run", of=list(entries(study))):
             found, place = entry.content(), (entry.table, entry.key)
@@ -58,43 +58,43 @@ def mirror(study: Study) -> Mirrored:
             if found is not None:
                 above = (entry.table, entry.parent)
                 digests[place] = found.digest(entry.name, str(entry.place), digests.get(above, ""))
-                same = [run for run in there if stores.complete(run) and run.data.tags[DIGEST] == digests[place]
+                same = [run for run in there if store.complete(run) and run.data.tags[DIGEST] == digests[place]
                         and run.data.tags.get(PARENT) == shown.get(above)]
-                shown[place] = same[0].info.run_id if same else stores.log(store, study, entry, found, digests[place],
-                                                                           shown.get(above))
+                shown[place] = same[0].info.run_id if same else store.log(client, study, entry, found, digests[place],
+                                                                          shown.get(above))
                 there = [run for run in there if run.info.run_id != shown[place]]
                 changes += not same
             elif entry.table == TRAININGS and live.follows(study, entry.key):
                 continue  # it is training: `live` draws it
-            changes += stores.delete(store, [run for run in there if _ours(run)])
-        changes += sum(stores.delete(store, [run for run in there if _ours(run)])
+            changes += store.delete(client, [run for run in there if _ours(run)])
+        changes += sum(store.delete(client, [run for run in there if _ours(run)])
                        for table in existing.values() for there in table.values())
-        if stores.is_ours():
+        if store.is_ours():
             with records.atomic(SHOWN) as partial:
                 partial.write_text(before)
         else:
-            _agree(store, study, shown, digests)
+            _agree(client, study, shown, digests)
         return Mirrored(changes, shown)
 
 
 def _ours(run) -> bool:
     """Whether we may delete a run: all in the local store; elsewhere what this folder wrote."""
-    return stores.is_ours() or run.data.tags.get(WRITER) == stores.writer()
+    return store.is_ours() or run.data.tags.get(WRITER) == store.writer()
 
 
-def _agree(store, study: Study, shown: dict, digests: dict) -> None:
+def _agree(client, study: Study, shown: dict, digests: dict) -> None:
     """Where several writers logged the same at the same time, keep the run with the lowest id; `shown` then names that one. All
     choose alike, and the last one to finish sees all."""
     for table in {table for table, _ in shown}:
-        found = stores.existing(store, study, table)
+        found = store.existing(client, study, table)
         for key, there in sorted(found.items(), key=lambda item: "/" in item[0]):  # parents first: their keys are names of runs
-            same = [run for run in there if stores.complete(run) and run.data.tags[DIGEST] == digests.get((table, key))]
+            same = [run for run in there if store.complete(run) and run.data.tags[DIGEST] == digests.get((table, key))]
             if same:
-                stores.delete(store, same[1:])
+                store.delete(client, same[1:])
                 shown[table, key] = same[0].info.run_id
                 parent = shown.get((table, key.partition("/")[0])) if PARENT in same[0].data.tags else None
                 if parent and same[0].data.tags[PARENT] != parent:
-                    store.set_tag(shown[table, key], PARENT, parent)
+                    client.set_tag(shown[table, key], PARENT, parent)
 
 
 def read_back(study: Study, runs: dict[tuple[str, str], str] | None = None) -> dict[tuple[str, str], dict]:
@@ -103,24 +103,24 @@ def read_back(study: Study, runs: dict[tuple[str, str], str] | None = None) -> d
     runs: those that `mirror` named, should others write to the same server; else all. Curves are only those of Figure 5: a search
     gives the last value of a metric, a curve is one more request.
     """
-    with stores.explained():
-        store, found = stores.client(), {}
-        for table in EXPERIMENTS:
+    with store.explained():
+        client, found = store.connect(), {}
+        for table in TITLES:
             if table == TRAININGS:
                 continue
-            for key, there in stores.existing(store, study, table).items():
+            for key, there in store.existing(client, study, table).items():
                 if runs is not None:
                     there = [run for run in there if run.info.run_id == runs.get((table, key))]
                 if there:
-                    found[table, key] = _numbers(store, there[0], curves=table == "figure5")
+                    found[table, key] = _numbers(client, there[0], curves=table == "figure5")
         for place in (runs or {}).keys() - found.keys():  # another writer deleted it since; a deleted run can still be read
             if place[0] != TRAININGS:
-                found[place] = _numbers(store, store.get_run(runs[place]), curves=place[0] == "figure5")
+                found[place] = _numbers(client, client.get_run(runs[place]), curves=place[0] == "figure5")
         return found
 
 
-def _numbers(store, run, curves: bool) -> dict:
+def _numbers(client, run, curves: bool) -> dict:
     wanted = [curve for curve in run.data.metrics if curve.startswith("trimap_")] if curves else []
     return {"metrics": dict(run.data.metrics),
-            "curves": {curve: {point.step: point.value for point in store.get_metric_history(run.info.run_id, curve)}
+            "curves": {curve: {point.step: point.value for point in client.get_metric_history(run.info.run_id, curve)}
                        for curve in wanted}}

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
+from pipeline.paper.rows import TITLES
 from pipeline.study import Study, StudyError
 from pipeline.tracking.experiments import experiment, insist
-from pipeline.tracking.rows import EXPERIMENTS
 
 if TYPE_CHECKING:  # pyarrow and numpy would cost those a second who only ask whether anything changed
     from pipeline.tracking.entries import Content, Entry
@@ -55,7 +55,7 @@ def masked(text: str | None = None) -> str:
     return text
 
 
-def client():
+def connect():
     """An MlflowClient on `uri()`, without telemetry. Importing mlflow takes about 5 s: call late."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -92,17 +92,17 @@ def writer() -> str:
     return hashlib.sha256(f"{platform.node()}:{FOLDER.absolute()}".encode()).hexdigest()[:12]
 
 
-def existing(store, study: Study, table: str) -> dict[str, list]:
+def existing(client, study: Study, table: str) -> dict[str, list]:
     """MLflow's active runs of this scale in one experiment, by key; complete ones first, so a log that was cut off loses, then by
     id, so that all who look choose the same."""
-    known = store.get_experiment_by_name(EXPERIMENTS[table])
+    known = client.get_experiment_by_name(TITLES[table])
     if known is None:
         return {}
     if known.lifecycle_stage != "active":
-        store.restore_experiment(known.experiment_id)
+        client.restore_experiment(known.experiment_id)
     found, token = {}, None
     while True:
-        page = store.search_runs([known.experiment_id], f"tags.{SCALE} = '{study.scale}'", max_results=1000,
+        page = client.search_runs([known.experiment_id], f"tags.{SCALE} = '{study.scale}'", max_results=1000,
                                  page_token=token)
         for run in page:
             if ROW in run.data.tags:
@@ -113,37 +113,37 @@ def existing(store, study: Study, table: str) -> dict[str, list]:
                     for key, runs in found.items()}
 
 
-def begin(store, study: Study, table: str, key: str, name: str, started: int, tags: dict) -> str:
+def begin(client, study: Study, table: str, key: str, name: str, started: int, tags: dict) -> str:
     """A new run with its tags; return its id."""
-    number = experiment(store, table, FOLDER / "artifacts" if is_ours() else None)
-    tags = tags | {SCALE: study.scale, ROW: key, WRITER: writer(), "table": EXPERIMENTS[table]}
-    return store.create_run(number, start_time=started, tags=tags, run_name=name).info.run_id
+    experiment_id = experiment(client, table, FOLDER / "artifacts" if is_ours() else None)
+    tags = tags | {SCALE: study.scale, ROW: key, WRITER: writer(), "table": TITLES[table]}
+    return client.create_run(experiment_id, start_time=started, tags=tags, run_name=name).info.run_id
 
 
-def enter(store, number: str, params: dict[str, str], points: list[tuple[str, float, int, int]]) -> None:
+def enter(client, run_id: str, params: dict[str, str], points: list[tuple[str, float, int, int]]) -> None:
     """Enter parameters, and metrics as (name, value, timestamp in ms, step), in as few requests as MLflow allows."""
     from mlflow.entities import Metric, Param
     params, points = [Param(name, value[:6000]) for name, value in params.items()], [Metric(*point) for point in points]
     while params or points:
         some, params = params[:MOST_PARAMS], params[MOST_PARAMS:]
         room = BATCH - len(some)
-        store.log_batch(number, params=some, metrics=points[:room])
+        client.log_batch(run_id, params=some, metrics=points[:room])
         points = points[room:]
 
 
-def log(store, study: Study, entry: "Entry", found: "Content", digest: str, parent: str | None) -> str:
+def log(client, study: Study, entry: "Entry", found: "Content", digest: str, parent: str | None) -> str:
     """Write one entry, nested under the run `parent`; return its id."""
     place = f"{entry.place:02}{'.' if parent else ''}"  # a training stands before its rows
     tags = found.tags | {"place": place, DIGEST: digest} | ({PARENT: parent} if parent else {})
-    number = begin(store, study, entry.table, entry.key, entry.name, found.started, tags)
+    run_id = begin(client, study, entry.table, entry.key, entry.name, found.started, tags)
     points = [(name, value, found.ended, 0) for name, value in found.metrics.items()]
     points += [(name, value, timestamp, step) for name, curve in found.curves.items() for step, value, timestamp in curve]
-    enter(store, number, found.params, points)
+    enter(client, run_id, found.params, points)
     if found.datasets:
-        _inputs(store, number, found.datasets)
-    _files(store, number, found)
-    store.set_terminated(number, end_time=found.ended)
-    return number
+        _inputs(client, run_id, found.datasets)
+    _files(client, run_id, found)
+    client.set_terminated(run_id, end_time=found.ended)
+    return run_id
 
 
 def complete(run) -> bool:
@@ -151,13 +151,13 @@ def complete(run) -> bool:
     return run.info.status == "FINISHED" and DIGEST in run.data.tags
 
 
-def _inputs(store, number: str, datasets: dict[str, dict]) -> None:
+def _inputs(client, run_id: str, datasets: dict[str, dict]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     wanted = [DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", context)]) for context, fields in datasets.items()]
-    insist(store.log_inputs, number, datasets=wanted)
+    insist(client.log_inputs, run_id, datasets=wanted)
 
 
-def _files(store, number: str, found: "Content") -> None:
+def _files(client, run_id: str, found: "Content") -> None:
     """Pictures; of the checkpoint where it is and its SHA-256, and on a server itself where it is small."""
     with tempfile.TemporaryDirectory() as folder:
         for name, data in found.pictures.items():
@@ -174,11 +174,11 @@ def _files(store, number: str, found: "Content") -> None:
             if size <= COPIED and not is_ours():
                 os.symlink(found.checkpoint.absolute(), path.with_name(found.checkpoint.name))
         if any(Path(folder).iterdir()):
-            store.log_artifacts(number, folder)
+            client.log_artifacts(run_id, folder)
 
 
-def delete(store, runs: list) -> int:
+def delete(client, runs: list) -> int:
     """Delete runs; return how many."""
     for run in runs:
-        store.delete_run(run.info.run_id)
+        client.delete_run(run.info.run_id)
     return len(runs)

@@ -6,27 +6,19 @@ where the crop needs it. Equal to the authors' order (resize, pad, crop, flip; i
 import torch
 import torch.nn.functional as F
 
+from pipeline.datasets.shards import VOID
+
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 MEAN_PIXEL = 127.5
-VOID = 255
-
-
-def scaled_crop(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left: float, flip: bool,
-                crop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut one crop.
-
-    image: (H, W, 3) uint8; label: (H, W) uint8; top, left: in [0, 1), the crop's place among those possible.
-    Returns (crop, crop, 3) float32 in [0, 255] and (crop, crop) uint8. Beyond the scaled image: mean pixel and void.
-    """
-    pixels = torch.empty(crop, crop, 3, device=image.device)
-    labels = torch.empty(crop, crop, dtype=torch.uint8, device=image.device)
-    cut(image, label, scale, top, left, flip, pixels, labels)
-    return pixels, labels
 
 
 def cut(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left: float, flip: bool, pixels: torch.Tensor,
         labels: torch.Tensor) -> None:
-    """`scaled_crop` into `pixels` (crop, crop, 3) float32 and `labels` (crop, crop) of any type: no copy of them later."""
+    """Cut one crop into `pixels`, (crop, crop, 3) float32 in [0, 255], and `labels`, (crop, crop) of any integer type.
+
+    image: (H, W, 3) uint8; label: (H, W) uint8; top, left: in [0, 1), the crop's place among those possible. Beyond the scaled
+    image: mean pixel and void.
+    """
     crop = len(labels)
     (rows, y), (columns, x) = (_source(side, scale, place, crop, image.device) for side, place in
                                ((image.shape[0], top), (image.shape[1], left)))

@@ -9,13 +9,12 @@ from torch import nn
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
-from pipeline.records import History, digest
+from pipeline.models.weights import parameters
+from pipeline.records import WEIGHTS, History, digest
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.loop import Checkpoint, finish, fit
-
-WEIGHTS = "weights.safetensors"
 
 
 class Pictures:
@@ -91,5 +90,5 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     validate = lambda: errors(model, *held_out, dataset.evaluate.batch)
     history, metrics = fit(model, optimiser, pictures, loss_of, validate, training, checkpoint, backbone)
     finish(model.backbone, out / WEIGHTS, checkpoint)
-    metrics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    metrics["parameters"] = parameters(model.backbone)
     return history, metrics, distributed.describe(device)

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from pipeline import progress
-from pipeline.models import device as devices
+from pipeline.models import device as devices, weights
 from pipeline.records import History, atomic
 from pipeline.schema import Training
 from pipeline.study import StudyError
@@ -179,8 +178,7 @@ def gradients(network: nn.Module, forward: Callable, inputs: torch.Tensor, label
 
 
 def finish(model: nn.Module, path: Path, checkpoint: Checkpoint) -> None:
-    """Write the trained `model`'s state dict and drop the checkpoint; process 0 does."""
+    """Write the trained `model`'s weights and drop the checkpoint; process 0 does."""
     if distributed.rank() == 0:
-        with atomic(path) as partial:
-            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, partial)
+        weights.save(model, path)
     checkpoint.remove()

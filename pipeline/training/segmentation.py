@@ -6,21 +6,21 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import VOID, Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import resize
-from pipeline.records import History, digest
+from pipeline.models.weights import parameters
+from pipeline.records import MODEL, WEIGHTS, History, digest
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
-from pipeline.training.augmentation import VOID, Crops
+from pipeline.training.augmentation import Crops
 from pipeline.training.data import place
 from pipeline.training.loop import Checkpoint, finish, fit
 
 VALIDATION_IMAGES = 64  # the curve is a progress report; the score is the evaluate stage's
-MODEL = "model.safetensors"
 
 
 def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -32,12 +32,12 @@ def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum()  # CUDA's own sum is not deterministic
 
 
-def start_from(model: nn.Module, run: Run, folder: Path) -> None:
-    """Load what `run.start` left in `folder`: an ImageNet backbone, or a whole network whose backbone and head are taken."""
-    if run.start.startswith("weights/"):
-        model.backbone.load_state_dict(load_file(folder / "weights.safetensors"))
+def start_from(model: nn.Module, run: Run, weights: Path) -> None:
+    """Load the file that `run.start` left: an ImageNet backbone's weights, or a whole network's."""
+    if not run.start_run:
+        model.backbone.load_state_dict(load_file(weights))
         return
-    start, own = load_file(folder / MODEL), model.state_dict()
+    start, own = load_file(weights), model.state_dict()
     wrong = [name for name in own if name not in start or start[name].shape != own[name].shape]
     if wrong:
         raise StudyError(f"a run starts from {run.start}, whose network is another one; these tensors differ: "
@@ -59,17 +59,17 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
 
     torch.manual_seed(run.seed)
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))
-    start_from(model, run, study.artifacts(run.start))
+    start = study.artifacts(run.start) / (MODEL if run.start_run else WEIGHTS)
+    start_from(model, run, start)
     model.to(device, memory_format=torch.channels_last)
     schedule.set_batch_norm(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
     if run.output_stride == 8 or not training.fine_tune_batch_norm:
-        schedule.freeze_batch_norm(model.backbone if run.start.startswith("weights/") else model)
+        schedule.freeze_batch_norm(model if run.start_run else model.backbone)
     adapt(model, training)
     optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
                                    training.last_layer_gradient_multiplier, training.optimiser)
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = scored_classes(dataset.evaluate.classes, shard.classes)
-    start = study.artifacts(run.start) / ("weights.safetensors" if run.start.startswith("weights/") else MODEL)
     settings = [each.model_dump() for each in (run, backbone, training, study.settings.network)]
     inputs = digest(settings, shards / "sheet.json", start, Path(__file__).parent, Path(deeplab.__file__).parent)
 
@@ -80,7 +80,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
     history, metrics = fit(model, optimiser, crops, loss_of, validate, training, checkpoint, name, VOID)
     finish(model, out / MODEL, checkpoint)
-    metrics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    metrics["parameters"] = parameters(model)
     return history, metrics, distributed.describe(device)
 
 

@@ -3,11 +3,11 @@ import pytest
 import typer
 
 from pipeline import study as studies
+from pipeline.doctor import calibration, findings, forecast
+from pipeline.doctor.calibration import Rate
 from pipeline.models import device as devices
 from pipeline.schema import Archive, Generate, Source
 from pipeline.study import StudyError
-from pipeline.training import calibration, forecast
-from pipeline.training.calibration import Rate
 from stages import doctor
 
 
@@ -109,18 +109,18 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     study = at(at(tiny, "voc", Source(folder=str(tmp_path / "nowhere"))), "coco", None)
     archive = Archive(name="gtFine.zip", mirrors=("https://www.cityscapes-dataset.com/x",), size=2 * 10 ** 9)
     study = at(study, "cityscapes", Source(archives=(archive,)))
-    found = {finding.what: finding for finding in doctor._data(study)}
+    found = {finding.what: finding for finding in findings.data(study)}
     assert {name: finding.state for name, finding in found.items()} == {
         "voc": "missing", "coco": "left out", "cityscapes": "missing", "imagenet": "OK"}
     assert "scales.tiny.voc.source" in found["voc"].advice and "scales.tiny.coco.source" in found["coco"].advice
     assert "CITYSCAPES_USERNAME" in found["cityscapes"].advice and "2.0 GB" in found["cityscapes"].here
     monkeypatch.setenv("CITYSCAPES_USERNAME", "me")
     monkeypatch.setenv("CITYSCAPES_PASSWORD", "secret")
-    login = next(finding for finding in doctor._data(study) if finding.what == "cityscapes")
+    login = next(finding for finding in findings.data(study) if finding.what == "cityscapes")
     assert login.state == "OK" and "secret" not in str(login)
     (tmp_path / "artifacts/archives").mkdir(parents=True)
     (tmp_path / "artifacts/archives/gtFine.zip").touch()
-    assert next(finding for finding in doctor._data(study) if finding.what == "cityscapes").here == "archives are here"
+    assert next(finding for finding in findings.data(study) if finding.what == "cityscapes").here == "archives are here"
 
 
 @pytest.mark.parametrize("optional, second, state", [
@@ -129,10 +129,10 @@ def test_a_login_that_is_not_in_the_environment_is_named(tiny, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KEY", raising=False)
     archive = Archive(name="a.zip", mirrors=("http://me:${KEY}@a/a.zip", *second), optional=optional)
-    finding = doctor._data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
     assert finding.state == state and ("set KEY in" in finding.advice) == (state == "missing")
     monkeypatch.setenv("KEY", "s3cret")
-    finding = doctor._data(at(tiny, "voc", Source(archives=(archive, Archive(name="by-hand.tar", mirrors=())))))[0]
+    finding = findings.data(at(tiny, "voc", Source(archives=(archive, Archive(name="by-hand.tar", mirrors=())))))[0]
     assert finding.state == "OK" and "s3cret" not in str(finding)
 
 
@@ -142,7 +142,7 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
     (tmp_path / "model.ckpt-5.index").touch()
     runs = tiny.runs | {prefix: tiny.runs[prefix].model_copy(update={"published": "model.ckpt-5"}),
                         archive: tiny.runs[archive].model_copy(update={"published": "/nowhere/x.tar.gz"})}
-    found = {finding.what: finding for finding in doctor._data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}
+    found = {finding.what: finding for finding in findings.data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}
     assert "coco" not in found and "imagenet" not in found
     assert "3 of the runs" in found["cityscapes"].advice  # the zoo's
     assert found[f"published {prefix}"].state == "OK" and "fetched" in found["published xception65_coco_voc_trainaug"].here
@@ -151,7 +151,7 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
 
 def test_too_little_disk_or_memory_is_missing_and_says_how_much(tiny):
     large = at(tiny, "voc", Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
-    machine = {finding.what: finding for finding in doctor._machine(large, 0, {"x": Rate(1, 1, 1e15)}, 2, 10)}
+    machine = {finding.what: finding for finding in findings.machine(large, 0, {"x": Rate(1, 1, 1e15)}, 2, 10)}
     assert machine["disk"].state == "missing" and "GB needed" in machine["disk"].here and machine["disk"].advice
     assert machine["memory"].state == "missing"
 
@@ -160,16 +160,16 @@ def test_a_gpu_that_torch_cannot_use_is_named(tiny, monkeypatch):
     """NVML counts it, CUDA does not start: a driver too old. The study must not run on the CPU for months."""
     import torch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(doctor, "_driver", lambda: True)
+    monkeypatch.setattr(findings, "_driver", lambda: True)
     for stage in (devices.pick, lambda: calibration.measure(tiny, 1)):
         with pytest.raises(StudyError, match="1 GPUs are here, but torch cannot use them"):
             stage()
-    found = next(each for each in doctor._machine(tiny, 0, {}, 2, 10) if each.what == "GPU")
+    found = next(each for each in findings.machine(tiny, 0, {}, 2, 10) if each.what == "GPU")
     assert found.state == "missing" and "torch does not" in found.here
 
 
 def test_a_study_of_days_wants_a_gpu(tiny):
-    gpu = [next(finding for finding in doctor._machine(tiny, 0, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
+    gpu = [next(finding for finding in findings.machine(tiny, 0, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
            for hours in (1, 100)]
     assert [finding.state for finding in gpu] == ["OK", "missing"] and "4.2 days" in gpu[1].advice
 
@@ -201,10 +201,10 @@ def test_the_disk_is_for_pictures_wherever_links_lead(tiny, tmp_path):
     """Archives beside them are not decoded."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "mine").mkdir()
-    empty = doctor._disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine"))))
+    empty = findings.disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine"))))
     (tmp_path / "elsewhere/a.JPEG").write_bytes(bytes(1000))
     (tmp_path / "mine/b.png").write_bytes(bytes(100))
     (tmp_path / "mine/set.tar").write_bytes(bytes(10 ** 6))
     (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "mine/lost.jpg").symlink_to(tmp_path / "nowhere")
-    assert doctor._disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine")))) - empty == doctor.KEPT * doctor.SHARDS * 1100
+    assert findings.disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine")))) - empty == findings.KEPT * findings.SHARDS * 1100

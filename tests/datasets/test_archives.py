@@ -172,6 +172,8 @@ def test_files_of_an_archive_that_is_no_longer_named_are_gone(tmp_path):
     def there():
         return {path.name: path.read_bytes() for path in (tmp_path / "data/set").iterdir()}
     first, second = lie("a.tar", {"set/a": b"1", "set/old": b"1"}), lie("b.tar", {"set/b": b"2"})
+    (tmp_path / "data/set").mkdir(parents=True)
+    (tmp_path / "data/set/generated").touch()  # before archives were named
     archives.fetch_all((first, second), tmp_path / "data", tmp_path / "archives")
     assert there() == {"a": b"1", "old": b"1", "b": b"2"}
     archives.fetch_all((lie("a.tar", {"set/a": b"3"}), second), tmp_path / "data", tmp_path / "archives")

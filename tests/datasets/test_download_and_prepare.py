@@ -29,10 +29,10 @@ def change(monkeypatch, settings, name, **source):
 
 @pytest.mark.parametrize("name", ["voc", "coco", "cityscapes", "imagenet"])
 def test_stages_make_every_data_set(tiny, name):
-    download.download(name)
+    download.main(name)
     source = json.loads((tiny.artifacts("data", name) / "source.json").read_text())
     assert source["status"] == "done" and source["files"] > 10
-    prepare.prepare(name)
+    prepare.main(name)
     out, wanted = tiny.artifacts("shards", name), tiny.dataset(name)
     sheet = json.loads((out / "sheet.json").read_text())
     assert set(sheet["splits"]) == {wanted.train.split, wanted.evaluate.split}
@@ -43,15 +43,15 @@ def test_stages_make_every_data_set(tiny, name):
             assert (shard[0].distance is not None) == (split == wanted.evaluate.split)
     assert (out / "contact.png").stat().st_size < BYTES
     before = {path: path.read_bytes() for path in sorted(out.iterdir())}
-    download.download(name)
-    prepare.prepare(name)
+    download.main(name)
+    prepare.main(name)
     assert before == {path: path.read_bytes() for path in sorted(out.iterdir())}
 
 
 def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
     change(monkeypatch, tiny, "voc")
-    download.download("voc")
-    prepare.prepare("voc")
+    download.main("voc")
+    prepare.main("voc")
     for kind in ("data", "shards"):
         record = json.loads((tiny.artifacts(kind, "voc") / "record.json").read_text())
         assert record["status"] == "skipped" and "scales.tiny.voc.source" in record["reason"]
@@ -60,14 +60,14 @@ def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
 
 def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
     change(monkeypatch, tiny, "voc", folder=str(root))
-    download.download("voc")
-    prepare.prepare("voc")
+    download.main("voc")
+    prepare.main("voc")
     assert "warning: voc is not complete: train_aug has 10 images, not 10582; val has" in capfd.readouterr().err
     assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
     with pytest.raises(StudyError, match="nowhere does not exist"):
-        download.download("voc")
+        download.main("voc")
 
 
 def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch, root):
@@ -75,39 +75,39 @@ def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch
     change(monkeypatch, tiny, "voc", folder=str(root))
     notes = []
     for _ in range(2):
-        download.download("voc")
+        download.main("voc")
         notes.append((tiny.artifacts("data", "voc") / "source.json").read_text())
     assert notes[0] == notes[1]
     label = sorted(root.rglob("SegmentationClass/*.png"))[0]
     label.write_bytes(label.read_bytes())
-    download.download("voc")
+    download.main("voc")
     assert (tiny.artifacts("data", "voc") / "source.json").read_text() != notes[0]
 
 
 def test_a_wrong_count_fails(tiny):
-    download.download("voc")
+    download.main("voc")
     lists = tiny.artifacts("data", "voc") / "VOCdevkit/VOC2012/ImageSets/Segmentation"
     lines = (lists / "val.txt").read_text().splitlines()
     (lists / "val.txt").write_text("\n".join(lines[1:]))
     with pytest.raises(StudyError, match="val has 3 images, not 4"):
-        prepare.prepare("voc")
+        prepare.main("voc")
 
 
 def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
-    download.download("voc")
+    download.main("voc")
     change(monkeypatch, tiny, "voc", archives=())
     with pytest.raises(StudyError, match="train_aug has 8 images, not 10582; val has 4 images, not 1449"):
-        prepare.prepare("voc")
+        prepare.main("voc")
 
 
 def test_prepare_before_download_says_what_to_run(tiny):
     with pytest.raises(StudyError, match="python -m stages.download voc"):
-        prepare.prepare("voc")
+        prepare.main("voc")
 
 
 def test_an_unknown_data_set_is_refused(tiny):
     with pytest.raises(StudyError, match="did you mean coco"):
-        download.download("cocoo")
+        download.main("cocoo")
 
 
 def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(tiny, monkeypatch, root, tmp_path):
@@ -117,8 +117,8 @@ def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(t
     (mine / "again").symlink_to(mine)
     (mine / "nothing").symlink_to(mine / "nowhere")
     change(monkeypatch, tiny, "voc", folder=str(mine.parent))
-    download.download("voc")
-    prepare.prepare("voc")
+    download.main("voc")
+    prepare.main("voc")
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
     assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
@@ -133,21 +133,21 @@ def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, t
         (out / "record.json").write_text('{"status": "skipped", "reason": "told so"}')
     monkeypatch.setattr("pipeline.datasets.archives.fetch_all", brought)
     change(monkeypatch, tiny, "voc", archives=())
-    download.download("voc")
+    download.main("voc")
     assert not (out / "record.json").exists() and json.loads((out / "source.json").read_text())["status"] == "done"
 
 
 def test_a_damaged_note_of_a_part_is_made_again(tiny, monkeypatch, root):
     change(monkeypatch, tiny, "voc", folder=str(root))
-    download.download("voc")
+    download.main("voc")
     kept = []
     monkeypatch.setattr("shutil.rmtree", lambda path, **more: kept.append(path))
-    prepare.prepare("voc")
+    prepare.main("voc")
     notes = list(tiny.artifacts("unfinished", "voc").glob("*.json"))
     sheet = (tiny.artifacts("shards", "voc") / "sheet.json").read_text()
     for path in (notes[0], notes[0].with_suffix(".arrow")):
         path.unlink()  # the shard is a hard link to it
         path.touch()
-        prepare.prepare("voc")
+        prepare.main("voc")
         assert kept and (tiny.artifacts("shards", "voc") / "sheet.json").read_text() == sheet and path.stat().st_size
         assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10

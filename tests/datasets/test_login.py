@@ -149,7 +149,7 @@ cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
 scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
 changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})
 study.load = lambda: changed
-console.run(download.download)
+console.run(download.main)
 """
 
 

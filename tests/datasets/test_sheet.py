@@ -57,16 +57,16 @@ def tiny(tmp_path, monkeypatch):
 def test_images_that_do_not_fit_the_canvas_are_found_before_anything_is_trained(tiny):
     evaluation = tiny().evaluate
     tiny(evaluate=evaluation.model_copy(update={"canvas": (49, 33)}))
-    download.download("voc")
+    download.main("voc")
     with pytest.raises(StudyError, match=r"voc's split val have up to \d+x49 pixels \(height x width\).* canvas .* has 49x33: enlarge evaluate.canvas of voc"):
-        prepare.prepare("voc")
+        prepare.main("voc")
 
 
 def test_generated_voc_has_a_quarter_of_its_images_in_the_official_list(tiny):
     training = tiny().train
     voc_settings = tiny(train=training.model_copy(update={"split": "train"}))
-    download.download("voc")
-    prepare.prepare("voc")
+    download.main("voc")
+    prepare.main("voc")
     counted = json.loads((study.load().artifacts("shards", "voc") / "sheet.json").read_text())["splits"]["train"]["images"]
     assert counted == voc_settings.source.generate.train // 4
 

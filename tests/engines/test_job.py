@@ -47,6 +47,16 @@ def start(tmp_path):
         job.communicate(timeout=10)
 
 
+@pytest.mark.parametrize("devices, given", [(None, ["2"]), ("", []), ("-1", []), ("5", ["1"]), ("0,3", ["2"])])
+def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, devices, given):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: x\necho GPU 1: x\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    known = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    known |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=known)
+    assert re.findall(r"--resources gpu=(\S+)", shown) == given
+
+
 def test_each_stage_has_a_device_of_its_own_until_it_ends(start):
     first, one, threads = start("a")
     second, two, _ = start("b")

@@ -58,7 +58,8 @@ def untrained(tmp_path, monkeypatch):
     run = TINY.runs[RUN]
     model = deeplab.build(run, TINY.backbones[run.backbone].family, TINY.settings.network, CLASSES)
     torch.nn.init.normal_(model.logits.weight)
-    records.write(runs, status="done")
+    records.write(runs, status="done", params={"run": run.model_dump(mode="json"), "training": {"crop": 33},
+                                               "network": TINY.settings.network.model_dump(mode="json")})
     save_file(model.state_dict(), runs / "model.safetensors")
 
 

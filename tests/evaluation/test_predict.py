@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
         model.eval().logits.weight /= model(torch.randn(1, 3, 33, 33)).std()
     params = {"run": RUN.model_dump(mode="json"), "network": network.model_dump(mode="json"), "training": {"crop": 33}}
     records.write(tmp_path / "net", status="done", params=params)
-    save_file(model.state_dict(), tmp_path / "net" / trained.MODEL)
+    save_file(model.state_dict(), tmp_path / "net" / records.MODEL)
     return tmp_path / "net"
 
 
@@ -56,9 +56,9 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
     if name == "t2-x2":
         shutil.copytree(folder, STUDY.artifacts("runs", name))
     call(name, photo(Path("a.png")))
-    run, sizes, crop = trained.described(folder)
+    run, _, crop = trained.described(folder)
     assert run == RUN and crop == 33
-    models = trained.load(run, "resnet", sizes, folder, {16}, torch.device("cpu"))
+    models = trained.load(STUDY, folder, {16}, torch.device("cpu"))
     expected = photos.label(models, photos.read(Path("a.png")), Strategy(output_stride=16, scales=(1.0,), flip=False), 65)
     assert np.array_equal(labels_of(Path("a.labels.png")), expected) and len(np.unique(expected)) > 1
     with Image.open("a.overlay.png") as overlay:
@@ -66,9 +66,9 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
 
 
 def test_a_strategy_can_be_chosen_and_large_photos_are_shrunk(folder):
-    image, (run, sizes, _) = photo(Path("a.png"), (80, 129)), trained.described(folder)
+    image = photo(Path("a.png"), (80, 129))
     call(folder, image, out=Path("out"), strategy="os8-ms-flip", longest=49)
-    models = trained.load(run, "resnet", sizes, folder, {8}, torch.device("cpu"))
+    models = trained.load(STUDY, folder, {8}, torch.device("cpu"))
     found = labels_of(Path("out/a.labels.png"))
     assert np.array_equal(found, photos.label(models, photos.read(image), STUDY.strategies["os8-ms-flip"], 49))
     assert not np.array_equal(found, photos.label(models, photos.read(image), STUDY.strategies["os8"], 1000))
@@ -103,11 +103,11 @@ def test_wrong_names_and_folders_say_what_to_do(folder):
         call(folder, Path("a.png"), strategy="os61")
     with pytest.raises(StudyError, match="t2-x2 holds no trained network.*make study"):
         call("t2-x2", Path("a.png"))
-    for content in (b"", (folder / trained.MODEL).read_bytes()[:-5]):
-        (folder / trained.MODEL).write_bytes(content)
+    for content in (b"", (folder / records.MODEL).read_bytes()[:-5]):
+        (folder / records.MODEL).write_bytes(content)
         with pytest.raises(StudyError, match="model.safetensors holds no network of this study"):
             call(folder, Path("a.png"))
-    (folder / trained.MODEL).unlink()
+    (folder / records.MODEL).unlink()
     with pytest.raises(StudyError, match="holds no network: model.safetensors is missing"):
         call(folder, Path("a.png"))
     records.write(folder, status="skipped", reason="no voc data at this scale")
@@ -123,8 +123,7 @@ def test_export_hands_over_the_network_at_the_output_stride_that_was_asked_for(f
     monkeypatch.setattr(module, "export", lambda *arguments: handed.append(arguments))
     export.main(str(folder), Path("out"), list(export.Kind), 8)
     assert [path for *_, path in handed] == [Path("out/net.pt2"), Path("out/net.onnx")] and handed[0][1][15] == "person"
-    run, sizes, _ = trained.described(folder)
-    expected, x = trained.load(run, "resnet", sizes, folder, {8}, torch.device("cpu"))[8], torch.randn(1, 3, 65, 65)
+    expected, x = trained.load(STUDY, folder, {8}, torch.device("cpu"))[8], torch.randn(1, 3, 65, 65)
     with torch.inference_mode():
         assert torch.equal(handed[0][0](x), expected(x))
     assert capsys.readouterr().out == "out/net.pt2\nout/net.onnx\n"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.models import tensorflow
+from pipeline.models.published import tensorflow
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 from tests import test_parity as parity

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 from scipy.ndimage import binary_dilation
 
+from pipeline.datasets.palettes import png
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.evaluation import metrics, trimap
-from pipeline.evaluation.evaluate import png
 from pipeline.evaluation.metrics import WIDTHS
 
 
@@ -37,29 +37,27 @@ def scored(tmp_path):
             guess = rng.integers(0, 3, label.shape).astype(np.uint8)
             maps.append(np.where((rng.random(label.shape) < 0.8) & (label != 255), label, guess))
     pictures = [png(each, bytes(768)) for each in maps]
-    order = [2, 0, 3, 1]
-    names = [f"image-{number}" for number in order]
-    table = pa.table({"strategy": ["os16"] * 4, "image": names, "png": [pictures[number] for number in order]})
-    return Shard(tmp_path / "val.arrow"), table, labels, maps
+    kept = {f"image-{number}": pa.scalar(pictures[number]) for number in (2, 0, 3, 1)}
+    return Shard(tmp_path / "val.arrow"), kept, labels, maps
 
 
 def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
     import torch
 
     from pipeline.evaluation import facts
-    shard, table, labels, maps = scored
+    shard, kept, labels, maps = scored
     distances = [void_distance(label) for label in labels]
     label, distance, prediction = (torch.tensor(np.stack(each)) for each in (labels, distances, maps))
     expected = facts.count([prediction], label, distance, 3)[0]
-    recounted = trimap.recounted(shard, table, void_distance)
+    recounted = trimap.recounted(shard, "os16", kept, void_distance)
     assert recounted.images == tuple(shard.ids)
     assert np.array_equal(metrics.confusion_by_image(recounted, "os16", 3), expected.sum(1))
     assert np.array_equal(metrics.confusion_by_band(recounted, "os16", 3), expected.sum(0))
 
 
 def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
-    shard, table, labels, maps = scored
-    discs, squares = trimap.recounted(shard, table, void_distance), trimap.recounted(shard, table)
+    shard, kept, labels, maps = scored
+    discs, squares = trimap.recounted(shard, "os16", kept, void_distance), trimap.recounted(shard, "os16", kept)
     inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(WIDTHS))] for each in (discs, squares)]
     assert (np.array(inside[1]) >= inside[0]).all() and inside[1][1] > inside[0][1]
     assert np.array_equal(metrics.confusion(discs, "os16", 3), metrics.confusion(squares, "os16", 3))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.models import sstables, tensorflow
+from pipeline.models.published import sstables, tensorflow
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 

@@ -20,7 +20,7 @@ def test_denser_features_hold_the_coarser_ones(size, finer, coarser):
     fine = stir(network(size, finer)).backbone
     fine.load_state_dict(coarse.state_dict())
     x = torch.randn(1, 3, 129, 97, generator=torch.Generator().manual_seed(1))
-    a, b = coarse.features(x)["out"], fine.features(x)["out"]
+    a, b = coarse(x)["out"], fine(x)["out"]
     assert a.shape[-2:] == (128 // coarser + 1, 96 // coarser + 1) and b.shape[-2:] == (128 // finer + 1, 96 // finer + 1)
     assert a.abs().mean() > 1e-3
     torch.testing.assert_close(b[..., ::2, ::2], a, rtol=1e-4, atol=1e-5)
@@ -32,14 +32,14 @@ def test_denser_features_hold_the_coarser_ones(size, finer, coarser):
 @torch.no_grad()
 def test_features_have_the_strides_and_channels_they_say(size, output_stride):
     backbone = network(size, output_stride).backbone.eval()
-    features = backbone.features(torch.randn(1, 3, 65, 129))
+    features = backbone(torch.randn(1, 3, 65, 129))
     for name, stride in (("conv2", 4), ("conv3", 8), ("out", output_stride)):
         assert features[name].shape == (1, backbone.out_channels[name], 64 // stride + 1, 128 // stride + 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_low_level_features_are_taken_before_relu(size):
-    features = stir(network(size)).backbone.features(torch.randn(1, 3, 65, 65))
+    features = stir(network(size)).backbone(torch.randn(1, 3, 65, 65))
     assert features["conv2"].min() < 0 and features["conv3"].min() < 0  # an in-place ReLU downstream would have cut them
     assert features["out"].min() >= 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as some
 
-from pipeline.models import checkpoints, slices
+from pipeline.models.published import checkpoints, slices
 from pipeline.study import StudyError
 from tests.models import bundle
 from tests.models.tensorflow_bytes import EXPECTED, PARTED, SLICED, SLICED_INDEX, V1, V2_DATA, V2_INDEX, same, unpacked

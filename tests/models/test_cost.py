@@ -7,7 +7,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import paper, study as studies
-from pipeline.models import cost, deeplab
+from pipeline.models import cost, deeplab, layers
 from pipeline.schema import Strategy
 
 TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.yaml"
@@ -129,7 +129,7 @@ def test_batch_norms_shortcut_has_the_shapes_of_the_real_one():
 @pytest.mark.parametrize("canvas, scale, expected", [(VOC, 0.5, (257, 257)), (VOC, 1.75, (897, 897)), (CITY, 0.75, (769, 1537)),
                                                      ((97, 193), 1.0, (97, 193))])
 def test_scaled_canvases(canvas, scale, expected):
-    assert cost.scaled(canvas, scale) == expected
+    assert layers.scaled(canvas, scale) == expected
 
 
 def test_rows_cover_the_study_and_leave_out_what_does_not_exist():

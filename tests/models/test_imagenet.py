@@ -7,7 +7,8 @@ from PIL import Image
 
 from pipeline import records, study as studies
 from pipeline.datasets.shards import Shard
-from pipeline.models import checkpoints, deeplab, tensorflow
+from pipeline.models import deeplab
+from pipeline.models.published import tensorflow
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from stages import download, prepare, pretrain
@@ -43,8 +44,8 @@ def study(tmp_path, monkeypatch):
     study = studies.Study.model_validate(raw)
     monkeypatch.setattr(studies, "load", lambda: study)
     monkeypatch.chdir(tmp_path)
-    download.download("imagenet")
-    prepare.prepare("imagenet")
+    download.main("imagenet")
+    prepare.main("imagenet")
     return study
 
 
@@ -59,7 +60,7 @@ def test_errors_of_the_published_classifier(study, tmp_path, background):
     shard, places = Shard(study.artifacts("shards", "imagenet") / "val.arrow"), []
     for example in (shard[number] for number in range(len(shard))):
         x = torch.tensor(example.image).permute(2, 0, 1)[None] / 127.5 - 1
-        features = backbone.features(x)["out"].mean((2, 3)).numpy()[0]
+        features = backbone(x)["out"].mean((2, 3)).numpy()[0]
         logits = features @ variables["xception_65/logits/weights"][0, 0] + variables["xception_65/logits/biases"]
         places.append((logits > logits[example.target + background]).sum())
     assert len(places) == CLASSES * EACH and 0 < np.mean(np.array(places) >= 1) and len(set(places)) > 2
@@ -77,7 +78,7 @@ def test_a_folder_with_other_classes_is_refused(study, tmp_path):
 def test_folders_that_are_no_synsets_are_refused(study, tmp_path):
     """The order of their names is what numbers ImageNet's classes: 0, 1, 10, 11 ... would be another one."""
     (tmp_path / "ILSVRC/val/n00000003").rename(tmp_path / "ILSVRC/val/3")
-    prepare.prepare("imagenet")
+    prepare.main("imagenet")
     checkpoint(tmp_path / "weights" / "model.ckpt", CLASSES + 1)
     with pytest.raises(StudyError, match="has a class 3: .* such as n01440764"):
         pretrain.main("xception65")
@@ -88,4 +89,4 @@ def test_weights_without_a_classifier_say_so(study, tmp_path):
     pretrain.main("xception65")
     record = records.read(study.artifacts("weights", "xception65"))
     assert record["status"] == "done" and "top1_error" not in record["metrics"] and "holds no classifier" in record["reason"]
-    assert (study.artifacts("weights", "xception65") / checkpoints.WEIGHTS).exists()
+    assert (study.artifacts("weights", "xception65") / records.WEIGHTS).exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as some
 
-from pipeline.models import bundles, checkpoints, sstables
+from pipeline.models.published import bundles, checkpoints, sstables
 from pipeline.study import StudyError
 from tests.models import bundle
 

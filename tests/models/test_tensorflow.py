@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models import deeplab, tensorflow
+from pipeline.models import deeplab
+from pipeline.models.published import tensorflow
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import StudyError
+from tests.models.variants import VARIANTS
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 RUN = Run(dataset="voc", backbone="it", start="weights/it", output_stride=16, decoder="[3x3,256]x2", low_level=("conv2",),
@@ -64,11 +66,11 @@ def theirs(name, shape):
     return (*shape[2:], shape[0], 1) if name.endswith("depthwise_weights") else (*shape[2:], shape[1], shape[0])
 
 
-@pytest.mark.parametrize("variant", [name for name in tensorflow.VARIANTS if name != "mobilenet_v2"])
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "mobilenet_v2"])
 @pytest.mark.parametrize("separable, image_level, decoder, classes", [
     (False, True, True, 21), (False, True, False, 21), (True, True, True, 19), (True, False, True, 19), (True, False, False, 21)])
 def test_the_authors_variables_are_ours_exactly(variant, separable, image_level, decoder, classes):
-    family, size = tensorflow.VARIANTS[variant]
+    family, size = VARIANTS[variant]
     run = RUN.model_copy(update={"separable": separable, "image_level": image_level} | ({} if decoder else {"decoder": "none"}))
     with torch.device("meta"):
         network = deeplab.build(run, family, Network(width=1, atrous_rates=(6, 12, 18), backbones={"it": size}), classes)
@@ -82,7 +84,7 @@ def test_the_authors_variables_are_ours_exactly(variant, separable, image_level,
 def test_the_dense_prediction_cell_has_the_authors_variables():
     # Written out after core/dense_prediction_cell.py and utils.split_separable_conv2d; the rest is as with separable ASPP.
     run = RUN.model_copy(update={"separable": True, "image_level": False, "dense_prediction_cell": True})
-    family, size = tensorflow.VARIANTS["xception_71"]
+    family, size = VARIANTS["xception_71"]
     with torch.device("meta"):
         network = deeplab.build(run, family, Network(width=1, atrous_rates=(6, 12, 18), backbones={"it": size}), 19)
     wanted = {name: shape for name, shape in expected("xception_71", True, False, True, 19).items()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.models.checkpoints import load_backbone_weights
 from pipeline.models.mobilenet import MobileNet
+from pipeline.models.published.checkpoints import load_backbone_weights
 from pipeline.models.xception import Xception
 
 timm = pytest.importorskip("timm")
@@ -45,7 +45,7 @@ def test_xception_computes_what_timm_does(name, output_stride):
     x = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
     expected = theirs.forward_features(x)
     assert expected.abs().mean() > 1e-3
-    torch.testing.assert_close(ours.features(x)["out"], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours(x)["out"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
@@ -60,7 +60,7 @@ def test_mobilenet_computes_what_timm_does(output_stride):
     theirs.blocks[2][2].conv_pwl.register_forward_hook(lambda module, inputs, output: taken.update(conv3=inputs[0]))
     x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
     theirs.forward_features(x)
-    features = ours.features(x)
+    features = ours(x)
     for name, stride in (("conv2", 4), ("conv3", 8), ("out", output_stride)):
         assert features[name].shape == (1, ours.out_channels[name], 64 // stride + 1, 96 // stride + 1)
         torch.testing.assert_close(features[name], taken[name], rtol=1e-4, atol=1e-5)
@@ -74,5 +74,5 @@ def test_mobilenets_published_weights_load():
     theirs.load_state_dict(load_file(MOBILENET))
     x = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        features = theirs.bn2(theirs.conv_head(ours.features(x)["out"]))
+        features = theirs.bn2(theirs.conv_head(ours(x)["out"]))
         torch.testing.assert_close(features, theirs.forward_features(x), rtol=1e-4, atol=1e-5)

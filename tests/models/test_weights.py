@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.models import checkpoints, deeplab, tensorflow
+from pipeline.models import deeplab
+from pipeline.models.published import checkpoints, tensorflow
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import StudyError
 from tests.models.tensorflow_bytes import same

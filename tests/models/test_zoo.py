@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 
 from pipeline import paper, records, study as studies
 from pipeline.datasets.shards import Shard
-from pipeline.evaluation import metrics
+from pipeline.evaluation import measure, metrics
 from pipeline.evaluation.strategies import canvas
-from pipeline.models import deeplab, tensorflow
+from pipeline.models import deeplab
 from pipeline.models.layers import resize
+from pipeline.models.published import tensorflow
+from pipeline.paper.rows import rows
 from pipeline.reporting import ledger, page, tables
 from pipeline.study import StudyError
-from pipeline.tracking import measure
-from pipeline.tracking.rows import rows
 from stages import download, evaluate, fetch, predict, prepare, train
 from tests.models import bundle
 
@@ -76,8 +76,8 @@ def home(tmp_path_factory):
         patch.chdir(home)
         patch.setattr(studies, "load", lambda: study)
         for dataset in ("voc", "cityscapes"):
-            download.download(dataset)
-            prepare.prepare(dataset)
+            download.main(dataset)
+            prepare.main(dataset)
         for name in (XCEPTION, MOBILENET, "xception65_cityscapes_trainfine"):
             fetch.main(name)
             evaluate.main(name, bf16=False)

@@ -1,8 +1,8 @@
 """The numbers of a made-up study: as the report takes them from MLflow, without MLflow; and mIOU by plain arithmetic."""
 import numpy as np
 
+from pipeline.paper.rows import rows
 from pipeline.tracking import entries
-from pipeline.tracking.rows import rows
 
 
 def measured(study):

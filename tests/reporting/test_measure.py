@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.evaluation import metrics
+from pipeline.evaluation import measure, metrics
+from pipeline.paper.rows import Row
 from pipeline.study import StudyError
-from pipeline.tracking import measure
-from pipeline.tracking.rows import Row
 from tests.reporting import fake_study
 from tests.reporting.measured import draws, score, scoring
 

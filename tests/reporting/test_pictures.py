@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline import study as studies
+from pipeline.evaluation import measure
 from pipeline.reporting import panels, pictures
 from pipeline.study import StudyError
 from stages import pictures as stage
@@ -46,7 +47,7 @@ def test_panels_show_image_truth_prediction_and_errors():
 
 def test_best_and_worst_are_written_in_order(study, tmp_path, capsys):
     stage.main("t2-x2", worst=2, best=1, out=tmp_path)
-    ranked = pictures.scored(study, "t2-x2", "os16")
+    ranked = measure.ranked(study, "t2-x2", "os16")
     expected = [f"best-1-{ranked[-1][0]}.png", f"worst-1-{ranked[0][0]}.png", f"worst-2-{ranked[1][0]}.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
     assert [line.split(": ")[0].rpartition("/")[2] for line in capsys.readouterr().out.splitlines()] == expected
@@ -80,7 +81,7 @@ def test_another_strategy_is_predicted_for_the_chosen_images_only(study, tmp_pat
         return {name: np.zeros_like(shard[shard.ids.index(name)].label) for name in images}
     monkeypatch.setattr(stage, "_predicted", predicted)
     stage.main("t2-x2", strategy="os8-ms", worst=1, out=tmp_path)
-    assert asked == [("t2-x2", "os8-ms", [pictures.scored(study, "t2-x2", "os8-ms")[0][0]])]
+    assert asked == [("t2-x2", "os8-ms", [measure.ranked(study, "t2-x2", "os8-ms")[0][0]])]
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from pipeline import study as studies
+from pipeline.paper.rows import TITLES
 from pipeline.tracking import mirror, store
-from pipeline.tracking.rows import EXPERIMENTS
 from tests.reporting import fake_study
 from tests.sharing import servers
 
@@ -58,8 +58,8 @@ def test_who_write_at_once_leave_one_run_a_row_and_the_same_tables(home, study, 
 
         monkeypatch.chdir(folders[0])
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        client = store.client()
-        shown = {(table, key): there for table in EXPERIMENTS for key, there in store.existing(client, study, table).items()}
+        client = store.connect()
+        shown = {(table, key): there for table in TITLES for key, there in store.existing(client, study, table).items()}
         assert len(shown) == 10 and all(len(there) == 1 for there in shown.values())
         parent, = shown["table3", "t3-os32-dec"]
         assert {there[0].data.tags["mlflow.parentRunId"] for (table, key), there in shown.items()

@@ -1,6 +1,6 @@
 """What MLflow should hold of the study that conftest.py mirrors, and what it holds."""
+from pipeline.paper.rows import rows
 from pipeline.tracking import store
-from pipeline.tracking.rows import rows
 
 WITHOUT = ("coco-x65", "t5-coco", "t1-c16", "t7-x71", "t7-noilf", "t7-dec", "t7-nodec", "t2-x3", "t2-128", "t2-1x1", "t2-conv3",
            "t5-dec", "t5-sc",
@@ -18,7 +18,7 @@ def expected(study):
 
 def runs(study):
     """Active runs by (experiment, row), straight from MLflow."""
-    client, found = store.client(), {}
+    client, found = store.connect(), {}
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id], f"tags.scale = '{study.scale}'", max_results=1000):
             found.setdefault((experiment.name, run.data.tags["row"]), []).append(run)

@@ -30,8 +30,8 @@ def write(study, name, steps, began=1_000_000, mode="w", end="\n"):
 
 def drawn(study, name):
     """The training's run, and its points of the loss: (step, value, ms)."""
-    run, = store.existing(store.client(), study, "trainings")[name]
-    points = store.client().get_metric_history(run.info.run_id, "curve/loss")
+    run, = store.existing(store.connect(), study, "trainings")[name]
+    points = store.connect().get_metric_history(run.info.run_id, "curve/loss")
     return run, [(point.step, point.value, point.timestamp) for point in points]
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_belongs_to_no_training_is_forgotten(study):
     live.path(study, "t1-c16").unlink()
     assert follower.look(study) == 0
     mirror.mirror(study)
-    assert "t1-c16" not in store.existing(store.client(), study, "trainings")
+    assert "t1-c16" not in store.existing(store.connect(), study, "trainings")
 
 
 def test_what_a_training_left_that_has_no_settings_any_more_is_passed_over(study):
@@ -119,7 +119,7 @@ def test_what_a_training_left_that_has_no_settings_any_more_is_passed_over(study
     assert follower.look(study) == 2 and list(follower.drawn) == ["t1-c16"]
     later = study.model_copy(update={"runs": study.runs | {"t1-c16": study.runs["t6-test"]}})
     mirror.mirror(later)
-    assert "t1-c16" not in store.existing(store.client(), later, "trainings")
+    assert "t1-c16" not in store.existing(store.connect(), later, "trainings")
 
 
 def test_what_the_loop_writes_is_what_is_read(study):

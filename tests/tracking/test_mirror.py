@@ -4,15 +4,15 @@ import json
 import os
 
 from pipeline import records
+from pipeline.paper.rows import TITLES
 from pipeline.tracking import mirror, store
-from pipeline.tracking.rows import EXPERIMENTS
 from tests.reporting import fake_study
 from tests.tracking.mirrored import WITHOUT, expected, runs
 
 
 def test_one_run_a_row_named_as_in_the_paper(study):
     found = runs(study)
-    assert found.keys() == {(EXPERIMENTS[table], key) for table, key in expected(study)}
+    assert found.keys() == {(TITLES[table], key) for table, key in expected(study)}
     assert all(len(same) == 1 for same in found.values())
     run = found["Table 2", "t2-x2/os16"][0]
     assert run.info.run_name == "[1x1,48] [3x3,256]x2 Conv2"
@@ -20,7 +20,7 @@ def test_one_run_a_row_named_as_in_the_paper(study):
     assert run.data.params["run.backbone"] == "resnet101" and run.data.params["strategy.flip"] == "False"
     assert run.data.metrics["miou_paper"] == 78.85 and 0 < run.data.metrics["iou/cat"] < 100
     assert run.data.metrics["miou_low"] < run.data.metrics["miou"] < run.data.metrics["miou_high"]
-    client = store.client()
+    client = store.connect()
     history = client.get_metric_history(run.info.run_id, "curve/loss")
     assert len(history) > 5 and history[0].timestamp == 1000 * fake_study.STARTED + 100 * history[0].step
     assert [point.step for point in client.get_metric_history(run.info.run_id, "trimap_miou")] == list(range(1, 41, 3))
@@ -59,7 +59,7 @@ def test_curves_of_the_machine_have_the_names_that_mlflow_shows_as_such(study):
     grown.rows = [(step, "gpu_memory_gb", 2.5, 1000 + step) for step in range(1, 1000)] + [(7, "gpu_utilisation", 93.0, 1007)]
     grown.save(history.parent)
     mirror.mirror(study)
-    client, run = store.client(), runs(study)["Trainings", "t2-x2"][0]
+    client, run = store.connect(), runs(study)["Trainings", "t2-x2"][0]
     points = client.get_metric_history(run.info.run_id, "system/gpu_0_memory_usage_megabytes")
     assert 100 < len(points) <= 200 and {point.value for point in points} == {2500.0}
     assert [(point.step, point.timestamp) for point in points][-1] == (999, 1999)  # thinned, but the end is there
@@ -81,7 +81,7 @@ def test_data_sets_are_inputs_with_a_digest_of_their_content(study):
 def test_a_small_checkpoint_is_uploaded_and_of_a_large_one_the_hash_is_kept(study, tmp_path, monkeypatch):
     def kept(name):
         run = runs(study)["Trainings", name][0].info.run_id
-        folder = store.client().download_artifacts(run, "checkpoint")
+        folder = store.connect().download_artifacts(run, "checkpoint")
         reference = json.loads(open(f"{folder}/reference.json").read())
         path = study.artifacts("runs", name) / "model.safetensors"
         assert reference == {"path": str(path), "bytes": path.stat().st_size,
@@ -95,7 +95,7 @@ def test_a_small_checkpoint_is_uploaded_and_of_a_large_one_the_hash_is_kept(stud
 
 
 def test_experiments_bring_their_columns_and_order(study):
-    found = {each.name: each for each in store.client().search_experiments()}
+    found = {each.name: each for each in store.connect().search_experiments()}
     assert "Table 6" not in found or found["Table 6"].tags  # none without rows, none without a description
     for title in ("Table 1", "Table 4", "Figure 5", "Trainings"):
         tags = found[title].tags

@@ -52,7 +52,7 @@ def test_a_run_that_is_gone_is_deleted_and_returns(study):
 
 def test_a_log_that_was_cut_off_is_replaced(study):
     run = runs(study)["Table 1", "t1-c48/os16"][0]
-    store.client().update_run(run.info.run_id, "RUNNING")
+    store.connect().update_run(run.info.run_id, "RUNNING")
     assert mirror.mirror(study).changes == 2
     assert [same.info.run_id != run.info.run_id for same in runs(study)["Table 1", "t1-c48/os16"]] == [True]
 

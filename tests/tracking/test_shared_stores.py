@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from pipeline import records, study as studies
+from pipeline.paper.rows import TITLES
 from pipeline.tracking import mirror, store
-from pipeline.tracking.rows import EXPERIMENTS
 from tests.tracking.mirrored import expected, runs
 
 
@@ -27,7 +27,7 @@ def test_on_a_shared_store_what_others_measured_stays_and_equal_rows_are_one(stu
     assert ours.changes == 0 and ours.runs["table1", "t1-c8/os16"] != theirs.runs["table1", "t1-c8/os16"]
     for mirrored, value in ((ours, records.read(study.artifacts("runs", "t1-c8"))["metrics"]["miou"]), (theirs, 12.5)):
         assert mirror.read_back(study, mirrored.runs)["table1", "t1-c8/os16"]["metrics"]["training/miou"] == value
-    store.client().delete_run(ours.runs["figure5", "t2-x2/os16"])  # by somebody, just now
+    store.connect().delete_run(ours.runs["figure5", "t2-x2/os16"])  # by somebody, just now
     assert "trimap_low" in mirror.read_back(study, ours.runs)["figure5", "t2-x2/os16"]["curves"]
 
 
@@ -40,7 +40,7 @@ def test_two_who_log_the_same_at_once_end_with_one_run_a_row(study, tmp_path, mo
     def first_look(client, wanted, table):
         found = existing(client, wanted, table)
         looked.append(table)
-        if looked == list(EXPERIMENTS):
+        if looked == list(TITLES):
             monkeypatch.chdir(tmp_path / "colleague")
             mirror.mirror(study)
             monkeypatch.chdir(tmp_path / "study")
@@ -49,7 +49,7 @@ def test_two_who_log_the_same_at_once_end_with_one_run_a_row(study, tmp_path, mo
     monkeypatch.setattr(store, "alone", lambda: open(os.devnull))
     shown = mirror.mirror(study).runs
     found = runs(study)
-    assert found.keys() == {(EXPERIMENTS[table], key) for table, key in expected(study)} and len(shown) == len(found)
+    assert found.keys() == {(TITLES[table], key) for table, key in expected(study)} and len(shown) == len(found)
     assert {run.info.run_id for same in found.values() for run in same} == set(shown.values())
     for (title, key), (run,) in found.items():
         parent = run.data.tags.get("mlflow.parentRunId")
@@ -86,5 +86,5 @@ def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
     assert not mirror.current(study)  # nothing is known of a store that others may change
     assert mirror.mirror(study).changes == 0
-    assert runs(study).keys() == {(EXPERIMENTS[table], key) for table, key in expected(study)}
+    assert runs(study).keys() == {(TITLES[table], key) for table, key in expected(study)}
     assert not store.STORE.exists()

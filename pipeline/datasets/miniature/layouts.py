@@ -40,18 +40,10 @@ def generate(dataset: schema.DatasetName, settings: schema.Generate, root: Path,
 def _map(function, jobs, workers):
     """Results in order. Below some hundred images, starting processes costs more than it saves."""
     if workers == 1 or len(jobs) < 64:
-        yield from map(_Star(function), jobs)
+        yield from map(function, *zip(*jobs))
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-            yield from pool.map(_Star(function), jobs, chunksize=8)
-
-
-class _Star:
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, job):
-        return self.function(*job)
+            yield from pool.map(function, *zip(*jobs), chunksize=8)
 
 
 def _rng(settings: schema.Generate, split: str, index: int) -> np.random.Generator:
@@ -65,9 +57,8 @@ def _save(image: Image.Image, path: Path, **options) -> None:
 
 def palette_png(labels: np.ndarray, path: Path) -> None:
     """Write uint8 (H, W) labels as a palette PNG in VOC's colours."""
-    image = Image.fromarray(labels, "P")
-    image.putpalette(palettes.of("voc", len(voc.CLASSES)))
-    _save(image, path, optimize=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(palettes.png(labels, palettes.of("voc", len(voc.CLASSES))))
 
 
 def _voc(root: Path, settings: schema.Generate, split: str, index: int) -> tuple[str, str]:

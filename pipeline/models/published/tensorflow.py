@@ -16,18 +16,8 @@ from pipeline.models.layers import SeparableConvBN
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
-from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 
-# The authors' name of a network -> our family and size.
-VARIANTS = {
-    "resnet_v1_50_beta": ("resnet", BackboneSize(units=(3, 4, 6, 3))),
-    "resnet_v1_101_beta": ("resnet", BackboneSize(units=(3, 4, 23, 3))),
-    "xception_41": ("xception", BackboneSize(middle=8)),
-    "xception_65": ("xception", BackboneSize(middle=16)),
-    "xception_71": ("xception", BackboneSize(middle=16, entry=5)),
-    "mobilenet_v2": ("mobilenet", BackboneSize()),
-}
 SCOPE = re.compile(r"(resnet_v1_\d+|xception_\d+|MobilenetV2)/")
 # Not weights of the network: counters, optimiser slots, averages.
 BOOKKEEPING = re.compile(r"(^|/)(global_step|Momentum|Adam(_1)?|RMSProp(_1)?|ExponentialMovingAverage|beta[12]_power)$")

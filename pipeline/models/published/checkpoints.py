@@ -7,18 +7,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.datasets import archives, unpacking
 from pipeline.datasets.shards import Shard
-from pipeline.models import bundles, deeplab, imagenet, tensorflow
-from pipeline.models.sstables import is_table
-from pipeline.records import atomic
+from pipeline.models import deeplab, weights as files
+from pipeline.models.published import bundles, imagenet, tensorflow
+from pipeline.models.published.sstables import is_table
+from pipeline.records import MODEL, WEIGHTS
 from pipeline.schema import Archive, BackboneSize, Network, Run
 from pipeline.study import ARTIFACTS, StudyError
 
-WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"
 CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has
 
 
@@ -29,7 +29,8 @@ def published(size: BackboneSize, family: str, out: Path, pictures: Shard | None
     """
     backbone = deeplab.build_backbone(family, size, 32)
     variables = load_backbone_weights(size.weights, backbone)
-    metrics = _save(backbone, Path(out) / WEIGHTS)
+    files.save(backbone, Path(out) / WEIGHTS)
+    metrics = {"parameters": files.parameters(backbone)}
     if pictures is not None and variables and imagenet.has_classifier(variables):
         metrics |= imagenet.errors(variables, family, size, pictures, batch)
     return metrics
@@ -42,13 +43,8 @@ def network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> d
     """
     found = deeplab.build(run, family, sizes, classes)
     tensorflow.load(found, read(run.published))
-    return _save(found, Path(out) / MODEL)
-
-
-def _save(module: nn.Module, path: Path) -> dict[str, float]:
-    with atomic(path) as partial:
-        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, partial)
-    return {"parameters": sum(parameter.numel() for parameter in module.parameters())}
+    files.save(found, Path(out) / MODEL)
+    return {"parameters": files.parameters(found)}
 
 
 def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:

@@ -1,15 +1,18 @@
 """What was measured for one row, computed from the plain files that the stages left: scores, intervals, trimap curves, costs."""
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from pipeline import records
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
+from pipeline.paper.rows import Row
 from pipeline.study import Study, StudyError
-from pipeline.tracking.rows import Row
 
 
 def status(study: Study, row: Row) -> str:
@@ -18,10 +21,10 @@ def status(study: Study, row: Row) -> str:
         return row.published["status"]
     kinds = ("weights",) if row.table == "table4" else ("runs", "facts")  # facts without their run: it is being trained again
     stage = ("pretrain@" if row.table == "table4" else "evaluate@") + row.run
-    try:
-        record = [records.read(study.artifacts(kind, row.run)) for kind in kinds][-1]
-    except FileNotFoundError:
+    found = [records.read(study.artifacts(kind, row.run)) for kind in kinds]
+    if None in found:
         return f"not run: dvc repro {stage} has not been run yet"
+    record = found[-1]
     if record["status"] != "done":
         return f"not run: {record['reason']}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:
@@ -58,49 +61,75 @@ def read_facts(study: Study, run: str) -> metrics.Facts:
     return found
 
 
+def label_maps(study: Study, run: str, strategy: str) -> dict[str, pa.Scalar]:
+    """The label maps that the evaluation of `run` kept, by image: palette PNGs, not read before `.as_py()`, or `opened`. Empty
+    where it kept those of another strategy, or none."""
+    path = study.artifacts("facts", run) / "labels.parquet"
+    if not path.exists():
+        return {}
+    kept = pq.ParquetFile(path).read()
+    return dict(zip(kept["image"].to_pylist(), kept["png"])) if strategy in kept["strategy"].unique().to_pylist() else {}
+
+
+def opened(png: pa.Scalar) -> np.ndarray:
+    """A label map of `label_maps`: uint8 (H, W)."""
+    return np.asarray(Image.open(io.BytesIO(png.as_py())))
+
+
+def ranked(study: Study, run: str, strategy: str) -> list[tuple[str, float]]:
+    """The images of a run with their mIOU in percent, worst first."""
+    names, only = classes(study, run)
+    return metrics.by_score(read_facts(study, run), strategy, len(names), only)
+
+
 @functools.lru_cache(maxsize=2)  # rows of one run come one after another; at scale paper a table of facts has millions of rows
 def _facts(path: Path, changed: int) -> metrics.Facts:
     return metrics.Facts.read(path)
 
 
-_CELLS: dict = {}
-
-
-def _cell(study: Study, run: str, strategy: str) -> tuple:
-    """What a cell's numbers follow from: its facts, as the file is now, and the classes that mIOU is the mean of."""
-    path = study.artifacts("facts", run) / "facts.parquet"
-    return path.absolute(), path.stat().st_mtime_ns, strategy, study.dataset(study.runs[run].dataset).evaluate.classes
-
-
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
     """Scores of one cell in percent: miou with its 95 % interval over images, and the IoU of each class; those that there are."""
-    cell = _cell(study, run, strategy)
-    if cell not in _CELLS:  # one cell may be in four tables
-        facts, (names, only) = read_facts(study, run), classes(study, run)
-        by_image = metrics.parts(metrics.confusion_by_image(facts, strategy, len(names)))
-        total = by_image.sum(0)
-        low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
-        found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high,
-                 "images": float(len(facts.images))}
-        found |= {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))}
-        _CELLS[cell] = {name: value for name, value in found.items() if not np.isnan(value)}
-    return _CELLS[cell]
+    return _scores(*_cell(study, run, strategy))
 
 
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
     """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high where there are
     two images. Empty where no void is near."""
-    cell = *_cell(study, run, strategy), intervals
-    if cell not in _CELLS:
-        facts, (names, only) = read_facts(study, run), classes(study, run)
-        curve = metrics.trimap_curve(facts, strategy, len(names), only)
-        _CELLS[cell] = {} if np.isnan(curve).any() else {"trimap_miou": curve.tolist()}
-        if intervals and _CELLS[cell] and len(facts.images) > 1:
-            bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
-                     for width in range(len(metrics.WIDTHS))]
-            low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
-            _CELLS[cell] |= {"trimap_low": list(low), "trimap_high": list(high)}
-    return _CELLS[cell]
+    return _trimap(*_cell(study, run, strategy), intervals)
+
+
+def _cell(study: Study, run: str, strategy: str) -> tuple:
+    """What a cell's numbers follow from: its facts, as the file is now, and the classes that mIOU is the mean of."""
+    read_facts(study, run)  # says what is wrong with them
+    path, (names, only) = study.artifacts("facts", run) / "facts.parquet", classes(study, run)
+    return path.absolute(), path.stat().st_mtime_ns, strategy, tuple(names), only and tuple(only)
+
+
+@functools.lru_cache(maxsize=512)  # one cell may be in four tables
+def _scores(path: Path, changed: int, strategy: str, names: tuple[str, ...], only: tuple[int, ...] | None) -> dict[str, float]:
+    facts = _facts(path, changed)
+    by_image = metrics.parts(metrics.confusion_by_image(facts, strategy, len(names)))
+    total = by_image.sum(0)
+    low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
+    found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high, "images": float(len(facts.images))}
+    found |= {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))}
+    return {name: value for name, value in found.items() if not np.isnan(value)}
+
+
+@functools.lru_cache(maxsize=512)
+def _trimap(path: Path, changed: int, strategy: str, names: tuple[str, ...], only: tuple[int, ...] | None,
+            intervals: bool) -> dict[str, list[float]]:
+    facts = _facts(path, changed)
+    curve = metrics.trimap_curve(facts, strategy, len(names), only)
+    if np.isnan(curve).any():
+        return {}
+    found = {"trimap_miou": curve.tolist()}
+    if intervals and len(facts.images) > 1:
+        bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
+                 for width in range(len(metrics.WIDTHS))]
+        low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
+        found |= {"trimap_low": list(low), "trimap_high": list(high)}
+    return found
 
 
 def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:

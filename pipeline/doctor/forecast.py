@@ -9,11 +9,12 @@ import functools
 from pathlib import Path
 
 from pipeline.datasets import native
-from pipeline.models import cost
+from pipeline.doctor.calibration import Rate, classifier, kind_of, pretrained
+from pipeline.evaluation import strategies
+from pipeline.models import cost, layers
 from pipeline.schema import Dataset, Run, Training
 from pipeline.study import Study, StudyError
 from pipeline.training import segmentation
-from pipeline.training.calibration import Rate, classifier, kind_of, pretrained
 
 VALIDATION = {"voc": 1449, "coco": 5000, "cityscapes": 500, "imagenet": 50_000}  # images of the published splits
 
@@ -40,19 +41,18 @@ def works(study: Study) -> list[Work]:
         each = cost.cost(cost.on_meta(lambda name=name: classifier(study, name)), (crop, crop)).madds_executed / crop ** 2
         found.append(Work(f"pretrain@{name}", f"{name}, pretraining", "",
                           *_training(data, data.train, images(data, "imagenet"), each)))
-    for name, run in study.runs.items():
-        if study.skipped(name):
-            continue
-        data, training, start = study.dataset(run.dataset), study.training(name), (run.start or "").partition("/")
+    for name in study.included:
+        run, training = study.runs[name], study.training(name)
+        data = study.dataset(run.dataset)
         if training:
             shown = min(images(data, run.dataset), segmentation.VALIDATION_IMAGES)
             each = madds(run, run.output_stride, training.crop)
-            after = f"{'pretrain' if start[0] == 'weights' else 'train'}@{start[2]}"
+            after = f"train@{run.start_run}" if run.start_run else f"pretrain@{run.backbone}"
             found.append(Work(f"train@{name}", kind_of(run), after, *_training(data, training, shown, each)))
         chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
-        passes = {(each.output_stride, scale, flip) for each in chosen for scale in each.scales for flip in {False, each.flip}}
+        shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
         pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
-        looking = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, scale, _ in passes)
+        looking = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
         found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, looking))
     return found
 
@@ -60,12 +60,12 @@ def works(study: Study) -> list[Work]:
 def evaluation_memory(study: Study) -> int:
     """Bytes of the activations of the largest batch that is evaluated: the largest image at the smallest output stride."""
     count, found = cost.Costs(study, study.scale), [0]
-    for name, run in study.runs.items():
-        chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ()) if not study.skipped(name)]
+    for name in study.included:
+        run, chosen = study.runs[name], [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
         if chosen:
             data = study.dataset(run.dataset).evaluate
             stride, scale = min(each.output_stride for each in chosen), max(max(each.scales) for each in chosen)
-            single = count.single(cost.alike(run), stride, cost.scaled(data.canvas, scale))
+            single = count.single(cost.alike(run), stride, layers.scaled(data.canvas, scale))
             found.append(data.batch * single.activation_bytes)
     return max(found)
 
@@ -118,8 +118,8 @@ def _depth(study: Study, stage: str) -> int:
     kind, _, name = stage.partition("@")
     if kind == "pretrain":
         return 0
-    start = study.runs[name].start or ""
-    return (kind == "evaluate") + 1 + (_depth(study, f"train@{start.partition('/')[2]}") if start.startswith("runs/") else 0)
+    start = study.runs[name].start_run
+    return (kind == "evaluate") + 1 + (_depth(study, f"train@{start}") if start else 0)
 
 
 def account(works: list[Work], rates: dict[str, Rate]) -> str:

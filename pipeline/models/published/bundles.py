@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.models.slices import key as slice_key
-from pipeline.models.sstables import crc32c, entries, masked, varint
+from pipeline.models.published.slices import key as slice_key
+from pipeline.models.published.sstables import crc32c, entries, masked, varint
 from pipeline.study import StudyError
 
 # Numbers of tensorflow::DataType, and the field of a TensorProto that has the values. Weights are floats, counters integers;

@@ -9,8 +9,9 @@ import torch
 
 from pipeline import progress
 from pipeline.datasets.shards import Shard
-from pipeline.models import deeplab, device as devices, tensorflow
+from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
+from pipeline.models.published import tensorflow
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 

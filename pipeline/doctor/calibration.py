@@ -8,12 +8,13 @@ from collections.abc import Callable
 import psutil
 import torch
 
+from pipeline.datasets.shards import VOID
 from pipeline.models import cost, deeplab, device as devices
 from pipeline.schema import Run, Training
 from pipeline.study import Study
 from pipeline.training import classification, schedule, segmentation
 from pipeline.training.acceleration import adapt, memory_explained
-from pipeline.training.augmentation import VOID, Crops
+from pipeline.training.augmentation import Crops
 from pipeline.training.loop import gradients
 
 ON_CPU = 20e9    # multiply-adds of a step's forward passes: where a CPU has more to do, a smaller step is measured
@@ -44,7 +45,7 @@ def kind_of(run: Run) -> str:
 
 
 def classifier(study: Study, backbone: str):
-    return deeplab.build_classifier(study.backbones[backbone].family, study.settings.network.backbones[backbone], 10)
+    return deeplab.build_classifier(study.backbones[backbone].family, study.settings.network.backbones[backbone], CLASSES)
 
 
 class Noise:
@@ -64,8 +65,8 @@ class Noise:
 
 def measure(study: Study, seconds: float) -> dict[str, Rate]:
     """The rate of each kind of network, in about `seconds` altogether. Raises StudyError where memory does not suffice."""
-    runs = [name for name in study.runs if not study.skipped(name)]
-    runs.sort(key=lambda name: (study.settings.trains and study.training(name).crop, study.runs[name].decoder != "none"))
+    runs = sorted(study.included, key=lambda name: (study.settings.trains and study.training(name).crop,
+                                                    study.runs[name].decoder != "none"))
     largest = {kind_of(study.runs[name]): name for name in runs}  # roughly
     kinds = {f"{name}, pretraining": (name, None) for name in pretrained(study)}
     kinds |= {kind: (study.runs[name].backbone, name) for kind, name in largest.items()}
@@ -90,7 +91,7 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     def madds() -> int:
         return training.batch * cost.cost(cost.on_meta(build), (training.crop, training.crop)).madds_executed
 
-    if device.type == "cpu" and (work := madds()) > ON_CPU:
+    if device.type == "cpu" and madds() > ON_CPU:
         training = training.model_copy(update={"batch": SMALL_BATCH, "crop": min(training.crop, SMALL_CROP), "accumulate": 1})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,134 @@
+"""What a machine has and lacks for a study: data, published weights, GPU, memory, disk; each with what to do about it."""
+import dataclasses
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import get_args
+
+import psutil
+import torch
+
+from pipeline import study as studies
+from pipeline.datasets import mirrors, native
+from pipeline.doctor import forecast
+from pipeline.schema import Archive, DatasetName
+from pipeline.study import Study
+
+TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
+UNPACKED, SHARDS, KEPT = 1.1, 9, 2  # bytes a byte of an archive, decoded bytes a byte of JPEG, copies with DVC's cache
+GB = 1e9
+
+
+@dataclasses.dataclass
+class Finding:
+    """A line of the table. state: OK, missing (the study would fail), or left out (rows of the report say so)."""
+    what: str
+    state: str
+    here: str
+    advice: str = ""
+
+
+def data(study: Study) -> list[Finding]:
+    """Each data set and each file of published weights: there, fetched or generated, or not named."""
+    found = []
+    for name in get_args(DatasetName):
+        source = wanted.source if (wanted := study.dataset(name)) else None
+        key = f"scales.{study.scale}.{name}.source"
+        lost = sum(run.dataset == name and bool(run.published) != study.settings.trains for run in study.runs.values())
+        if source is None and (lost or study.settings.trains):  # scale zoo has no use for COCO
+            lost = "Table 4" if name == "imagenet" else f"{lost} of the runs"
+            found.append(Finding(name, "left out", "not named", f"without {lost}; or name a folder in {key} of params.yaml"))
+        elif source is None:
+            continue
+        elif source.generate:
+            found.append(Finding(name, "OK", "generated"))
+        elif source.folder:
+            found.append(_there(name, Path(source.folder).expanduser(), f"no such folder: see {key}"))
+        else:
+            found.append(_archives(name, source.archives))
+    files = {f"scales.{study.scale}.network.backbones.{name}.weights": size.weights
+             for name, size in study.settings.network.backbones.items()}
+    files |= {f"zoo.{name}.published": study.runs[name].published for name in study.included}
+    for key, address in files.items():
+        what = f"{key.split('.')[-1]} {key.split('.')[-2]}"
+        if address and "://" in address:
+            found.append(_archives(what, [Archive(name=Path(address).name, mirrors=(address,))]))
+        elif address:
+            found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
+    return found
+
+
+def _there(what: str, path: Path, advice: str) -> Finding:
+    there = path.exists() or path.with_name(f"{path.name}.index").exists()  # a checkpoint's prefix
+    return Finding(what, "OK", str(path)) if there else Finding(what, "missing", str(path), advice)
+
+
+def _archives(name: str, archives) -> Finding:
+    """Archives that are on this machine, or will be fetched; some need a login."""
+    lacking = [each for each in archives if not (studies.ARTIFACTS / "archives" / each.name).exists()
+               and not any(Path(mirror.removeprefix("file://")).exists() for mirror in each.mirrors)]
+    if not lacking:
+        return Finding(name, "OK", "archives are here")
+    size = sum(each.size or 0 for each in lacking)
+    here = f"to be fetched: {len(lacking)} archive{'s' * (len(lacking) > 1)}" + (f", {size / GB:.1f} GB" if size else "")
+    needed = [mirrors.lacking(each.mirrors[0]) for each in lacking
+              if each.mirrors and not each.optional and all(map(mirrors.lacking, each.mirrors))]
+    if needed:
+        return Finding(name, "missing", here, "; ".join(dict.fromkeys(needed)))
+    return Finding(name, "OK", here)
+
+
+def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> list[Finding]:
+    """GPU and its memory, memory, disk."""
+    found = []
+    process = min((rate.memory for rate in rates.values()), default=0)
+    most = max([rate.memory for rate in rates.values()] + [process + forecast.evaluation_memory(study)])
+    if gpus:
+        there = torch.cuda.get_device_properties(0)
+        found.append(Finding("GPU", "OK", f"{gpus} x {there.name}"))
+        if rates:
+            found.append(_enough("GPU memory", most, there.total_memory, "lower batch, or see accumulate in params.yaml"))
+    elif _driver():
+        found.append(Finding("GPU", "missing", "nvidia-smi shows one, torch does not", "docs/troubleshooting.md says why"))
+    elif rates and needed > TOO_LONG:
+        advice = f"the study takes {forecast.spoken(needed)} without one; a CUDA GPU with 16 GB is a start"
+        found.append(Finding("GPU", "missing", "none", advice))
+    else:
+        found.append(Finding("GPU", "OK", "none", "not needed at this scale"))
+    if rates and not gpus:
+        memory = psutil.virtual_memory()
+        at_once = min(lanes, max(1, int(memory.total // most)))
+        advice = f"fewer stages at once: --cores {at_once}" if most < memory.total else "a smaller batch, or a GPU"
+        found.append(_enough("memory", lanes * most, memory.total, advice))
+    free = shutil.disk_usage(studies.ARTIFACTS if studies.ARTIFACTS.exists() else ".").free
+    return [*found, _enough("disk", disk(study), free, "docs/troubleshooting.md: another disk for DVC's cache")]
+
+
+def _driver() -> bool:
+    """Whether nvidia-smi lists a GPU."""
+    try:
+        return b"GPU" in subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout
+    except OSError:
+        return False
+
+
+def _enough(what: str, needed: float, here: float, advice: str) -> Finding:
+    said = f"{needed / GB:.1f} GB needed, {here / GB:.0f} GB here"
+    return Finding(what, "OK", said) if needed <= here else Finding(what, "missing", said, advice)
+
+
+def disk(study: Study) -> float:
+    """Bytes that the study leaves, roughly, and more rather than less: data, shards, networks, DVC's copies of them."""
+    total = 5e8
+    for name in get_args(DatasetName):
+        source = wanted.source if (wanted := study.dataset(name)) else None
+        if source and source.generate:
+            total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2
+        elif source and source.folder:
+            files = filter(os.path.exists, native.files(Path(source.folder).expanduser()))
+            total += KEPT * SHARDS * sum(os.path.getsize(each) for each in files if each.lower().endswith(("jpg", "jpeg", "png")))
+        elif source and source.archives:
+            size = sum(each.size or 0 for each in source.archives)
+            total += size + KEPT * UNPACKED * size + KEPT * SHARDS / 3 * size  # a third of the images has labels
+    return total + KEPT * len(study.included) * 2.5e8 * study.settings.network.width ** 2
