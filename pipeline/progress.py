@@ -1,4 +1,5 @@
-"""A progress bar on a terminal; in a log file a line now and then."""
+"""A progress bar on a terminal; in a log file, and beside other jobs, a line now and then."""
+import os
 import sys
 from collections.abc import Iterable
 
@@ -31,6 +32,6 @@ def bar(title: str, total: int | None, unit: str, *, of: Iterable | None = None,
     """
     common = {"iterable": of, "desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0,
               "unit_scale": unit == "B"}
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and "STUDY_JOB" not in os.environ:  # or the bars of two jobs would share a line
         return tqdm(**common, mininterval=0.5, dynamic_ncols=True)
     return Lines(**common, mininterval=QUIET, delay=QUIET, miniters=max((total or 0) // 100, 1), maxinterval=600, bar_format=LINE)

@@ -71,6 +71,9 @@ class Study(Strict):
                     raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
         if both := sorted(self.runs.keys() & self.backbones.keys()):
             raise ValueError(f"runs.{both[0]}: a backbone has this name, too")
+        for name, run in self.runs.items():
+            if (first := next(other for other, same in self.runs.items() if same == run)) != name:
+                raise ValueError(f"runs.{name}: it is {first} by another name; a further training of it has another seed")
         for name, strategy in self.strategies.items():
             if (first := next(other for other, same in self.strategies.items() if same == strategy)) != name:
                 raise ValueError(f"strategies.{name}: it is {first} by another name; a run takes it in by what it is")
@@ -168,6 +171,8 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
     """Read and check the settings. Raises StudyError with one line for each wrong key, naming it and what is allowed."""
     try:
         raw = written.read(Path(path))
+    except yaml.MarkedYAMLError as error:
+        raise StudyError(f"{Path(path).name}, {written.explained(error, Path(path).read_text())}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: {error}") from error
     try:

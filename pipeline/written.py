@@ -3,6 +3,8 @@
 DVC asks for each run's own keys, so that a change reruns what it concerns: a key that is missing would stop it. A run therefore
 takes its strategies in by alias: a further line under `strategies` is then nothing to the others.
 """
+import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,14 +33,25 @@ def read(path: Path):
     return yaml.load(Path(path).read_text(), Loader)
 
 
+def explained(error: yaml.MarkedYAMLError, text: str) -> str:
+    """In one line what is wrong with a `text` that is no YAML, and where."""
+    said, line = " ".join(str(error.problem).split()), error.problem_mark.line + 1
+    if alias := re.fullmatch(r"found undefined alias '(.+)'", said):
+        known = difflib.get_close_matches(alias[1], re.findall(r"&([\w-]+)", text), 1)
+        return f"line {line}: there is no *{alias[1]}" + (f" (did you mean *{known[0]}?)" if known else "")
+    return f"line {line}: {said}" + ("" if "twice" in said else ": look at indentation, quotes and brackets")
+
+
 def by_name(evaluate, strategies):
-    """`evaluate` with names in the place of the strategies that it takes in by alias; what is none of them stays."""
+    """`evaluate` with names in the place of the strategies that it takes in by alias. ValueError where one has no name."""
     if not isinstance(evaluate, dict) or not isinstance(strategies, dict):
         return evaluate
     names = {repr(strategy): name for name, strategy in strategies.items()}
-    def named(some):
-        return [names.get(repr(one), one) for one in some] if isinstance(some, list) else some
-    return {run: named(some) for run, some in evaluate.items()}
+    def named(run, one):
+        if isinstance(one, dict) and repr(one) not in names:
+            raise ValueError(f"evaluate.{run}: {one} is none of `strategies`: add it there, and take it in by *")
+        return names.get(repr(one), one)
+    return {run: [named(run, one) for one in some] if isinstance(some, list) else some for run, some in evaluate.items()}
 
 
 def problems(raw: dict, scale: str) -> Iterator[str]:

@@ -35,7 +35,7 @@ def run(command: Callable) -> None:
             sys.exit(2)
         raise
     if code == STOPPED:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; the same command goes on from what was saved last", file=sys.stderr)
     if code:
         sys.exit(code)
 

@@ -147,7 +147,7 @@ def main():
     stale = refresh()
     if stale:
         some = ", ".join(list(stale)[:6]) + ", ..." * (len(stale) > 6)
-        print(f"{len(stale)} stages are stale, and what depends on them: {some}")
+        print(f"{len(stale)} stages to run, and what depends on them: {some}")
         sys.exit(STALE)
     print("nothing to do: all stages are up to date")
 

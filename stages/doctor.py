@@ -46,7 +46,7 @@ def main():
     _show(found)
     if rates:
         print(f"\n{forecast.account(works, rates)}")
-        print(f"The study takes about {forecast.spoken(needed)} here, {lanes} stages at a time.")
+        print(f"The study takes about {forecast.spoken(needed)} here, {lanes} stage{'s' * (lanes > 1)} at a time.")
         if os.getloadavg()[0] > BUSY:
             print("Other programs ran meanwhile: on a quiet machine it takes less.")
     if any(finding.state == "missing" for finding in found):

@@ -4,7 +4,7 @@
 set -euo pipefail
 stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
 [ -z "${STUDY_REMOTE:-}" ] || threads=${SLURM_CPUS_PER_TASK:-$threads}    # a job of its own, not one that all stages run in
-export OMP_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0
+export OMP_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0 STUDY_JOB=$stage
 export MKL_NUM_THREADS=$OMP_NUM_THREADS
 
 take() {    # as many of the devices $@ as are wanted and there, all at once, until this process and its children end
@@ -44,8 +44,9 @@ if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yam
     echo "FAILED   $stage: the scale in params.yaml is no longer $scale"
     exit 1
 fi
-SECONDS=0
+SECONDS=0 ending=FAILED
+trap 'ending=stopped' INT
 echo "start    $stage"
-python -m stages.repro "$stage" || { echo "FAILED   $stage"; exit 1; }
+python -m stages.repro "$stage" || { printf '%-8s %s\n' "$ending" "$stage"; exit 1; }
 touch "$marker"
 echo "done     $stage  ($SECONDS s; $(find "$(dirname "$marker")" -type f | wc -l) of $stages stages up to date)"

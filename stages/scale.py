@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import records, study as studies, written
 from pipeline.study import StudyError
 from stages import console
 
@@ -26,6 +26,8 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     if running():
         raise StudyError(f"a study of scale {study.scale} runs in this folder, and its stages read params.yaml: stop it, or wait "
                          f"until it ends, before you choose {scale}")
+    if lines := [f"  {line}" for line in written.problems(written.read(path), scale)]:
+        raise StudyError(f"scale {scale} lacks something in params.yaml, so {study.scale} stays chosen:\n" + "\n".join(lines))
     text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text(), count=1)
     if not count:
         raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")

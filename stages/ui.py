@@ -4,6 +4,7 @@ Example:  python -m stages.ui
 """
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,8 +44,7 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
         while server is None or server.poll() is None:
             shown = follow(shown, follower)
             time.sleep(every)
-        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}; is port {port} taken? "
-                                 f"try --port {port + 1}")
+        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}")
     except KeyboardInterrupt:
         print("\nMLflow stopped")
     finally:
@@ -53,7 +53,13 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
 
 
 def serve(host: str, port: int) -> subprocess.Popen:
-    """MLflow's own server on the store. Its address goes through the environment: others can read a command line."""
+    """MLflow's own server on the store. Its address goes through the environment: others can read a command line. StudyError
+    where the port is taken."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        other = f"python -m stages.ui --port {port + 1}"
+        raise studies.StudyError(f"MLflow cannot listen on {host}:{port} ({os.strerror(error.errno)}): {other}") from None
     settings = {"MLFLOW_BACKEND_STORE_URI": store.uri(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",

@@ -4,7 +4,7 @@ import contextlib
 import pytest
 import typer
 
-from pipeline.study import StudyError
+from pipeline.study import ROOT, StudyError
 from stages import console
 
 
@@ -21,7 +21,7 @@ def stop(error):
     (typer.Exit(1), 1, ""),
     (typer.Exit(3), 3, ""),
     (StudyError("wrong"), 1, "error: wrong\n"),
-    (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
+    (KeyboardInterrupt(), 130, "stopped; the same command goes on from what was saved last"),
 ])
 def test_exit_codes(monkeypatch, capsys, error, code, said):
     monkeypatch.setattr("sys.argv", ["stage"])
@@ -41,5 +41,5 @@ def test_a_name_that_is_no_text_is_printed(tmp_path):
     import subprocess
     import sys
     code = "from stages import console; console.run(lambda: print('caf\\udce9.jpg'))"
-    ran = subprocess.run([sys.executable, "-c", code], env={"PYTHONIOENCODING": "utf-8", "PYTHONPATH": "."}, capture_output=True, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], env={"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
     assert ran.returncode == 0 and ran.stdout == b"caf\\udce9.jpg\n"

@@ -25,4 +25,4 @@ step(), step(), step(), print(step())  # the first ones find out how much it tak
 def test_kept_memory_is_not_fetched_again():
     printed = subprocess.check_output([sys.executable, "-c", FAULTS], cwd=Path(__file__).parents[1], text=True)
     plain, kept = map(int, printed.split())
-    assert plain > 1000 and kept < 20
+    assert kept < 20 < plain  # huge pages make thousands a hundred

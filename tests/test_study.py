@@ -7,7 +7,7 @@ import yaml
 from pipeline import paper, study as studies
 from pipeline.study import ROOT, StudyError
 
-TEXT = (ROOT / "params.yaml").read_text()
+TEXT = re.sub(r"(?m)^scale: \S+", "scale: miniature", (ROOT / "params.yaml").read_text())
 
 
 def load(tmp_path, text):
@@ -33,7 +33,8 @@ def edited(pattern, replacement):
     (r"(?m)^scale: \S+", "scale: minature", r"scale: there is no scale 'minature' \(did you mean miniature\?\)"),
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: a, generate: {train: 1, val: 1, size: 97, seed: 1}}",
      r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
-    (r"runs:\n", "runs: [\n", r"params\.yaml"),
+    (r"runs:\n", "runs: [\n", r"^params\.yaml, line \d+: .*: look at indentation, quotes and brackets$"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [{output_stride: 16, scales: [0.9], flip: false}]", r"evaluate\.t1-c8: {.*} is none of `strategies`: add it there"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),
     (r"(?m)^zoo:", "zoo:\n  empty:", r"zoo\.empty\.published: this key is missing"),
     (r"  # Table 7a:.*\n", "  a: {<<: *decoder, start: runs/b}\n  b: {<<: *decoder, start: runs/c}\n  c: {<<: *decoder, start: runs/a}\n",
@@ -42,17 +43,18 @@ def edited(pattern, replacement):
     (r"    start: weights/resnet101 .*\n", "", r"runs\.t2-x2: a network is trained from `start`, or .* name one of the two"),
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
-    (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"params\.yaml.*undefined alias 'os61'(?s:.*)line \d+"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"^params\.yaml, line \d+: there is no \*os61 \(did you mean \*os16\?\)$"),
     (r"(?m)^  os32: ", "  plain: {output_stride: 16, scales: [1.0], flip: false}\n  os32: ", r"strategies\.os16: it is plain by another name"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: *os16", r"evaluate\.t1-c8: a list is wanted, in \[ \], got {"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os16]", r"evaluate\.t1-c8: write \*os16, not os16"),
-    (r"  t1-c8: \[\*os16\]", "  t1-c16: [*os16]", r"(?s)params\.yaml.*t1-c16 is there twice.*line \d+"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c16: [*os16]", r"^params\.yaml, line \d+: t1-c16 is there twice$"),
     (r"(?m)^  t1-c8: ", "  t1.c8: ", r"runs\.t1\.c8: a name has letters, digits, - and _ only"),
     (r"(?m)^  t1-c8: ", "  t1/c8: ", r"runs\.t1/c8: a name has letters, digits, - and _ only"),
     (r"(?m)^  t1-c8: ", "  t1_c16: {<<: *decoder}\n  t1-c8: ", r"runs\.t1-c16: it differs from t1_c16 in - and _ only|runs\.t1_c16: it differs from t1-c16"),
     (r"(?m)^  tiny:\n", "  my scale:\n", r"scales\.my scale: a name has letters, digits, - and _ only"),
     (r"(?m)^  tiny:\n", "  x$(touch PWNED):\n", r"a name has letters, digits, - and _ only"),
     (r"(?m)^  t1-c8: &?", "  resnet101: ", r"runs\.resnet101: a backbone has this name, too"),
+    (r"(?m)^  t1-c8: ", "  t1-c8-s1: {<<: *decoder, decoder: \"[3x3,256]\", low_level_channels: 8}\n  t1-c8: ", r"runs\.t1-c8: it is t1-c8-s1 by another name"),
     (r"name: VOC2012test.tar", "name: benchmark.tgz", r"scales\.paper\.voc\.source: archives: benchmark\.tgz is there twice"),
     (r"start: runs/t5-coco, recipe", "start: weights/xception65, recipe", r"runs\.t6-test\.start: a run at output_stride 8 trains with frozen batch norm"),
     (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),
@@ -99,10 +101,8 @@ def test_a_mistake_in_a_row_is_named(monkeypatch, row, message):
 def test_the_study_covers_the_paper_and_trains_each_network_once():
     study = studies.load()
     paper.check(study)
-    runs = [run.model_dump_json() for run in study.runs.values()]
-    assert len(set(runs)) == len(runs), "two runs are the same network: name one of them in both tables"
     named = {row["run"] for table in paper.tables().values() for row in table.rows if "run" in row}
-    assert named | {"coco-x65", "own-mobilenet", "t6-test"} == set(study.runs)
+    assert named | {"coco-x65", "own-mobilenet", "t6-test"} <= set(study.runs)
 
 
 def test_the_published_numbers_are_those_of_the_shared_transcript():

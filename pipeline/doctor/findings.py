@@ -33,14 +33,13 @@ def data(study: Study) -> list[Finding]:
     """Each data set and each file of published weights: there, fetched or generated, or not named."""
     found = []
     for name in get_args(DatasetName):
-        source = wanted.source if (wanted := study.dataset(name)) else None
-        key = f"scales.{study.scale}.{name}.source"
+        if (wanted := study.dataset(name)) is None:  # nothing that this scale does needs it
+            continue
+        source, key = wanted.source, f"scales.{study.scale}.{name}.source"
         lost = sum(run.dataset == name and bool(run.published) != study.settings.trains for run in study.runs.values())
-        if source is None and (lost or study.settings.trains):  # scale zoo has no use for COCO
+        if source is None:
             lost = "Table 4" if name == "imagenet" else f"{lost} of the runs"
             found.append(Finding(name, "left out", "not named", f"without {lost}; or name a folder in {key} of params.yaml"))
-        elif source is None:
-            continue
         elif source.generate:
             found.append(Finding(name, "OK", "generated"))
         elif source.folder:

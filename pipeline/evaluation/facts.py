@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.datasets.shards import VOID
-from pipeline.evaluation.metrics import BANDS, WIDTHS
+from pipeline.paper import BANDS, TRIMAP_WIDTHS
 from pipeline.records import atomic
 
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),
                     ("prediction", pa.uint8()), ("pixels", pa.int64())])
-_BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(WIDTHS), out_int32=True)
+_BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(TRIMAP_WIDTHS), out_int32=True)
 
 
 def count(predictions: list[torch.Tensor], label: torch.Tensor, distance: torch.Tensor, classes: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline import records
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import Row
 from pipeline.study import Study, StudyError
 
@@ -126,7 +127,7 @@ def _trimap(path: Path, changed: int, strategy: str, names: tuple[str, ...], onl
     found = {"trimap_miou": curve.tolist()}
     if intervals and len(facts.images) > 1:
         bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
-                 for width in range(len(metrics.WIDTHS))]
+                 for width in range(len(TRIMAP_WIDTHS))]
         low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
         found |= {"trimap_low": list(low), "trimap_high": list(high)}
     return found

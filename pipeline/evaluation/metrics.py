@@ -2,8 +2,9 @@
 images.
 
 A fact is one row of `facts.parquet`: (strategy, image, band, target, prediction, pixels). Void pixels (label 255) are not in it.
-Band k holds the pixels whose distance d to the nearest void pixel is WIDTHS[k-1] < d <= WIDTHS[k]; band 14 is everything farther
-away. Only integers are added up, so scores do not depend on how images were split over files or machines. No torch here.
+Band k holds the pixels whose distance d to the nearest void pixel is TRIMAP_WIDTHS[k-1] < d <= TRIMAP_WIDTHS[k]; band 14 is all
+that is farther away. Only integers are added up, so scores do not depend on how images were split over files or machines. No
+torch here.
 """
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.paper import TRIMAP_WIDTHS as WIDTHS
+from pipeline.paper import BANDS
 from pipeline.study import StudyError
 
-BANDS = len(WIDTHS) + 1
 SAMPLES = 10_000
 
 
@@ -122,7 +122,7 @@ def miou(confusions: np.ndarray, only=None):
 
 
 def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.ndarray:
-    """mIOU in percent over the pixels within WIDTHS[k] pixels of void: float64 (14,). Figure 5a."""
+    """mIOU in percent over the pixels within TRIMAP_WIDTHS[k] pixels of void: float64 (14,). Figure 5a."""
     return miou(confusion_by_band(facts, strategy, classes).cumsum(0)[:-1], only)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.datasets.shards import VOID, Shard
 from pipeline.evaluation.measure import opened
-from pipeline.evaluation.metrics import BANDS, WIDTHS, Facts
+from pipeline.evaluation.metrics import Facts
+from pipeline.paper import BANDS, TRIMAP_WIDTHS
 
 
 def square_distance(label: np.ndarray) -> np.ndarray:
@@ -26,7 +27,7 @@ def recounted(shard: Shard, strategy: str, maps: dict, distance=square_distance)
     maps: its label maps as `measure.label_maps` gives them, of images of `shard`. Of these facts `metrics.trimap_curve` gives
     Figure 5's curve under the other definition.
     """
-    classes, band_of = len(shard.classes), np.searchsorted(WIDTHS, np.arange(256))
+    classes, band_of = len(shard.classes), np.searchsorted(TRIMAP_WIDTHS, np.arange(256))
     number_of, columns = {name: number for number, name in enumerate(shard.ids)}, []
     images = sorted(maps)
     for code, name in enumerate(images):

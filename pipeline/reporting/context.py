@@ -55,7 +55,7 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
         why = "published networks, evaluated here; nothing was trained, so not a result of the paper's experiment"
     if generated:
         why = ("generated data and small networks, not a result. Its percentages are not comparable with the paper's; "
-               "what compares is which row beats which")
+               "what can be compared is the order of the rows")
     return {"short": study.scale, "long": why}
 
 

@@ -1,5 +1,5 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
-from pipeline.evaluation.metrics import WIDTHS
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.reporting.chart import Chart, span
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
@@ -40,7 +40,7 @@ def trimap(ours: list[float], published: list[float] | None, other: tuple[str, l
     chart.axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
     chart.text((chart.left + chart.width - chart.right) / 2, chart.height - below - 10, "trimap width (pixels)", "middle")
     for name, values, colour, dash, hollow, square in lines:
-        points = list(zip(WIDTHS, values))
+        points = list(zip(TRIMAP_WIDTHS, values))
         chart.line(points, colour, dash, opacity=0.6 if hollow else 1)
         chart.marks(points, colour, hollow=hollow, square=square, size=3,
                     titles=[f"{name}, {width} px: {value:.2f} %" for width, value in points])

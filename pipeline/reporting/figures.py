@@ -138,5 +138,5 @@ def scale_of_effects(limit: float) -> str:
     chart = Chart((-end, end), (0, 1), width=220, height=18, margins=(0, 8, 16, 8))
     for value in (each for each in (-20, -5, -1, 0, 1, 5, 20) if abs(each) <= limit):
         x, _ = chart.at(math.asinh(value), 0)
-        chart.text(x, 12, f"{value:+g}" if value else "0", anchor="middle")
+        chart.text(x, 12, f"{value:+g}".replace("-", "−") if value else "0", anchor="middle")
     return chart.svg("Axis", f"from {-limit:g} to {limit:g}")

@@ -51,7 +51,7 @@ def _settings(study: Study, run: str) -> list[dict]:
     """Each field of the run, the baseline's, and whether they differ. The start of another backbone is not called a choice."""
     (first, baseline), own = next(iter(study.runs.items())), study.runs[run]
     pairs = [(key, value, getattr(baseline, key)) for key, value in own.model_dump().items()]
-    return [{"name": key.replace("_", " "), "value": runs.words(value), "baseline": runs.words(plain),
+    return [{"name": key, "value": runs.words(value), "baseline": runs.words(plain),
              "differs": run != first and value != plain} for key, value, plain in pairs if (value, plain) != (None, None)]
 
 

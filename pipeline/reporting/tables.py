@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from pipeline import records
 from pipeline.evaluation import trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
-from pipeline.evaluation.metrics import WIDTHS, trimap_curve
-from pipeline.paper import OPTIONAL
+from pipeline.evaluation.metrics import trimap_curve
+from pipeline.paper import OPTIONAL, TRIMAP_WIDTHS
 from pipeline.paper.rows import Row, rows
 from pipeline.reporting import latex
 from pipeline.study import Study
@@ -89,7 +89,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
                  "miou": curves.get("trimap_miou", {}).get(width), "miou_low": curves.get("trimap_low", {}).get(width),
                  "miou_high": curves.get("trimap_high", {}).get(width), "miou_square": squares.get(width),
                  "scale": study.scale, "status": state}
-                for width, paper in zip(WIDTHS, published["miou"])]
+                for width, paper in zip(TRIMAP_WIDTHS, published["miou"])]
     own = {key: value for key, value in published.items() if key not in OPTIONAL}
     line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
     cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
@@ -104,7 +104,7 @@ def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
         return {}
     names, only = classes(study, run)
     curve = trimap_curve(trimap.recounted(shard(study, run), strategy, maps), strategy, len(names), only)
-    return {width: value for width, value in zip(WIDTHS, curve.tolist()) if value == value}
+    return {width: value for width, value in zip(TRIMAP_WIDTHS, curve.tolist()) if value == value}
 
 
 def _typed(lines: list[dict]) -> pa.Table:

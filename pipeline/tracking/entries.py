@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import records
-from pipeline.evaluation import measure, metrics
+from pipeline.evaluation import measure
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import TRAININGS, Row, rows
 from pipeline.study import Study
 from pipeline.tracking import curves, inputs
@@ -132,7 +133,7 @@ def _evaluation(study: Study, row: Row, found: Content) -> None:
     found.params |= {f"strategy.{key}": str(value) for key, value in study.strategies[row.strategy].model_dump().items()}
     found.metrics |= measure.costs(study).get((row.run, row.strategy), {}) | measure.scores(study, row.run, row.strategy)
     for name, values in measure.trimap(study, row.run, row.strategy, intervals=row.table == "figure5").items():
-        found.curves[name] = [(width, value, found.ended) for width, value in zip(metrics.WIDTHS, values)]
+        found.curves[name] = [(width, value, found.ended) for width, value in zip(TRIMAP_WIDTHS, values)]
     found.pictures = _pictures(study, row)
     dataset = study.runs[row.run].dataset
     found.datasets = found.datasets | inputs.split(study, dataset, study.dataset(dataset).evaluate.split, "evaluation")

@@ -36,8 +36,8 @@ def start(tmp_path):
         job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, cwd=ROOT, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)
         jobs.append(job)
-        while not job.stdout.readline().startswith("start"):
-            pass
+        if not any(line.startswith("start") for line in iter(job.stdout.readline, "")):
+            pytest.fail(f"the job of {stage} ended before it began")
         return job, *re.search(r"device=(\S*) threads=(\d+)", job.stdout.readline()).groups()
 
     launch.go, launch.markers = (tmp_path / "go").touch, markers
@@ -95,6 +95,13 @@ def test_no_device_is_wanted_where_a_person_hides_them_all(start):
 def test_the_devices_that_a_person_names_are_used(start):
     assert start("a", CUDA_VISIBLE_DEVICES="5,7")[1] == "5"
     assert start("b", CUDA_VISIBLE_DEVICES="5,7")[1] == "7"
+
+
+def test_ctrl_c_is_no_failure(start):
+    job, *_ = start("a")
+    os.killpg(job.pid, signal.SIGINT)
+    assert job.communicate(timeout=10)[0].splitlines()[-1] == "stopped  a" and job.returncode == 1
+    assert not (start.markers / "a").exists()
 
 
 def test_a_stage_without_need_of_one_takes_none(start):

@@ -17,6 +17,7 @@ from pipeline import records, study as studies
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
 from pipeline.models import deeplab
+from pipeline.paper import TRIMAP_WIDTHS
 from stages import evaluate as stage
 
 ROOT = Path(__file__).parents[2]
@@ -149,5 +150,5 @@ def test_the_bands_are_those_of_the_shards_distances():
     shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
     label, distance = (np.concatenate([getattr(shard[number], name).ravel() for number in range(IMAGES)]) for name in ("label", "distance"))
     found = metrics.confusion_by_band(facts, TINY.evaluate[RUN][0], CLASSES).cumsum(0)
-    for place, width in enumerate(metrics.WIDTHS):
+    for place, width in enumerate(TRIMAP_WIDTHS):
         assert found[place].sum(1).tolist() == np.bincount(label[distance <= width], minlength=CLASSES)[:CLASSES].tolist()

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from pipeline.evaluation import facts
-from pipeline.evaluation.metrics import WIDTHS
+from pipeline.paper import TRIMAP_WIDTHS
 
 
 def slowly(prediction, label, distance):
     cells = Counter()
     for p, t, d in zip(prediction.ravel(), label.ravel(), distance.ravel()):
         if t != 255:
-            band = next((k for k, width in enumerate(WIDTHS) if d <= width), len(WIDTHS))
+            band = next((k for k, width in enumerate(TRIMAP_WIDTHS) if d <= width), len(TRIMAP_WIDTHS))
             cells[band, int(t), int(p)] += 1
     return cells
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pipeline.evaluation import metrics
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.study import StudyError
 
 CLASSES = 5
@@ -18,7 +19,7 @@ def facts_of(labels, predictions, distances, strategy="os16"):
     for number, (label, prediction, distance) in enumerate(zip(labels, predictions, distances)):
         for target, guess, far in zip(label.ravel(), prediction.ravel(), distance.ravel()):
             if target != 255:
-                band = next((index for index, width in enumerate(metrics.WIDTHS) if width >= far), 14)
+                band = next((index for index, width in enumerate(TRIMAP_WIDTHS) if width >= far), 14)
                 key = strategy, f"image-{number:02d}", band, int(target), int(guess)
                 counts[key] = counts.get(key, 0) + 1
     return table([(*key, pixels) for key, pixels in counts.items()])
@@ -67,7 +68,7 @@ def test_miou_is_torchmetrics(scenes):
 def test_trimap_curve_is_the_score_of_the_near_pixels(scenes):
     labels, predictions, distances = scenes
     facts = metrics.Facts.of(facts_of(*scenes))
-    for width, score in zip(metrics.WIDTHS, metrics.trimap_curve(facts, "os16", CLASSES)):
+    for width, score in zip(TRIMAP_WIDTHS, metrics.trimap_curve(facts, "os16", CLASSES)):
         near = metrics.Facts.of(facts_of(np.where(distances <= width, labels, 255), predictions, distances))
         assert score == pytest.approx(float(metrics.miou(metrics.confusion(near, "os16", CLASSES))))
 
@@ -136,12 +137,18 @@ def test_images_are_ranked_by_their_own_miou(scenes):
     assert len(ranked) == 6
 
 
+def test_images_are_ranked_by_the_classes_that_count_and_left_out_where_none_occurs():
+    rows = [("s", "a", 0, 0, 0, 1), ("s", "b", 0, 1, 1, 1), ("s", "b", 0, 0, 1, 1), ("s", "c", 0, 2, 2, 1)]
+    assert metrics.by_score(metrics.Facts.of(table(rows)), "s", 3, only=[0, 1]) == [("b", 25.0), ("a", 100.0)]
+
+
 def test_faults_name_what_is_wrong(tmp_path, scenes):
     facts = metrics.Facts.of(facts_of(*scenes))
     with pytest.raises(StudyError, match="no strategy 'os8'; there are os16"):
         metrics.confusion(facts, "os8", CLASSES)
-    with pytest.raises(StudyError, match="class 4, but there are only 3"):
-        metrics.confusion(facts, "os16", 3)
+    for wrong in (3, 4):
+        with pytest.raises(StudyError, match=f"class {wrong}, but there are only 3"):
+            metrics.confusion(metrics.Facts.of(table([("os16", "a", 0, wrong, 0, 1)])), "os16", 3)
     (tmp_path / "facts.parquet").write_bytes(b"not a table")
     with pytest.raises(StudyError, match="facts.parquet is not a table of confusion facts"):
         metrics.Facts.read(tmp_path / "facts.parquet")

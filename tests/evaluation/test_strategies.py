@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.evaluation.strategies import canvas, predict
+from pipeline.evaluation.strategies import canvas, predict, probabilities
 from pipeline.models.published import tensorflow
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
@@ -99,8 +99,18 @@ def test_strategies_that_do_not_nest_keep_sums_of_their_own():
 def test_the_canvas_pads_with_the_mean_pixel_and_refuses_what_does_not_fit():
     padded = canvas([np.full((2, 3, 3), 255, np.uint8)], (4, 4), torch.device("cpu"))
     assert torch.equal(padded[0, 0], torch.tensor([[1.0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
-    with pytest.raises(StudyError, match="5x3 does not fit.*4x4"):
-        canvas([np.zeros((5, 3, 3), np.uint8)], (4, 4), torch.device("cpu"))
+    for height, width in ((5, 3), (3, 5)):
+        with pytest.raises(StudyError, match=f"{height}x{width} does not fit.*4x4"):
+            canvas([np.zeros((height, width, 3), np.uint8)], (4, 4), torch.device("cpu"))
+
+
+@torch.inference_mode()
+def test_bfloat16_is_computed_where_asked_for_and_averaged_in_float32():
+    seen, network = [], torch.nn.Conv2d(3, 5, 1)
+    network.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    for bf16 in (False, True):
+        assert probabilities(network, torch.zeros(1, 3, 9, 9), 1, False, bf16).dtype == torch.float32
+    assert seen == [torch.float32, torch.bfloat16]
 
 
 PAIRS = sorted(parity.FOLDER.glob("*.labels.npz"))

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_dilation
 from pipeline.datasets.palettes import png
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.evaluation import metrics, trimap
-from pipeline.evaluation.metrics import WIDTHS
+from pipeline.paper import TRIMAP_WIDTHS
 
 
 def labels_with_void(seed, shape=(60, 70)):
@@ -58,12 +58,18 @@ def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
 def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
     shard, kept, labels, maps = scored
     discs, squares = trimap.recounted(shard, "os16", kept, void_distance), trimap.recounted(shard, "os16", kept)
-    inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(WIDTHS))] for each in (discs, squares)]
+    inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(TRIMAP_WIDTHS))] for each in (discs, squares)]
     assert (np.array(inside[1]) >= inside[0]).all() and inside[1][1] > inside[0][1]
     assert np.array_equal(metrics.confusion(discs, "os16", 3), metrics.confusion(squares, "os16", 3))
-    for width, found in zip(WIDTHS[:2], metrics.trimap_curve(squares, "os16", 3)):
+    for width, found in zip(TRIMAP_WIDTHS[:2], metrics.trimap_curve(squares, "os16", 3)):
         label, guess = np.concatenate(labels), np.concatenate(maps)
         near = np.concatenate([trimap.square_distance(each) <= width for each in labels])
         label, guess = label[near & (label != 255)], guess[near & (label != 255)]
         scores = [((label == c) & (guess == c)).sum() / ((label == c) | (guess == c)).sum() for c in range(3)]
         assert found == pytest.approx(100 * np.mean(scores))
+
+
+def test_square_distances_beyond_a_byte_are_255():
+    label = np.zeros((1, 400), np.uint8)
+    label[0, 0] = 255
+    assert trimap.square_distance(label)[0, [0, 1, 254, 255, 256, 399]].tolist() == [0, 1, 254, 255, 255, 255]

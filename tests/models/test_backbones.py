@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from pipeline.models import deeplab
+from pipeline.models import deeplab, mobilenet
 from pipeline.models.layers import resize
 from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
@@ -75,3 +75,7 @@ def test_xception_rates(output_stride, first, middle, last, entry):
 def test_sizes_that_make_no_network(family, size, word):
     with pytest.raises(StudyError, match=word):
         deeplab.build_backbone(family, size, 16)
+
+
+def test_mobilenets_channels_are_rounded_to_the_nearest():
+    assert [mobilenet.channels(count, 0.35) for count in (16, 24, 32)] == [6, 8, 11]

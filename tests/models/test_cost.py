@@ -145,3 +145,8 @@ def test_rows_cover_the_study_and_leave_out_what_does_not_exist():
     paper = STUDY.model_copy(update={"scale": "paper", "evaluate": {"t7-dec": ("os16",)}})  # no Cityscapes there by default
     [row] = cost.rows(paper)
     assert row["madds_here"] is None and row["madds_executed"] == pytest.approx(418.38, abs=0.006)
+
+
+def test_a_strategys_memory_is_that_of_its_largest_pass():
+    strategy = Strategy(output_stride=16, scales=(0.5, 1.0, 1.5), flip=True)
+    assert cost.total(strategy, (33, 33), lambda canvas: cost.Cost(1, 1, canvas[0])) == cost.Cost(6, 6, 49)

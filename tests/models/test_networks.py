@@ -7,6 +7,7 @@ from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at
 from pipeline.models.decoder import Decoder, convolutions
 from pipeline.models.dpc import DPC
+from pipeline.models.layers import SeparableConvBN
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from tests.models.small_networks import SIZES, network, stir
@@ -167,3 +168,34 @@ def test_a_tenth_of_aspps_output_is_dropped_in_training():
     nn.init.constant_(aspp.project.bn.bias, 10)  # no zero comes from ReLU
     assert 0.09 < (aspp(torch.randn(64, 8, 9, 9)) == 0).float().mean() < 0.11
     assert not (aspp.eval()(torch.randn(4, 8, 9, 9)) == 0).any()
+
+
+@torch.no_grad()
+def test_the_dense_prediction_cell_drops_before_its_projection():
+    cell = DPC(8, 16, width=0.0625).train()
+    nn.init.constant_(cell.project.bn.bias, 10)  # no zero comes from ReLU
+    assert not (cell(torch.randn(16, 8, 9, 9)) == 0).any()
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_every_part_is_as_wide_as_the_scale_says(cell):
+    model = network("xception", width=0.125, dense_prediction_cell=cell)
+    assert (model.aspp.outputs, model.decoder.outputs, model.decoder.project["conv2"].conv.out_channels) == (32, 32, 6)
+
+
+@pytest.mark.parametrize("channels, expected", [(48, 3), (24, 2), (12, 1), (4, 1)])
+def test_reduced_channels_are_rounded_and_at_least_one(channels, expected):
+    assert Decoder(16, {"conv2": 8}, "[3x3,256]", channels, width=0.0625).project["conv2"].conv.out_channels == expected
+
+
+def test_separable_decoders_part_3x3_convolutions_only():
+    parted = {name: isinstance(Decoder(16, {"conv2": 8}, name, 48, separable=True).refine["conv2"][0], SeparableConvBN)
+              for name in ("[1x1,256]", "[3x3,256]")}
+    assert parted == {"[1x1,256]": False, "[3x3,256]": True}
+
+
+def test_plain_convolutions_of_the_head_begin_by_xavier():
+    model = network("resnet", width=1.0)
+    for layer in (model.aspp.project.conv, model.decoder.refine["conv2"][0].conv):
+        bound = (6 / ((layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2)) ** 0.5
+        assert 0.99 * bound < layer.weight.abs().max() <= bound

@@ -12,7 +12,7 @@ from scipy import ndimage
 from pipeline import records
 from pipeline.datasets.contact import contact_sheet
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
-from pipeline.evaluation.metrics import BANDS, WIDTHS
+from pipeline.paper import BANDS, TRIMAP_WIDTHS
 from pipeline.study import Study
 
 CLASSES = ["background", "cat", "cow", "dog", "horse", "sheep", "person", "car", "boat"]
@@ -115,7 +115,7 @@ def _facts(study, name, scenes, quality):
         better = quality * (1 - .05 * ("ms" in strategy) - .05 * ("os8" in strategy) - .01 * ("flip" in strategy))
         for number, (image, truth, label, distance) in enumerate(scenes):
             prediction = _predict(np.random.default_rng(number + 1000 * run.seed), truth, better, run.decoder != "none")
-            band = np.searchsorted(WIDTHS, distance)
+            band = np.searchsorted(TRIMAP_WIDTHS, distance)
             valid = label != 255
             key = (band[valid].astype(np.int64) * 256 + label[valid]) * 256 + prediction[valid]
             cells, counts = np.unique(key, return_counts=True)

@@ -1,9 +1,11 @@
 """What was measured for a cell, against plain arithmetic on its facts; and when it is not measured."""
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
 from pipeline.evaluation import measure, metrics
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import Row
 from pipeline.study import StudyError
 from tests.reporting import fake_study
@@ -24,7 +26,7 @@ def test_scores_curves_and_intervals_of_a_cell(study):
             found = measure.scores(told, "t2-x2", strategy)
             assert [found[name] for name in ("miou", "miou_low", "miou_high")] == pytest.approx(expected(strategy))
         curves = measure.trimap(told, "t2-x2", "os16", intervals=True)
-        for place in range(len(metrics.WIDTHS)):
+        for place in range(len(TRIMAP_WIDTHS)):
             found = [curves[name][place] for name in ("trimap_miou", "trimap_low", "trimap_high")]
             assert found == pytest.approx(expected("os16", range(place + 1))), place
         assert measure.trimap(told, "t2-x2", "os16", intervals=False) == {"trimap_miou": curves["trimap_miou"]}
@@ -44,3 +46,22 @@ def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):
     renamed = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16", "stride16")}})
     with pytest.raises(StudyError, match="facts.parquet knows no strategy stride16: dvc repro --force evaluate@t2-x2"):
         measure.read_facts(renamed, "t2-x2")
+
+
+def test_facts_that_were_skipped_say_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    records.write(study.artifacts("runs", "t2-x2"), status="done")
+    records.write(study.artifacts("facts", "t2-x2"), status="skipped", reason="no images")
+    assert measure.status(study, Row("own", {}, "t2-x2", "os16")) == "not run: no images"
+
+
+def test_facts_that_were_counted_again_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    study = study.model_copy(update={"runs": {"t2-x2": study.runs["t2-x2"]}, "evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
+    fake_study.write(study, images=2, size=33)
+    path = study.artifacts("facts", "t2-x2") / "facts.parquet"
+    before, facts = measure.scores(study, "t2-x2", "os16")["miou"], pq.read_table(path)
+    pq.write_table(facts.set_column(4, "prediction", facts["target"]), path)
+    assert before < measure.scores(study, "t2-x2", "os16")["miou"] == 100

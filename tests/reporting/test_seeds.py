@@ -71,6 +71,15 @@ def test_a_verdict_needs_interval_and_seeds(interval, seeds, expected):
     assert ledger._together(found, (0, float("inf"))) == expected
 
 
+def test_a_seed_that_is_evaluated_another_way_is_no_pairing(study, monkeypatch):
+    claim = claims.claims()["decoder-resnet"]
+    runs = {name: run for name, run in study.runs.items() if name in ("t2-x2", "t3-os16-nodec")}
+    again = study.model_copy(update={"runs": runs | {"t2-x2-s1": runs["t2-x2"].model_copy(update={"seed": 1})},
+                                     "evaluate": study.evaluate | {"t2-x2-s1": ("os8",)}})
+    monkeypatch.setattr(ledger, "_missing", lambda *_: None)
+    assert ledger._seeds(again, claim, claim.b[0])["pairings"] is None
+
+
 def test_the_page_shows_seeds_apart_and_prints_the_rule(study, home):
     tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
     page.write(study)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from pipeline import paper
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
+from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.reporting import context, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -77,7 +78,7 @@ def test_the_other_trimap_is_beside_figure5_and_on_the_page(study, built):
     hits, unions = (np.zeros((14, 256), np.int64) for _ in range(2))
     for name, png in zip(kept["image"].to_pylist(), kept["png"].to_pylist()):
         label, guess = shard[shard.ids.index(name)].label, np.asarray(Image.open(io.BytesIO(png)))
-        for place, width in enumerate(metrics.WIDTHS):
+        for place, width in enumerate(TRIMAP_WIDTHS):
             near = ndimage.binary_dilation(label == 255, np.ones((2 * width + 1,) * 2)) & (label != 255)
             for kind in range(len(fake_study.CLASSES)):
                 hits[place, kind] += ((label == kind) & (guess == kind) & near).sum()
@@ -113,6 +114,11 @@ def test_same_inputs_same_bytes_and_old_tables_go(built, tmp_path):
     assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{name}.{kind}" for name in built
                                                                   for kind in ("parquet", "csv", "tex")}
     assert pq.read_table(tmp_path / "a/table1.parquet").equals(built["table1"])
+
+
+def test_what_is_measured_but_not_in_mlflow_says_so(study):
+    line = next(line for line in tables.build(study, {})["table2"].to_pylist() if line["run"] == "t2-x2")
+    assert line["miou"] is None and line["status"].startswith("not run: MLflow has no such run")
 
 
 def test_a_run_of_ones_own_has_a_table(study):

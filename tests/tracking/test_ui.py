@@ -74,6 +74,14 @@ def shows_a_training_that_runs(home, port):
         assert (found["key"], found["step"], found["value"]) == ("curve/loss", step, 2 / step)
 
 
+def test_a_port_that_is_taken_is_said_before_anything_is_promised(home):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said, complaint = start(home, "--port", str(port)).communicate(timeout=100)
+    assert f"MLflow cannot listen on 127.0.0.1:{port} (Address already in use): python -m stages.ui --port {port + 1}" in complaint
+    assert "MLflow at" not in said and "Traceback" not in complaint
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
 def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home, ending):
     with socket.socket() as probe:
@@ -81,7 +89,7 @@ def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home, ending):
         port = probe.getsockname()[1]
     process = start(home, "--port", str(port), "--every", "0.2")
     try:
-        deadline = time.time() + 90
+        deadline, page = time.time() + 90, b""
         while time.time() < deadline and process.poll() is None:
             try:
                 page = get(port)

@@ -71,6 +71,13 @@ def test_checkpointed_activations_can_be_compiled(backbone):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_activations_are_checkpointed_where_asked_for(wanted):
+    model = network("resnet101")
+    acceleration.adapt(model, BF16.model_copy(update={"checkpoint_activations": wanted, "cpu_bfloat16": False}))
+    assert ("forward" in vars(model.backbone.block1[0])) == wanted
+
+
 def test_synchronised_batch_norm_is_not_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("compiled"))
     model = nn.SyncBatchNorm.convert_sync_batchnorm(network("resnet101"))
@@ -89,6 +96,12 @@ def test_running_out_of_memory_says_what_to_lower(error, explained):
             raise error
 
 
+def test_what_is_done_already_is_no_advice():
+    with pytest.raises(StudyError) as caught, acceleration.memory_explained(BF16.model_copy(update={"checkpoint_activations": True})):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert "a crop below" in str(caught.value) and "checkpoint_activations" not in str(caught.value)
+
+
 def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):
     def broken(model):
         def fail(x):
@@ -97,9 +110,9 @@ def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     model = nn.Conv2d(3, 2, 1)
     forward, x = acceleration.compiled(model), torch.rand(1, 3, 4, 4)
-    with pytest.warns(UserWarning, match=r"torch.compile failed \(no C compiler\); going on without it"):
-        assert torch.equal(forward(x), model(x))
-    assert torch.equal(forward(x), model(x))
+    with pytest.warns(UserWarning, match=r"torch.compile failed \(no C compiler\); going on without it") as seen:
+        assert torch.equal(forward(x), model(x)) and torch.equal(forward(x), model(x))
+    assert len(seen) == 1
 
 
 def test_lack_of_memory_is_no_failure_of_the_compiler(monkeypatch):

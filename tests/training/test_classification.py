@@ -27,12 +27,22 @@ def test_pictures_are_shifted_by_up_to_an_eighth_and_every_other_is_flipped():
     assert len(seen) == 50 and min(seen.values()) > 15  # 2,000 pictures, so 40 each
 
 
+def test_processes_share_the_pictures_that_one_would_have_drawn():
+    images = torch.arange(5. * 3 * 16 * 16).view(5, 3, 16, 16)
+    whole, *shares = (classification.Pictures(images, torch.arange(5), list("abcde"), 6, 0, *which) for which in ((), (0, 2), (1, 2)))
+    for _ in range(3):
+        batch, targets, numbers = whole()
+        for rank, share in enumerate(shares):
+            some, their, drawn = share()
+            assert torch.equal(some, batch[rank::2]) and torch.equal(their, targets[rank::2]) and drawn == numbers
+
+
 def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
-    """Learning rates, decays, splits: as `fit` is given them."""
+    """Learning rates, decays, splits, optimiser, this process's share: as `fit` is given them."""
     monkeypatch.chdir(tmp_path)
     loaded, seen = studies.load(), {}
     imagenet = loaded.scales["tiny"].imagenet
-    own = imagenet.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900})
+    own = imagenet.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "optimiser": "adamw"})
     scale = loaded.scales["tiny"].model_copy(update={"imagenet": imagenet.model_copy(update={"train": own})})
     family = loaded.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
     study = loaded.model_copy(update={"scale": "tiny", "scales": loaded.scales | {"tiny": scale},
@@ -44,13 +54,17 @@ def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
                 writer.add(Example(f"{split}-{number}", np.full((33, 33, 3), value, np.uint8), target=number))
     (shards / "sheet.json").write_text("{}")
 
-    def fit(model, sgd, pictures, loss_of, validate, *_):
-        seen.update(model=model, groups=sgd.param_groups, pictures=pictures, validate=validate)
+    def fit(model, learner, pictures, loss_of, validate, *_):
+        seen.update(model=model, learner=type(learner), groups=learner.param_groups, pictures=pictures, validate=validate)
         raise InterruptedError
     monkeypatch.setattr(classification, "fit", fit)
+    monkeypatch.setattr(classification, "adapt", lambda model, training: seen.update(adapted=training))
+    monkeypatch.setattr(classification.distributed, "rank", lambda: 1)
+    monkeypatch.setattr(classification.distributed, "world", lambda: 2)
     monkeypatch.setattr(classification, "errors", lambda model, images, targets, batch: (images.unique().tolist(), targets.tolist()))
     with pytest.raises(InterruptedError):
         classification.pretrain(study, "resnet101", tmp_path / "out", tmp_path / "checkpoints")
+    assert seen["adapted"] == own and seen["learner"] is torch.optim.AdamW and seen["pictures"].mine == slice(1, None, 2)
     where = {id(each): (group["weight_decay"], group["multiplier"]) for group in seen["groups"] for each in group["params"]}
     model = seen["model"]
     assert where[id(model.fc.weight)] == (0.03, 10) and where[id(model.fc.bias)] == (0, 20)

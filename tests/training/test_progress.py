@@ -78,3 +78,8 @@ def test_a_terminal_gets_a_bar_that_redraws_itself(monkeypatch, clock):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_other_processes_show_nothing(monkeypatch, clock, terminal):
     assert lines(monkeypatch, clock, 50, 60, terminal=terminal, disable=True) == ""
+
+
+def test_jobs_beside_each_other_write_lines_on_a_terminal_too(monkeypatch, clock):
+    monkeypatch.setenv("STUDY_JOB", "train@t2-x2")
+    assert "\r" not in lines(monkeypatch, clock, 240, 1, terminal=True)

@@ -58,16 +58,19 @@ def test_the_loss_is_cross_entropy_on_logits_resized_to_the_labels():
 
 
 def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch):
-    """Learning rates, decays, seeds, crops, splits: as `fit` is given them."""
+    """Learning rates, decays, seeds, crops, splits, optimiser, this process's share: as `fit` is given them."""
     seen = {}
+    monkeypatch.setattr(segmentation, "adapt", lambda model, training: seen.update(adapted=training))
+    monkeypatch.setattr(segmentation.distributed, "rank", lambda: 1)
+    monkeypatch.setattr(segmentation.distributed, "world", lambda: 2)
 
-    def fit(model, sgd, crops, loss_of, validate, *_):
-        seen.update(model=model, groups=sgd.param_groups, crops=crops, validate=validate)
+    def fit(model, learner, crops, loss_of, validate, *_):
+        seen.update(model=model, learner=type(learner), groups=learner.param_groups, crops=crops, validate=validate)
         raise InterruptedError
     monkeypatch.setattr(segmentation, "fit", fit)
     monkeypatch.setattr(segmentation, "progress_miou", lambda model, stride, shard, *given: (stride, shard.ids[0], *given))
     voc, backbone = study.settings.voc, study.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
-    own = voc.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "crop": 41})
+    own = voc.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "crop": 41, "optimiser": "adamw"})
     told = study.model_copy(update={
         "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own})})},
         "backbones": study.backbones | {"resnet101": backbone},
@@ -83,6 +86,7 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
     assert where[id(model.logits.weight)] == (0.03, 10) and where[id(model.logits.bias)] == (0, 20)
     assert where[id(model.backbone.block1[0].conv1.conv.weight)] == (0.03, 1)
     assert model.backbone.block1[0].conv1.bn.momentum == pytest.approx(0.4) and model.aspp.project.bn.momentum == pytest.approx(0.3)
+    assert found["adapted"] == own and found["learner"] is torch.optim.AdamW and found["crops"].mine == slice(1, None, 2)
     assert found["crops"].crop == 41 and found["crops"].batch == own.batch and found["crops"].ids[0] == "train_aug-0"
     assert found["validate"]()["miou"][:3] == (32, "val-0", voc.evaluate.canvas)
     assert torch.equal(again["model"].logits.weight, model.logits.weight)
