@@ -1,6 +1,6 @@
 """The stages of dvc.yaml as a graph, for the Snakefile. DVC decides what is stale; Snakemake only schedules.
 
-The one module that looks inside DVC: `Repo().index` and `Repo().status()` are not documented interfaces.
+Beside stages/repro.py the one module that looks inside DVC: `Repo().index` and `Repo().status()` are no documented interfaces.
 
 Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3: something)
 """
@@ -100,6 +100,8 @@ def refresh() -> dict[str, list]:
         except SCMError as error:
             raise studies.StudyError("DVC wants a git checkout: clone the repository, not its ZIP, or run  git init  here "
                                      f"({error})") from error
+        except OSError as error:
+            raise studies.StudyError(f"DVC cannot work in this folder: {error}") from error
         except LockError as error:
             if not told:
                 print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)
