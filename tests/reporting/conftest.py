@@ -4,6 +4,7 @@ import yaml
 
 from pipeline import records, study as studies
 from pipeline.reporting import ledger, page, tables
+from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 
@@ -40,7 +41,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def study(home, monkeypatch):
     monkeypatch.chdir(home)
-    study = studies.load()
+    study = shipped.study()
     if not (home / "artifacts").exists():
         fake_study.write(study, images=5, size=49, missing=WITHOUT)
     return study

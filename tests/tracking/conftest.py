@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from pipeline import study as studies
 from pipeline.tracking import mirror, store
+from tests import shipped
 from tests.reporting import fake_study
 from tests.tracking.mirrored import WITHOUT, expected
 
@@ -16,7 +16,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("study"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        study = studies.load()
+        study = shipped.study()
         fake_study.write(study, images=4, size=49, missing=WITHOUT)
         described("voc", study)
         study.artifacts("runs", "t1-c8").joinpath("model.safetensors").write_bytes(b"small")
@@ -31,7 +31,7 @@ def study(home, tmp_path, monkeypatch):
     shutil.copytree(home, tmp_path / "study")
     monkeypatch.chdir(tmp_path / "study")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return studies.load()
+    return shipped.study()
 
 
 def described(dataset, study):

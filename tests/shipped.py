@@ -1,0 +1,14 @@
+"""The study as it is shipped: runs, strategies and scale that somebody chose in params.yaml are no matter of tests that count rows."""
+from pipeline import paper, study as studies
+
+OTHERS = {"coco-x65", "own-mobilenet", "t6-test"}  # runs in no table of the paper
+
+
+def study() -> studies.Study:
+    loaded = studies.load()
+    cells = {(row["run"], row["strategy"]) for table in paper.tables().values() for row in table.rows if "run" in row}
+    runs = {run for run, _ in cells} | OTHERS
+    evaluate = {run: tuple(name for name in strategies if (run, name) in cells or run in OTHERS)
+                for run, strategies in loaded.evaluate.items() if run in runs}
+    return loaded.model_copy(update={"scale": "miniature", "evaluate": evaluate,
+                                     "runs": {name: run for name, run in loaded.runs.items() if name in runs}})
