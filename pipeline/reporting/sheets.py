@@ -25,7 +25,7 @@ def build(study: Study) -> list[dict]:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
         elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
-        else:
+        elif (folder / "sheet.json").exists():
             kept = json.loads((folder / "sheet.json").read_text())
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()]})

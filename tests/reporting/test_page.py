@@ -11,6 +11,7 @@ from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
 from pipeline.reporting import chart, columns, figures, ledger, page, runs, tables
+from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
@@ -24,7 +25,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("study")
         patch.chdir(folder)
-        study = studies.load()
+        study = shipped.study()
         fake_study.write(study, images=6, size=49, missing=WITHOUT)
         tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
         page.write(study)

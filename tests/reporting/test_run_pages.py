@@ -70,7 +70,7 @@ def test_the_yaml_of_a_page_is_the_run(home, study):
 def test_settings_say_what_differs(home):
     rows = {cells[0]: cells[1:] for cells in Reader(read(home, "t5-sc")).tables["settings"]}
     assert rows["● separable"] == ["yes", "no"] and rows["● backbone"] == ["xception65", "resnet101"]
-    assert rows["output stride"] == ["16", "16"]
+    assert rows["output_stride"] == ["16", "16"]
     assert not [name for name in Reader(read(home, "t2-x2")).tables["settings"] if name[0].startswith("●")]
 
 
