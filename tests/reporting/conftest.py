@@ -1,6 +1,5 @@
 """Made-up studies, one of them with its report, each made once for all tests that only look at it."""
 import pytest
-import yaml
 
 from pipeline import records, study as studies
 from pipeline.reporting import ledger, page, tables
@@ -13,11 +12,10 @@ WITHOUT = ("t1-c16", "t3-os32-dec")
 
 def with_own() -> studies.Study:
     """The study with the run of one's own that docs/extend.md adds, and a further strategy of a run of the paper."""
-    raw = yaml.safe_load((studies.ROOT / "params.yaml").read_text())
-    raw["scale"] = "miniature"
-    raw["runs"]["mine"] = raw["runs"]["t2-x2"] | {"low_level_channels": 24}
-    raw["evaluate"] |= {"mine": ["os16", "os16-ms"], "t1-c48": ["os16", "os8"]}
-    return studies.Study.model_validate(raw)
+    study = shipped.study()
+    mine = study.runs["t2-x2"].model_copy(update={"low_level_channels": 24})
+    more = {"mine": ("os16", "os16-ms"), "t1-c48": ("os16", "os8")}
+    return study.model_copy(update={"runs": study.runs | {"mine": mine}, "evaluate": study.evaluate | more})
 
 
 @pytest.fixture(scope="session")

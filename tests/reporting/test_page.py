@@ -126,7 +126,7 @@ def test_the_chart_of_costs_has_every_row_that_has_both_numbers():
 
 def test_same_inputs_same_bytes(home, monkeypatch):
     monkeypatch.chdir(home)
-    page.write(studies.load(), Path("again"))
+    page.write(shipped.study(), Path("again"))
     for path in (home / "again").rglob("*.*"):
         assert path.read_bytes() == (home / "reports" / path.relative_to(home / "again")).read_bytes(), path.name
 
