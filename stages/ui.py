@@ -39,7 +39,8 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
         if restore:
             return
         server = server or (None if elsewhere else serve(host, port))
-        print(f"MLflow at {store.masked() if elsewhere else f'http://{host}:{port}'}; Ctrl-C ends it", flush=True)
+        print(f"MLflow at {store.masked() if elsewhere else f'http://{host}:{port}'} (choose Model training at the top left); "
+              "Ctrl-C ends it", flush=True)
         shown, follower = mirror.fingerprint(study), live.Follower()
         while server is None or server.poll() is None:
             shown = follow(shown, follower)

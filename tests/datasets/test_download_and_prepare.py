@@ -100,8 +100,8 @@ def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
         prepare.main("voc")
 
 
-def test_prepare_before_download_says_what_to_run(tiny):
-    with pytest.raises(StudyError, match="python -m stages.download voc"):
+def test_prepare_before_download_says_what_to_do(tiny):
+    with pytest.raises(StudyError, match="artifacts/tiny/data/voc is not there yet: make study, or dvc repro, makes"):
         prepare.main("voc")
 
 

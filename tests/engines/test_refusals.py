@@ -75,7 +75,7 @@ def test_a_stage_that_is_edited_fails_and_is_not_recorded(checkout):
     script = checkout.root / "stages/download.py"
     text = script.read_text()
     edit = "    file = Path('params.yaml'); file.write_text(file.read_text().replace('size: 49, seed: 1', 'size: 49, seed: 9'))\n"
-    script.write_text(text.replace("    settings = study.load()\n", "    settings = study.load()\n" + edit))
+    script.write_text(text.replace("    study = studies.load()\n", "    study = studies.load()\n" + edit))
     assert script.read_text() != text
     printed = checkout.run("dvc", "repro", "download@voc", fails=True)
     assert "scales.tiny.voc.source in params.yaml" in printed and "Run the same command again" in printed
@@ -88,7 +88,8 @@ def test_a_stage_that_is_edited_fails_and_is_not_recorded(checkout):
 def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
     script = checkout.root / "stages/download.py"
     text = script.read_text()
-    script.write_text(text.replace("    settings = study.load()\n", "    __import__('signal').pause()\n"))
+    script.write_text(text.replace("    study = studies.load()\n", "    __import__('signal').pause()\n"))
+    assert script.read_text() != text
     command = ["snakemake", "--workflow-profile", "profiles/local", "download_coco", "download_imagenet"]
     scheduler = checkout.start(*command)
     wait_for(lambda: sum("stages.download" in line for line in checkout.processes()) >= 2)
