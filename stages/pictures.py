@@ -93,7 +93,7 @@ def _maps(study: Study, run: str, strategy: str, shard, images: list[str]) -> di
     """The label maps (H, W) uint8 of `images`: those that the evaluation kept, or predicted now."""
     from pipeline.evaluation import measure
     if kept := measure.label_maps(study, run, strategy):
-        return {name: measure.opened(kept[name]) for name in images}
+        return {name: measure.decoded(kept[name]) for name in images}
     return _predicted(study, run, strategy, shard, images)
 
 

@@ -36,7 +36,8 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     run, _, crop = trained.described(folder)
     chosen = chosen or Strategy(output_stride=run.output_stride, scales=(1.0,), flip=False)
     models = trained.load(study, folder, {chosen.output_stride}, devices.pick(autotune=False))
-    if network in study.runs and (source := study.dataset(run.dataset).source) and source.generate:
+    data = study.dataset(run.dataset)
+    if network in study.runs and data and data.source and data.source.generate:
         print(f"{network} has seen generated scenes only; networks for photos: docs/own-data.md, docs/zoo.md", file=sys.stderr)
     classes = native.reader(run.dataset).classes(Path())
     palette, failed = palettes.of(run.dataset, len(classes)), 0

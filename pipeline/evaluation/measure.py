@@ -51,28 +51,36 @@ def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
 
 
 def read_facts(study: Study, run: str) -> metrics.Facts:
-    """The run's facts, kept in memory as long as the file is the same. StudyError where they lack a strategy: a new name for
+    """The run's facts, kept in memory as long as the file is the same. StudyError as `_file` has it."""
+    return _facts(*_file(study, run))
+
+
+def _file(study: Study, run: str) -> tuple[Path, int]:
+    """The file of the run's facts and when it was written. StudyError where it is missing or lacks a strategy: a new name for
     the same one is no change to DVC."""
     path = study.artifacts("facts", run) / "facts.parquet"
     if not path.exists():
         raise StudyError(f"{path} is missing: dvc repro evaluate@{run}")
-    found = _facts(path.absolute(), path.stat().st_mtime_ns)
-    if lacks := [name for name in study.evaluate.get(run, ()) if name not in found.strategies]:
+    found = path.absolute(), path.stat().st_mtime_ns
+    if lacks := [name for name in study.evaluate.get(run, ()) if name not in _strategies(*found)]:
         raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro --force evaluate@{run}")
     return found
 
 
 def label_maps(study: Study, run: str, strategy: str) -> dict[str, pa.Scalar]:
-    """The label maps that the evaluation of `run` kept, by image: palette PNGs, not read before `.as_py()`, or `opened`. Empty
+    """The label maps that the evaluation of `run` kept, by image: palette PNGs, not copied before `.as_py()`, or `decoded`. Empty
     where it kept those of another strategy, or none."""
     path = study.artifacts("facts", run) / "labels.parquet"
     if not path.exists():
         return {}
-    kept = pq.ParquetFile(path).read()
-    return dict(zip(kept["image"].to_pylist(), kept["png"])) if strategy in kept["strategy"].unique().to_pylist() else {}
+    kept = pq.ParquetFile(path)
+    if strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
+        return {}
+    maps = kept.read(["image", "png"])
+    return dict(zip(maps["image"].to_pylist(), maps["png"]))
 
 
-def opened(png: pa.Scalar) -> np.ndarray:
+def decoded(png: pa.Scalar) -> np.ndarray:
     """A label map of `label_maps`: uint8 (H, W)."""
     return np.asarray(Image.open(io.BytesIO(png.as_py())))
 
@@ -88,6 +96,11 @@ def _facts(path: Path, changed: int) -> metrics.Facts:
     return metrics.Facts.read(path)
 
 
+@functools.lru_cache(maxsize=512)
+def _strategies(path: Path, changed: int) -> tuple[str, ...]:
+    return _facts(path, changed).strategies
+
+
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
     """Scores of one cell in percent: miou with its 95 % interval over images, and the IoU of each class; those that there are."""
     return _scores(*_cell(study, run, strategy))
@@ -101,9 +114,8 @@ def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, 
 
 def _cell(study: Study, run: str, strategy: str) -> tuple:
     """What a cell's numbers follow from: its facts, as the file is now, and the classes that mIOU is the mean of."""
-    read_facts(study, run)  # says what is wrong with them
-    path, (names, only) = study.artifacts("facts", run) / "facts.parquet", classes(study, run)
-    return path.absolute(), path.stat().st_mtime_ns, strategy, tuple(names), only and tuple(only)
+    names, only = classes(study, run)
+    return *_file(study, run), strategy, tuple(names), only and tuple(only)
 
 
 @functools.lru_cache(maxsize=512)  # one cell may be in four tables

@@ -7,7 +7,7 @@ square band holds the disc's band and reaches up to sqrt(2) times as far. Void h
 import numpy as np
 
 from pipeline.datasets.shards import VOID, Shard
-from pipeline.evaluation.measure import opened
+from pipeline.evaluation.measure import decoded
 from pipeline.evaluation.metrics import Facts
 from pipeline.paper import BANDS, TRIMAP_WIDTHS
 
@@ -32,7 +32,7 @@ def recounted(shard: Shard, strategy: str, maps: dict, distance=square_distance)
     images = sorted(maps)
     for code, name in enumerate(images):
         label = shard[number_of[name]].label
-        prediction, valid = opened(maps[name]), label != VOID
+        prediction, valid = decoded(maps[name]), label != VOID
         cell = (band_of[distance(label)[valid]] * classes + label[valid]) * classes + prediction[valid]
         counts = np.bincount(cell, minlength=BANDS * classes ** 2).reshape(BANDS, classes, classes)
         at = np.nonzero(counts)

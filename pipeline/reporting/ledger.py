@@ -134,7 +134,7 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
         names, only = classes(study, run)
         sides.append(metrics.parts(metrics.confusion_by_image(read_facts(study, run), strategy, len(names), bands)))
     effect = metrics.mean_iou(sides[0].sum(0), only) - metrics.mean_iou(sides[1].sum(0), only)
-    return np.array([effect, *(metrics.bootstrap(*sides, only=only, samples=samples) if samples else ())])
+    return np.append(effect, metrics.bootstrap(*sides, only=only, samples=samples) if samples else [])
 
 
 def _errors(study: Study, a: str, b: str) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ from the shards and the label maps that the evaluation kept.
 import numpy as np
 
 from pipeline.datasets import palettes
-from pipeline.evaluation.measure import classes, label_maps, opened, ranked, read_facts, shard
+from pipeline.evaluation.measure import classes, decoded, label_maps, ranked, read_facts, shard
 from pipeline.reporting.panels import CREAM, SIDE, Case, draw
 from pipeline.study import Study
 
@@ -54,7 +54,7 @@ class Album:
 
     def case(self, name: str, caption: str) -> Case:
         example = self.shard[self.numbers[name]]
-        guesses = {words: opened(maps[name]) for words, maps in self.maps.items()}
+        guesses = {words: decoded(maps[name]) for words, maps in self.maps.items()}
         return Case(name, caption, draw(example.image, example.label, guesses, self.palette, self.side))
 
 
