@@ -104,6 +104,7 @@ def test_the_study_covers_the_paper_and_trains_each_network_once():
     paper.check(study)
     named = {row["run"] for table in paper.tables().values() for row in table.rows if "run" in row}
     assert named | shipped.OTHERS <= set(study.runs)
+    assert set(study.runs) - named - shipped.OTHERS <= set(study.evaluate), "a run that no table has, not even that of one's own"
 
 
 def test_the_published_numbers_are_those_of_the_shared_transcript():

@@ -1,9 +1,9 @@
-"""make doctor: what is missing is said with what to do, and the forecast follows from the work and the rates."""
+"""make doctor: what is missing is said with what to do."""
 import pytest
 import typer
 
 from pipeline import study as studies
-from pipeline.doctor import calibration, findings, forecast
+from pipeline.doctor import calibration, findings
 from pipeline.doctor.calibration import Rate
 from pipeline.models import device as devices
 from pipeline.schema import Archive, Generate, Source
@@ -16,90 +16,11 @@ def tiny() -> studies.Study:
     return studies.load().model_copy(update={"scale": "tiny"})
 
 
-@pytest.fixture(scope="module")
-def works(tiny) -> list[forecast.Work]:
-    return forecast.works(tiny)
-
-
 def at(study, name, source):
     """`study` with another source for a data set of its scale."""
     data = study.dataset(name).model_copy(update={"source": source})
     scale = study.settings.model_copy(update={name: data})
     return study.model_copy(update={"scales": study.scales | {study.scale: scale}})
-
-
-def test_every_stage_that_computes_is_counted(tiny, works):
-    runs = {name for name in tiny.runs if not tiny.skipped(name)}
-    stages = {f"pretrain@{name}" for name in tiny.settings.network.backbones if name in ("resnet101", "xception65", "xception71")}
-    assert {work.stage for work in works} == stages | {f"{kind}@{name}" for name in runs for kind in ("train", "evaluate")}
-    assert {work.after for work in works} <= stages | {f"train@{name}" for name in runs} | {""}
-
-
-def test_work_is_steps_times_batch_times_the_networks_multiply_adds(tiny, works):
-    from pipeline.models import cost, deeplab
-    run, training = tiny.runs["t1-c48"], tiny.settings.voc.train
-    network = cost.on_meta(lambda: deeplab.build(run, "resnet", tiny.settings.network, 21))
-    one = cost.cost(network, (training.crop, training.crop)).madds_executed
-    work, = (work for work in works if work.stage == "train@t1-c48")
-    assert work.learning == pytest.approx(training.steps * training.batch * one)
-
-
-def test_passes_that_strategies_share_are_counted_once(tiny):
-    """os16-ms-flip's passes contain those of os16 and os16-ms."""
-    def looking(names):
-        study = tiny.model_copy(update={"runs": {"t2-x2": tiny.runs["t2-x2"]}, "evaluate": {"t2-x2": names}})
-        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
-    everything = looking(("os16", "os16-ms", "os16-ms-flip"))
-    assert everything == looking(("os16-ms-flip",)) == pytest.approx(2 * looking(("os16-ms",)))
-    squares = sum(scale ** 2 for scale in tiny.strategies["os16-ms"].scales)
-    assert looking(("os16-ms",)) == pytest.approx(squares * looking(("os16",)))
-
-
-def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
-    from pipeline.datasets import miniature
-    from pipeline.schema import Generate, Source
-    def looking(folder):
-        voc = tiny.settings.voc.model_copy(update={"source": Source(folder=str(folder))})
-        settings = tiny.settings.model_copy(update={"voc": voc})
-        study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": settings}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
-        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
-    miniature.generate("voc", Generate(train=2, val=3, size=49, seed=0), tmp_path / "voc")
-    published = looking(tmp_path / "not there")
-    assert looking(tmp_path / "voc") == pytest.approx(published * 3 / 1449)
-
-
-def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
-    from pipeline.models import cost
-    chosen = {name: tiny.evaluate[name] for name in ("t2-x2", "t7-x71")}
-    study = tiny.model_copy(update={"runs": {name: tiny.runs[name] for name in chosen}, "evaluate": chosen})
-    costs = cost.Costs(study, "tiny")
-    each = [costs.of(study.runs[name], study.strategies[strategy])[0].activation_bytes
-            * study.dataset(study.runs[name].dataset).evaluate.batch for name in chosen for strategy in chosen[name]]
-    assert forecast.evaluation_memory(study) == max(each) > min(each)
-
-
-def test_published_networks_are_timed_without_a_training(tiny):
-    zoo = tiny.model_copy(update={"scale": "zoo", "scales": tiny.scales | {"zoo": tiny.scales["zoo"].model_copy(
-        update={"network": tiny.settings.network})}})
-    name = next(name for name, run in zoo.runs.items() if run.published and not zoo.skipped(name) and run.backbone == "xception65")
-    rate = calibration.rate(zoo, "xception65", name, 0.1)
-    assert rate.learning == float("inf") and 0 < rate.looking < 1e15
-
-
-def test_time_is_shared_out_but_no_shorter_than_what_waits(tiny, works):
-    rates = {work.kind: Rate(1e9, 3e9, 0) for work in works}
-    alone = forecast.total(tiny, works, rates, 1, 5)
-    assert alone == pytest.approx(sum(forecast.seconds(work, rates) + 5 for work in works))
-    assert forecast.total(tiny, works, rates, 2, 5) == pytest.approx(alone / 2)
-    seconds = {work.stage: forecast.seconds(work, rates) + 5 for work in works}
-    chain = ("pretrain@xception65", "train@coco-x65", "train@t5-coco", "evaluate@t5-coco")
-    assert forecast.total(tiny, works, rates, 1000, 5) == pytest.approx(sum(seconds[stage] for stage in chain))
-
-
-def test_the_rate_of_a_step_is_what_a_step_takes(tiny):
-    rate = calibration.rate(tiny, "resnet101", "t2-x2", 1.0)
-    assert 0 < rate.learning < rate.looking < 1e15 and rate.memory > 1e8
-    assert calibration.rate(tiny, "resnet101", None, 0.1).learning > 0
 
 
 def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeypatch):
@@ -172,11 +93,6 @@ def test_a_study_of_days_wants_a_gpu(tiny):
     gpu = [next(finding for finding in findings.machine(tiny, 0, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
            for hours in (1, 100)]
     assert [finding.state for finding in gpu] == ["OK", "missing"] and "4.2 days" in gpu[1].advice
-
-
-@pytest.mark.parametrize("seconds, said", [(95, "95 seconds"), (612, "10 minutes"), (150, "2.5 minutes"), (7 * 3600, "7.0 hours"), (5e6, "58 days")])
-def test_time_is_said_as_people_say_it(seconds, said):
-    assert forecast.spoken(seconds) == said
 
 
 def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,11 @@
-"""The networks' structure at small widths: output strides, ASPP, decoders, training mode. Parity is elsewhere."""
+"""The networks' structure at small widths: output strides, ASPP, training mode. The decoder is in test_decoder.py. Parity is elsewhere."""
 import pytest
 import torch
 from torch import nn
 
 from pipeline.models import deeplab
 from pipeline.models.aspp import ASPP, rates_at
-from pipeline.models.decoder import Decoder, convolutions
 from pipeline.models.dpc import DPC
-from pipeline.models.layers import SeparableConvBN
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from tests.models.small_networks import SIZES, network, stir
@@ -41,31 +39,6 @@ def test_aspp_rates_follow_the_output_stride():
     assert rates_at((1, 2, 4), 32) == (1, 1, 2)
     model = network("resnet", 8, rates=(6, 12, 18), separable=True)
     assert [branch.depthwise.conv.dilation[0] for branch in model.aspp.atrous] == [12, 24, 36]
-
-
-@pytest.mark.parametrize("name, expected", [("[3x3,256]", (3, 256, 1)), ("[3x3,256]x3", (3, 256, 3)), ("[1x1,256]", (1, 256, 1)),
-                                            ("[3x3,128]", (3, 128, 1))])
-def test_decoder_structures(name, expected):
-    assert convolutions(name) == expected
-    decoder = Decoder(256, {"conv2": 256}, name, 48)
-    layers = [layer.conv for layer in decoder.refine["conv2"]]
-    kernel, filters, count = expected
-    assert [(layer.in_channels, layer.out_channels, layer.kernel_size[0]) for layer in layers] == [
-        (304 if i == 0 else filters, filters, kernel) for i in range(count)]
-
-
-@torch.no_grad()
-def test_decoder_merges_conv3_then_conv2():
-    decoder = Decoder(16, {"conv2": 8, "conv3": 12}, "[3x3,256]", 48, width=0.0625).eval()
-    assert list(decoder.refine) == ["conv3", "conv2"]
-    assert decoder.project["conv3"].conv.in_channels == 12
-    features = {"conv2": torch.randn(1, 8, 33, 25), "conv3": torch.randn(1, 12, 17, 13)}
-    assert decoder(torch.randn(1, 16, 9, 7), features).shape == (1, 16, 33, 25)
-
-
-def test_a_narrow_decoder_has_narrow_projections():
-    decoder = Decoder(16, {"conv2": 8}, "[3x3,256]", 48, width=0.0625)
-    assert (decoder.project["conv2"].conv.out_channels, decoder.refine["conv2"][0].conv.in_channels) == (3, 19)
 
 
 @torch.no_grad()
@@ -181,17 +154,6 @@ def test_the_dense_prediction_cell_drops_before_its_projection():
 def test_every_part_is_as_wide_as_the_scale_says(cell):
     model = network("xception", width=0.125, dense_prediction_cell=cell)
     assert (model.aspp.outputs, model.decoder.outputs, model.decoder.project["conv2"].conv.out_channels) == (32, 32, 6)
-
-
-@pytest.mark.parametrize("channels, expected", [(48, 3), (24, 2), (12, 1), (4, 1)])
-def test_reduced_channels_are_rounded_and_at_least_one(channels, expected):
-    assert Decoder(16, {"conv2": 8}, "[3x3,256]", channels, width=0.0625).project["conv2"].conv.out_channels == expected
-
-
-def test_separable_decoders_part_3x3_convolutions_only():
-    parted = {name: isinstance(Decoder(16, {"conv2": 8}, name, 48, separable=True).refine["conv2"][0], SeparableConvBN)
-              for name in ("[1x1,256]", "[3x3,256]")}
-    assert parted == {"[1x1,256]": False, "[3x3,256]": True}
 
 
 def test_plain_convolutions_of_the_head_begin_by_xavier():

@@ -9,7 +9,6 @@ from torch import nn
 
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Network, Run, Training
-from pipeline.study import StudyError
 from pipeline.training import acceleration, schedule, segmentation
 from pipeline.training.loop import gradients
 
@@ -83,23 +82,6 @@ def test_synchronised_batch_norm_is_not_compiled(monkeypatch):
     model = nn.SyncBatchNorm.convert_sync_batchnorm(network("resnet101"))
     with pytest.warns(UserWarning, match="synchronised between GPUs is not compiled"):
         assert acceleration.compiled(model) is model
-
-
-@pytest.mark.parametrize("error, explained", [
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
-    (torch.AcceleratorError("CUDA error: out of memory", 2), True),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
-    (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False)])
-def test_running_out_of_memory_says_what_to_lower(error, explained):
-    with pytest.raises(StudyError if explained else RuntimeError, match="a crop below 65" if explained else "mat1"):
-        with acceleration.memory_explained(BF16):
-            raise error
-
-
-def test_what_is_done_already_is_no_advice():
-    with pytest.raises(StudyError) as caught, acceleration.memory_explained(BF16.model_copy(update={"checkpoint_activations": True})):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    assert "a crop below" in str(caught.value) and "checkpoint_activations" not in str(caught.value)
 
 
 def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):

@@ -6,6 +6,7 @@ from torch import nn
 
 from pipeline.schema import Training
 from pipeline.study import StudyError
+from pipeline.training import acceleration
 from pipeline.training.loop import gradients
 from tests.training.small import TRAINING, cross_entropy, run
 
@@ -66,3 +67,20 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
     with pytest.raises(RuntimeError, match="shapes do not match") as caught:
         run(tmp_path, loss_of=wrong)
     assert not isinstance(caught.value, StudyError)
+
+
+@pytest.mark.parametrize("error, explained", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+    (torch.AcceleratorError("CUDA error: out of memory", 2), True),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+    (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False)])
+def test_running_out_of_memory_says_what_to_lower(error, explained):
+    with pytest.raises(StudyError if explained else RuntimeError, match="a crop below 9" if explained else "mat1"):
+        with acceleration.memory_explained(TRAINING):
+            raise error
+
+
+def test_what_is_done_already_is_no_advice():
+    with pytest.raises(StudyError) as caught, acceleration.memory_explained(TRAINING.model_copy(update={"checkpoint_activations": True})):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert "a crop below" in str(caught.value) and "checkpoint_activations" not in str(caught.value)
