@@ -15,7 +15,7 @@ if workflow.is_main_process:    # jobs on other nodes read this file too, while 
 elif workflow.remote_exec:      # what this job starts has its cores and devices to itself, perhaps on a machine of its own
     os.environ["STUDY_REMOTE"] = "1"
 STAGES = dag.stages()
-logger.addFilter(lambda record: not str(record.msg).startswith(("Select jobs", "Execute ")))  # two lines a job that say nothing
+logger.addFilter(dag.worth_saying())
 GPUS = workflow.global_resources.get("gpu").value or 0  # of `--resources gpu=N`, which `make study` gives where there are devices
 STUDY = studies.load()          # heavy stages share the cores; counted over the whole study, so that a resumed one gives the same bytes
 # None are said to Slurm, where a profile's set-threads can ask for more; a node's own number would not be what was asked for.

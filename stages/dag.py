@@ -136,6 +136,18 @@ def start() -> None:
         sys.exit(1)
 
 
+def worth_saying():
+    """A filter of Snakemake's log: without two lines a job that say nothing, without its command where it fails (stage and
+    stages/job.sh have said that, and why), and without the error that Ctrl-C is."""
+    hidden = ["Select jobs", "Execute ", "RuleException:\nCalledProcessError"]
+
+    def kept(record) -> bool:
+        if (message := str(record.msg)).startswith("Terminating processes"):
+            hidden.append("WorkflowError")
+        return not message.startswith(tuple(hidden))
+    return kept
+
+
 def params(stage: str) -> list[str]:
     """The keys of params.yaml that `stage` depends on, as dvc.yaml declares them."""
     from dvc.dependency.param import ParamsDependency

@@ -1,9 +1,9 @@
 """What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with three things that DVC does not do.
 
-It says its errors in spite of --quiet. Of dvc.lock only the stage's own lines are written, in one go: DVC writes the whole file
-anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does without DVC's
-list of who reads and writes which file: it knows processes by number, so one machine strikes out what another's are at.
-stages/job.sh has a lock for each stage there.
+It says its errors in spite of --quiet, Ctrl-C excepted. Of dvc.lock only the stage's own lines are written, in one go: DVC writes
+the whole file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does
+without DVC's list of who reads and writes which file: it knows processes by number, so one machine strikes out what another's are
+at. stages/job.sh has a lock for each stage there.
 
 Example:  python -m stages.repro train@t1-c48
 """
@@ -17,9 +17,11 @@ from pathlib import Path
 
 from dvc import cli, dvcfile, lock, logger, rwlock
 from dvc.stage import serialize
+from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils.serialize import dumps_yaml, parse_yaml
 
 from pipeline import records
+from stages.console import STOPPED
 
 EMPTY = "schema: '2.0'\nstages:\n"
 
@@ -28,6 +30,8 @@ def main() -> int:
     """Run one stage if it is stale. The exit code is DVC's."""
     levels = logger.set_loggers_level
     logger.set_loggers_level = lambda level: levels(min(level, logging.ERROR))
+    for handler in logging.getLogger("dvc").handlers:
+        handler.addFilter(lambda record: not (record.exc_info and stopped(record.exc_info[1])))
     dvcfile.Lockfile.dump_stages = dump
     if os.environ.get("STUDY_REMOTE"):
         rwlock.rwlock = lambda *arguments: contextlib.nullcontext()
@@ -35,6 +39,11 @@ def main() -> int:
         os.environ["SHELL"] = "/bin/sh"  # DVC starts stages through it, and a service's account has none
     mend()
     return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
+
+
+def stopped(error: BaseException) -> bool:
+    """Whether DVC's `error` is that Ctrl-C stopped the stage, which has said so."""
+    return isinstance(error.__cause__, StageCmdFailedError) and str(error.__cause__).endswith(f" {STOPPED}")
 
 
 def mend(folder: Path = Path(".dvc/tmp")) -> None:

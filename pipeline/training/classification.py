@@ -14,7 +14,8 @@ from pipeline.records import WEIGHTS, History, digest
 from pipeline.study import Study
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
-from pipeline.training.loop import Checkpoint, finish, fit
+from pipeline.training.checkpoint import Checkpoint, finish
+from pipeline.training.loop import fit
 
 
 class Pictures:

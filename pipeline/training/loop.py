@@ -1,24 +1,19 @@
 """The training loop: one for segmentation and for ImageNet pretraining, on one device or several, resumable to the bit."""
-import contextlib
-import errno
-import json
 import math
-import pickle
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from pipeline import progress
-from pipeline.models import device as devices, weights
-from pipeline.records import History, atomic
+from pipeline.models import device as devices
+from pipeline.records import History
 from pipeline.schema import Training
 from pipeline.study import StudyError
-from pipeline.training import distributed
+from pipeline.training import distributed, interruption
 from pipeline.training.acceleration import compiled, memory_explained
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.schedule import learning_rate, learns_statistics, training_mode
 from pipeline.training.synchronised import parallel
 
@@ -27,56 +22,17 @@ CHECKPOINT_EVERY = 600.0  # seconds at least between checkpoints, besides those 
 EXPLODED = 1e4            # a cross-entropy that never comes back; guessing among 21 classes gives 3
 
 
-class Checkpoint:
-    """Where an interrupted training goes on; kept outside the stage's outputs, removed when the training is done. `inputs`: a
-    digest of what the training depends on."""
-
-    def __init__(self, path: Path, inputs: str):
-        self.path, self.inputs = path, inputs
-        self.live, self.shown = path.with_suffix(".jsonl"), 0
-
-    def load(self, device: torch.device) -> dict | None:
-        """The saved state, or None where there is none, it is damaged, or it belongs to other inputs."""
-        if not self.path.exists():
-            return None
-        problem = "was left by other settings, data or code"
-        try:
-            state = torch.load(self.path, map_location=device, weights_only=True)
-            if state["inputs"] == self.inputs:
-                return state
-        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            if "memory" in str(error) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
-                raise  # too little memory, or a disk that does not answer: the file is whole
-            problem = f"is damaged ({type(error).__name__})"
-        if distributed.rank() == 0:
-            print(f"{self.path} {problem}: beginning anew", file=sys.stderr)
-        return None
-
-    def save(self, **state) -> None:
-        if distributed.rank() == 0:
-            with atomic(self.path) as partial:
-                torch.save({"inputs": self.inputs, **state}, partial)
-
-    def show(self, history: History) -> None:
-        """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""
-        if distributed.rank() == 0:
-            with contextlib.suppress(OSError):  # a curve to look at stops no training
-                self.live.parent.mkdir(parents=True, exist_ok=True)
-                with self.live.open("a" if self.shown else "w") as file:
-                    file.writelines(f"{json.dumps(row)}\n" for row in history.rows[self.shown:])
-                self.shown = len(history.rows)
-
-    def remove(self) -> None:
-        if distributed.rank() == 0:
-            self.path.unlink(missing_ok=True)
-            self.live.unlink(missing_ok=True)
-
-
 class Window:
     """The steps since the last log line: their losses, still on the device, and their images."""
 
     def __init__(self, ids: list[str]):
         self.ids, self.losses, self.numbers, self.began = ids, [], [], time.perf_counter()
+
+    def state(self) -> dict:
+        return {"losses": self.losses, "numbers": self.numbers, "seconds": time.perf_counter() - self.began}
+
+    def resume(self, state: dict) -> None:
+        self.losses, self.numbers, self.began = state["losses"], state["numbers"], time.perf_counter() - state["seconds"]
 
     def close(self, title: str, step: int) -> dict[str, float]:
         """Mean loss and images per second of the window that ends after `step`. This waits for the device.
@@ -109,19 +65,21 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     if training.batch == training.accumulate and learns_statistics(model):
         raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
                          f"{training.batch}")
-    history, first, metrics = History(), 0, {}
+    history, window, first, metrics = History(), Window(batches.ids), 0, {}
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         batches.resume(state["batches"])
+        window.resume(state["window"])
         devices.set_random_state(state["random"])
         history.rows, first, metrics = [tuple(row) for row in state["history"]], state["step"], state["metrics"]
     del state  # a second set of weights on the device
     network = parallel(model)
     forward = compiled(network) if training.compile else network
     training_mode(model)
-    window, saved = Window(batches.ids), time.perf_counter()
-    with progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar:
+    saved = time.perf_counter()
+    with (progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar,
+          interruption.deferred(title, wanted=distributed.world() == 1) as interrupted):
         for step in range(first, training.steps):
             rate = learning_rate(training, step)
             for group in optimiser.param_groups:
@@ -136,26 +94,32 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
             done = step + 1
             bar.update()
             validating = done % training.validate_every == 0 or done == training.steps
-            if not validating and done % LOG_EVERY:
+            measuring = validating or done % LOG_EVERY == 0
+            if not measuring and not interrupted():
                 continue
-            with memory_explained(training):
-                measured = window.close(title, done)
-            gauges = devices.gauges(device)
-            history.log(done, learning_rate=rate, **measured, **gauges)
-            if validating:
-                model.eval()
-                with torch.inference_mode(), devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
-                    metrics = validate()
-                training_mode(model)
-                history.log(done, **metrics)
-            checkpoint.show(history)
-            bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{rate:.2g}",
-                             "images/s": f"{measured['images_per_second']:.1f}",
-                             **{name: f"{value:.1f}" for name, value in (gauges | metrics).items()}}, refresh=False)
-            if done < training.steps and (validating or time.perf_counter() - saved > CHECKPOINT_EVERY):
+            if measuring:
+                with memory_explained(training):
+                    measured = window.close(title, done)
+                gauges = devices.gauges(device)
+                history.log(done, learning_rate=rate, **measured, **gauges)
+                if validating:
+                    model.eval()
+                    with torch.inference_mode(), devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
+                        metrics = validate()
+                    training_mode(model)
+                    history.log(done, **metrics)
+                checkpoint.show(history)
+                bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{rate:.2g}",
+                                 "images/s": f"{measured['images_per_second']:.1f}",
+                                 **{name: f"{value:.1f}" for name, value in (gauges | metrics).items()}}, refresh=False)
+            stopping = interrupted()  # once: it may change at any time
+            if done < training.steps and (validating or stopping or time.perf_counter() - saved > CHECKPOINT_EVERY):
                 checkpoint.save(model=model.state_dict(), optimiser=optimiser.state_dict(), batches=batches.state(), step=done,
-                                random=devices.random_state(), history=[list(row) for row in history.rows], metrics=metrics)
+                                window=window.state(), random=devices.random_state(),
+                                history=[list(row) for row in history.rows], metrics=metrics)
                 saved = time.perf_counter()
+                if stopping:
+                    raise KeyboardInterrupt
             window.began = time.perf_counter()
     return history, metrics
 
@@ -175,10 +139,3 @@ def gradients(network: nn.Module, forward: Callable, inputs: torch.Tensor, label
             (loss * distributed.world()).backward()  # the processes' gradients are averaged, their shares of the loss add up
         share = share + loss.detach()
     return share
-
-
-def finish(model: nn.Module, path: Path, checkpoint: Checkpoint) -> None:
-    """Write the trained `model`'s weights and drop the checkpoint; process 0 does."""
-    if distributed.rank() == 0:
-        weights.save(model, path)
-    checkpoint.remove()

@@ -17,8 +17,9 @@ from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
+from pipeline.training.checkpoint import Checkpoint, finish
 from pipeline.training.data import place
-from pipeline.training.loop import Checkpoint, finish, fit
+from pipeline.training.loop import fit
 
 VALIDATION_IMAGES = 64  # the curve is a progress report; the score is the evaluate stage's
 

@@ -124,16 +124,16 @@ def test_what_a_training_left_that_has_no_settings_any_more_is_passed_over(study
 
 def test_what_the_loop_writes_is_what_is_read(study):
     """The writer's side, with the loop's own class: append, resume in a new process, remove."""
-    from pipeline.training import loop  # torch, which no other test here needs
+    from pipeline.training.checkpoint import Checkpoint  # torch, which no other test here needs
     path = study.artifacts("checkpoints") / "t1-c16.pt"
-    history, checkpoint = records.History(), loop.Checkpoint(path, "inputs")
+    history, checkpoint = records.History(), Checkpoint(path, "inputs")
     history.log(20, loss=.5, learning_rate=.1)
     checkpoint.show(history)
     history.log(40, loss=.25)
     checkpoint.show(history)
     lines = [tuple(json.loads(line)) for line in live.path(study, "t1-c16").read_text().splitlines()]
     assert lines == history.rows and len(lines) == 3
-    resumed, history.rows = loop.Checkpoint(path, "inputs"), history.rows[:2]
+    resumed, history.rows = Checkpoint(path, "inputs"), history.rows[:2]
     history.log(40, loss=.3)
     resumed.show(history)
     lines = [tuple(json.loads(line)) for line in live.path(study, "t1-c16").read_text().splitlines()]

@@ -5,7 +5,8 @@ from torch import nn
 
 from pipeline.schema import Training
 from pipeline.training.augmentation import Crops
-from pipeline.training.loop import Checkpoint, fit
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import fit
 from pipeline.training.schedule import optimiser
 
 TRAINING = Training(split="train", crop=9, batch=2, steps=12, learning_rate=0.1, power=0.9, validate_every=4)

@@ -11,6 +11,7 @@ import socket
 import time
 
 import pytest
+import torch
 
 from tests.engines.checkout import Checkout
 
@@ -24,13 +25,16 @@ COMMANDS = {
 VICTIMS = {"dvc": ["stage", "parent"], "snakemake": ["stage", "parent", "study"], "torchrun": ["stage", "parent"]}
 ABOVE = ["download@voc", "download@imagenet", "prepare@voc", "prepare@imagenet", "pretrain@resnet101"]
 
-# Added to the copy's schedule.py: KILL="STEP VICTIM RANK" in the environment kills when that step begins.
+# Added to the copy's schedule.py: KILL="STEP VICTIM RANK" in the environment kills when that step begins; a terminal's Ctrl-C goes
+# to all that run in it.
 HOOK = '''
 
 def learning_rate(training, step, learning_rate=learning_rate):
     import os, signal, time
     at, victim, rank = os.environ.get("KILL", "-1 none 0").split()
-    if step == int(at) and os.environ.get("RANK", "0") == rank:
+    if step == int(at) and victim == "terminal":
+        os.killpg(0, signal.SIGINT)
+    elif step == int(at) and os.environ.get("RANK", "0") == rank:
         pids = {"stage": os.getpid(), "parent": os.getppid(), "study": int(os.environ.get("STUDY_PID", -1))}
         os.kill(pids[victim], signal.SIGKILL)
         time.sleep(60)
@@ -71,12 +75,18 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def survives(project, way: str, kills: list[str], goes_on: str | None = None) -> None:
-    """Kill at each of `kills`, in ascending order of step; then the command `goes_on` ends with the undisturbed run's bytes."""
+def untrained(project):
+    """The folder of the run, which is not there, and the file of its checkpoint."""
     out, checkpoint = (project.root / "artifacts/tiny" / name for name in (f"runs/{RUN}", f"checkpoints/{RUN}.pt"))
     for made in (out, project.root / ".dvc/cache/runs"):  # nothing may come from a training that is done
         shutil.rmtree(made, ignore_errors=True)
     (project.root / "dvc.lock").write_text(project.lock)
+    return out, checkpoint
+
+
+def survives(project, way: str, kills: list[str], goes_on: str | None = None) -> None:
+    """Kill at each of `kills`, in ascending order of step; then the command `goes_on` ends with the undisturbed run's bytes."""
+    out, checkpoint = untrained(project)
     port = free_port()
     for kill in kills:
         command = [port if word == "PORT" else word for word in COMMANDS[way]]
@@ -87,6 +97,10 @@ def survives(project, way: str, kills: list[str], goes_on: str | None = None) ->
         assert not left
         assert not (out / "record.json").exists()
     project.run(*(port if word == "PORT" else word for word in COMMANDS[goes_on or way]))
+    ends_alike(project, out, checkpoint, way)
+
+
+def ends_alike(project, out, checkpoint, way: str) -> None:
     assert hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest() == project.digests[way == "torchrun"]
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "record.json", "history.parquet"}
     assert not checkpoint.exists() and not project.processes()
@@ -101,6 +115,15 @@ def kills(way: str, seed: int, count: int) -> list[str]:
 
 def test_killed_under_snakemake_it_goes_on_through_dvc(project):
     survives(project, "snakemake", kills("snakemake", 0, 1), goes_on="dvc")
+
+
+def test_ctrl_c_saves_the_step_and_is_no_error(project):
+    out, checkpoint = untrained(project)
+    said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL="9 terminal 0")
+    assert torch.load(checkpoint, weights_only=True)["step"] == 10, "the last validation was at 7"
+    assert f"stopped  train@{RUN}" in said and "the same command goes on" in said and not re.search("error|exception", said, re.I), said
+    project.run(*COMMANDS["dvc"])
+    ends_alike(project, out, checkpoint, "dvc")
 
 
 def test_killed_under_torchrun_it_goes_on_through_torchrun(project):

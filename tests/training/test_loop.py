@@ -10,7 +10,8 @@ from torch import nn
 from pipeline.study import StudyError
 from pipeline.training import loop
 from pipeline.training.augmentation import Crops
-from pipeline.training.loop import Checkpoint, fit, gradients
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import fit, gradients
 from pipeline.training.schedule import optimiser
 from tests.training.small import TRAINING, Killed, Memory, cross_entropy, run
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from pipeline.study import StudyError
 from pipeline.training import loop
-from pipeline.training.loop import Checkpoint, Window
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import Window
 from tests.training.small import TRAINING, Killed, cross_entropy, run
 
 
@@ -52,7 +53,7 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_thrown_away(tmp_path, 
 
     def fails(*_, **__):
         raise error
-    monkeypatch.setattr(loop.torch, "load", fails)
+    monkeypatch.setattr(torch, "load", fails)
     with pytest.raises(type(error)):
         Checkpoint(tmp_path / "run.pt", "inputs").load(torch.device("cpu"))
     assert (tmp_path / "run.pt").exists()

@@ -17,7 +17,8 @@ from pipeline.models.layers import resize
 from pipeline.schema import Network, Run, Training
 from pipeline.training import distributed, schedule
 from pipeline.training.augmentation import Crops
-from pipeline.training.loop import Checkpoint, fit
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import fit
 
 STEPS = 20
 RUN = Run(dataset="voc", backbone="resnet101", start="weights/resnet101", output_stride=16, decoder="[3x3,256]x2",

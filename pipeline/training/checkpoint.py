@@ -1,0 +1,65 @@
+"""Where an interrupted training goes on: kept outside the stage's outputs, removed when the training is done."""
+import contextlib
+import errno
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.models import weights
+from pipeline.records import History, atomic
+from pipeline.training import distributed
+
+
+class Checkpoint:
+    """The file of one training. inputs: a digest of what the training depends on."""
+
+    def __init__(self, path: Path, inputs: str):
+        self.path, self.inputs = path, inputs
+        self.live, self.shown = path.with_suffix(".jsonl"), 0
+
+    def load(self, device: torch.device) -> dict | None:
+        """The saved state, or None where there is none, it is damaged, or it belongs to other inputs."""
+        if not self.path.exists():
+            return None
+        problem = "was left by other settings, data or code"
+        try:
+            state = torch.load(self.path, map_location=device, weights_only=True)
+            if state["inputs"] == self.inputs:
+                return state
+        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+            if "memory" in str(error) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+                raise  # too little memory, or a disk that does not answer: the file is whole
+            problem = f"is damaged ({type(error).__name__})"
+        if distributed.rank() == 0:
+            print(f"{self.path} {problem}: beginning anew", file=sys.stderr)
+        return None
+
+    def save(self, **state) -> None:
+        if distributed.rank() == 0:
+            with atomic(self.path) as partial:
+                torch.save({"inputs": self.inputs, **state}, partial)
+
+    def show(self, history: History) -> None:
+        """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""
+        if distributed.rank() == 0:
+            with contextlib.suppress(OSError):  # a curve to look at stops no training
+                self.live.parent.mkdir(parents=True, exist_ok=True)
+                with self.live.open("a" if self.shown else "w") as file:
+                    file.writelines(f"{json.dumps(row)}\n" for row in history.rows[self.shown:])
+                self.shown = len(history.rows)
+
+    def remove(self) -> None:
+        if distributed.rank() == 0:
+            self.path.unlink(missing_ok=True)
+            self.live.unlink(missing_ok=True)
+
+
+def finish(model: nn.Module, path: Path, checkpoint: Checkpoint) -> None:
+    """Write the trained `model`'s weights and drop the checkpoint; process 0 does."""
+    if distributed.rank() == 0:
+        weights.save(model, path)
+    checkpoint.remove()

@@ -1,0 +1,34 @@
+"""Ctrl-C in a training: the step is finished and saved first."""
+import contextlib
+import os
+import signal
+import threading
+
+
+@contextlib.contextmanager
+def deferred(title: str, wanted: bool = True):
+    """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; a second stops it at once.
+
+    Where it is not `wanted`, or this is not the main thread, which signals go to, Ctrl-C is what it always is.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked, before = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number, frame):
+        restore()
+        asked.append(number)
+        with contextlib.suppress(OSError):  # not `print`, which may be at work
+            os.write(2, f"\n{title}: stops after this step; Ctrl-C again stops it at once\n".encode())
+
+    try:
+        for number in before:
+            signal.signal(number, ask)
+        yield lambda: bool(asked)
+    finally:
+        restore()

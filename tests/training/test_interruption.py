@@ -1,0 +1,84 @@
+"""Ctrl-C in a training: the step that it falls into is finished and saved, and the next start goes on behind it."""
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from tests.training.small import TRAINING, cross_entropy, run
+
+
+def asking(step: int, *numbers: int):
+    """A loss that sends this process signals in a step, counted from 1."""
+    calls = [0]
+
+    def loss_of(*given):
+        calls[0] += 1
+        if calls[0] == step:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return cross_entropy(*given)
+    return loss_of
+
+
+def saved(folder) -> int:
+    return torch.load(folder / "run.pt", weights_only=True)["step"]
+
+
+def same(one, other):
+    (model, metrics, history), (second, its_metrics, its_history) = one, other
+    assert metrics == its_metrics and history == its_history
+    assert all(torch.equal(model[name], second[name]) for name in model)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("step", [1, 4, 6, 11])
+def test_the_step_is_finished_and_saved_and_nothing_of_it_is_seen_at_the_end(tmp_path, capfd, number, step):
+    """In the middle of a log line's steps, too: their losses are in the checkpoint."""
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    undisturbed = run(tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, loss_of=asking(step, number))
+    assert saved(tmp_path) == step and "run: stops after this step" in capfd.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    same(run(tmp_path), undisturbed)
+
+
+def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, monkeypatch):
+    """A clock of one second a step, and a night between the two starts."""
+    from pipeline.training import loop
+    now, speeds, close = [0.0], [], loop.Window.close
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop.Window, "close", lambda *given: speeds.append(found := close(*given)) or found)
+
+    def ticking(loss_of):
+        def later(*given):
+            now[0] += 1
+            return loss_of(*given)
+        return later
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, loss_of=ticking(asking(6, signal.SIGINT)))
+    now[0] += 1e5
+    run(tmp_path, loss_of=ticking(cross_entropy))
+    assert [speed["images_per_second"] for speed in speeds] == pytest.approx([TRAINING.batch] * 3)
+
+
+def test_a_second_one_stops_it_at_once_and_leaves_what_was_saved_before(tmp_path):
+    undisturbed = run(tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, loss_of=asking(6, signal.SIGINT, signal.SIGINT))
+    assert saved(tmp_path) == 4
+    same(run(tmp_path), undisturbed)
+
+
+def test_in_the_last_step_the_training_is_simply_done(tmp_path):
+    same(run(tmp_path, loss_of=asking(12, signal.SIGINT)), run(tmp_path / "undisturbed"))
+
+
+def test_outside_the_main_thread_a_training_runs_without(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run(tmp_path)))
+    thread.start()
+    thread.join()
+    same(found[0], run(tmp_path / "undisturbed"))
