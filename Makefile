@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 
 help:                ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after study, doctor or report changes the scale line of params.yaml first"
+	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after study or report changes the scale line of params.yaml first; doctor only looks"
 
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.dag; case $$? in \
@@ -25,8 +25,8 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	@python -m stages.ui --restore
 	@echo "report: file://$(CURDIR)/reports/index.html   (tables: reports/README.md; curves: make ui)"
 
-doctor: $(READY) scale  ## say what this machine lacks for the study, and how long it will take here
-	@python -m stages.doctor
+doctor: $(READY)     ## say what this machine lacks for the study, and how long it will take here
+	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
 
 report: $(READY) scale  ## build the report from what has been measured, nothing else
 	@python -m stages.report

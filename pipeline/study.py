@@ -178,21 +178,8 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        problems: dict[str, list[str]] = {}
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
-            got = f", got {problem['input']!r}"
-            if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
-                got = ""
-            message = {"extra_forbidden": "unknown key", "missing": "this key is missing",
-                       "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
-            problems.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
-        lines = []
-        for message, keys in problems.items():  # a mistake in a line that others take over (<<) is said once
-            others = f"  (and {len(keys) - 1} more that take it over)" if len(keys) > 1 else ""
-            prefix = keys[0].rpartition(".")[0]
-            lines.append(f"  {prefix}.{message}{others}" if prefix else f"  {message}")
+        keys = {field for section in Strict.__subclasses__() for field in section.model_fields}
+        lines = [f"  {mistake}" for mistake in written.mistakes(error, keys)]
         raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines)) from None
     if lines := [f"  {problem}" for problem in written.problems(raw, study.scale)]:
         raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 
 class Loader(yaml.SafeLoader):
@@ -40,6 +41,25 @@ def explained(error: yaml.MarkedYAMLError, text: str) -> str:
         known = difflib.get_close_matches(alias[1], re.findall(r"&([\w-]+)", text), 1)
         return f"line {line}: there is no *{alias[1]}" + (f" (did you mean *{known[0]}?)" if known else "")
     return f"line {line}: {said}" + ("" if "twice" in said else ": look at indentation, quotes and brackets")
+
+
+def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
+    """What is wrong with settings that are YAML but no study, a line each. keys: all that some section has."""
+    found: dict[str, list[str]] = {}
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
+        got = f", got {problem['input']!r}"
+        if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
+            got = ""
+        known = difflib.get_close_matches(last, sorted(keys), 1)
+        message = {"extra_forbidden": f"unknown key (did you mean {known[0]}?)" if known else "unknown key",
+                   "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
+        found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
+    for message, places in found.items():  # a mistake in a line that others take over (<<) is said once
+        others = f"  (and {len(places) - 1} more that take it over)" if len(places) > 1 else ""
+        prefix = places[0].rpartition(".")[0]
+        yield f"{prefix}.{message}{others}" if prefix else f"{message}"
 
 
 def by_name(evaluate, strategies):

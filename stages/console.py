@@ -1,5 +1,6 @@
 """What every stage's command line shares: errors in one line, a Ctrl-C that is safe, help with examples."""
 import contextlib
+import errno
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ from pipeline.study import StudyError, suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
+OUTSIDE = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST  # no bug
 
 
 def run(command: Callable) -> None:
-    """Run a typer command. Exits with what it exits with; a StudyError is printed without a traceback and exits with 1, Ctrl-C
-    with 130."""
+    """Run a typer command. Exits with what it exits with; a StudyError, or a disk or folder that refuses, is printed
+    without a traceback and exits with 1, Ctrl-C with 130."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
@@ -29,6 +31,11 @@ def run(command: Callable) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         code = STOPPED
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        print(f"error: {error.filename or 'a file that was to be written'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)

@@ -1,16 +1,17 @@
-"""What this machine lacks for the chosen scale, and how long the study will take, before anything of it runs.
+"""What this machine lacks for a scale, and how long the study will take, before anything of it runs.
 
 Example:  python -m stages.doctor
 """
 import os
 import sys
 import time
+from typing import Annotated
 
 import typer
 
 from pipeline import records, study as studies
 from pipeline.study import Study, StudyError
-from stages import console
+from stages import console, scale as scales
 
 CALIBRATION = 10.0          # seconds of training steps
 STAGE = 2.5                 # seconds of DVC's and Python's start a stage (docs/scale.md), beside the import of torch
@@ -18,14 +19,20 @@ ELSE = 60.0                 # seconds of generating, counting costs, tables and 
 BUSY = 1.0                  # processes on average in the last minute
 
 
-def main():
+def main(scale: Annotated[str | None, typer.Option(help="another one than that of params.yaml, which stays chosen")] = None):
     """Say what this machine lacks for the scale of params.yaml, what to do about it, and how long the study takes here.
 
     Exit code 0: the study can run; 1: something is missing. Nothing is fetched or written.
 
-    Example:  python -m stages.doctor
+    Examples:
+
+      python -m stages.doctor
+
+      python -m stages.doctor --scale paper
     """
     study = studies.load()
+    if scale:
+        study = scales.chosen(study, scale)
     print(f"scale {study.scale}: measuring how fast this machine trains; about {CALIBRATION:.0f} seconds", file=sys.stderr)
     began = time.perf_counter()
     import torch

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import records, study as studies, written
-from pipeline.study import StudyError
+from pipeline.study import Study, StudyError
 from stages import console
 
 
@@ -20,20 +20,26 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     Example:  python -m stages.scale paper
     """
     study, path = studies.load(), studies.ROOT / "params.yaml"
-    console.pick("scale", scale, study.scales)
+    chosen(study, scale)
     if scale == study.scale:
         return
     if running():
         raise StudyError(f"a study of scale {study.scale} runs in this folder, and its stages read params.yaml: stop it, or wait "
                          f"until it ends, before you choose {scale}")
-    if lines := [f"  {line}" for line in written.problems(written.read(path), scale)]:
-        raise StudyError(f"scale {scale} lacks something in params.yaml, so {study.scale} stays chosen:\n" + "\n".join(lines))
     text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text(), count=1)
     if not count:
         raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")
     with records.atomic(path) as partial:
         partial.write_text(text)
     print(f"params.yaml: scale is now {scale}; it was {study.scale}")
+
+
+def chosen(study: Study, scale: str) -> Study:
+    """The study at another scale; StudyError where params.yaml has none of that name, or less of it than DVC looks up."""
+    console.pick("scale", scale, study.scales)
+    if lines := [f"  {line}" for line in written.problems(written.read(studies.ROOT / "params.yaml"), scale)]:
+        raise StudyError(f"scale {scale} lacks something in params.yaml, so {study.scale} stays chosen:\n" + "\n".join(lines))
+    return study.model_copy(update={"scale": scale})
 
 
 def running() -> bool:

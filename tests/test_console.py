@@ -1,5 +1,6 @@
 """How a stage's command ends: its exit code is what DVC, Snakemake and a shell go by."""
 import contextlib
+import errno
 
 import pytest
 import typer
@@ -21,6 +22,8 @@ def stop(error):
     (typer.Exit(1), 1, ""),
     (typer.Exit(3), 3, ""),
     (StudyError("wrong"), 1, "error: wrong\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1, "error: a file that was to be written: No space left on device\n"),
+    (PermissionError(errno.EACCES, "Permission denied", "out/a.png"), 1, "error: out/a.png: Permission denied\n"),
     (KeyboardInterrupt(), 130, "stopped; the same command goes on from what was saved last"),
 ])
 def test_exit_codes(monkeypatch, capsys, error, code, said):
@@ -28,6 +31,12 @@ def test_exit_codes(monkeypatch, capsys, error, code, said):
     with pytest.raises(SystemExit) if code else contextlib.nullcontext() as ended:
         console.run(stop(error))
     assert (ended.value.code == code if code else ended is None) and said in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["stage"])
+    with pytest.raises(FileNotFoundError):
+        console.run(stop(FileNotFoundError(errno.ENOENT, "No such file or directory", "shards/train.arrow")))
 
 
 def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):

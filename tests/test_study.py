@@ -25,7 +25,7 @@ def edited(pattern, replacement):
 
 @pytest.mark.parametrize("pattern, replacement, message", [
     (r"output_stride: 16  ", "output_stride: 12  ", r"runs\.t2-x2\.output_stride: Input should be 8, 16 or 32, got 12  \(and \d+ more"),
-    (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key"),
+    (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key \(did you mean seed\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c9: [*os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),
     (r"low_level_channels: 8}", "low_level_channels: 0}", r"runs\.t1-c8\.low_level_channels: .*greater than 0, got 0"),

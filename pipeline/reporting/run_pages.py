@@ -22,7 +22,8 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
         name = run["id"]
         own = [line for line in lines if line["run"] == name]
         about = [claim for claim in claims if name in {cell.partition("/")[0] for cell in _cells(claim)}]
-        page = {"run": run, "settings": _settings(study, name), "how": (run["record"] or {}).get("params", {}),
+        page = {"run": run, "skipped": bool(study.skipped(name)), "settings": _settings(study, name),
+                "how": (run["record"] or {}).get("params", {}),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
                 "origin": _origin(run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
         shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})

@@ -113,6 +113,20 @@ def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, c
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "missing" in line] == [["voc", "missing"]]
 
 
+def test_another_scale_is_looked_at_and_not_chosen(monkeypatch):
+    written, seen = (studies.ROOT / "params.yaml").read_text(), []
+
+    def measure(study, seconds):
+        seen.append(study.scale)
+        raise StudyError("no training here")
+    monkeypatch.setattr(calibration, "measure", measure)
+    with pytest.raises(typer.Exit):
+        doctor.main("tiny")
+    assert seen == ["tiny"] and (studies.ROOT / "params.yaml").read_text() == written
+    with pytest.raises(StudyError, match="did you mean paper"):
+        doctor.main("papr")
+
+
 def test_the_disk_is_for_pictures_wherever_links_lead(tiny, tmp_path):
     """Archives beside them are not decoded."""
     (tmp_path / "elsewhere").mkdir()

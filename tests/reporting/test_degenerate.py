@@ -5,6 +5,7 @@ import pytest
 
 from pipeline import records, study as studies
 from pipeline.reporting import curves, figures, ledger, page, tables
+from pipeline.study import StudyError
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
@@ -74,3 +75,14 @@ def test_a_network_that_has_diverged_is_drawn_where_it_has_numbers(tmp_path, mon
     reported(study)
     found = figures.history(study, "t2-x2")
     assert found["miou"] == list(enumerate(values))[-drawn:] and len(curves.learning(found)) == drawn
+
+
+def test_where_nothing_was_evaluated_the_report_that_is_there_stays(tmp_path, monkeypatch):
+    """A fresh clone has the committed one."""
+    from stages import report
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/index.html").write_text("the committed one")
+    with pytest.raises(StudyError, match="nothing has been evaluated here at scale"):
+        report.main()
+    assert (tmp_path / "reports/index.html").read_text() == "the committed one" and len(list(tmp_path.rglob("*"))) == 2
