@@ -76,6 +76,7 @@ def _table(name: str, lines: list[dict]) -> dict:
     return {"id": name, "number": TITLES[name], "title": published.title if published
             else "Runs and strategies that params.yaml evaluates and the paper lacks",
             "setting": published.setting if published else "", "section": published.section if published else None,
+            "published": published is not None,
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
             "costs": [words for words, _ in costs], "rows": rows, "digits": columns.digits(name),
             "runs": any(row["run"] for row in rows),

@@ -2,6 +2,8 @@
 
 Every table but the ledger is a `table` float; at a scale other than `paper` its caption says that it is no result.
 """
+import itertools
+
 from pipeline import paper
 from pipeline.paper.rows import TITLES
 from pipeline.reporting import columns
@@ -35,28 +37,29 @@ def document(name: str, lines: list[dict]) -> str:
 
 def _table(name: str, lines: list[dict]) -> str:
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(lines)
-    top = [_span(len(kinds), "")] + [_span(4, f"{words} (%)") for words, _ in measures]
+    published = paper.tables().get(name)
+    heads = ["paper", "ours", "95\\,\\%", "diff."] if published else ["ours", "95\\,\\%"]
+    top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]
     top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
-    second = [escape(head) for head, _ in kinds] + ["paper", "ours", "95\\,\\%", "diff."] * len(measures)
+    second = [escape(head) for head, _ in kinds] + heads * len(measures)
     second += [words for words, _ in costs]
-    starts = [len(kinds) + 1 + 4 * place for place in range(len(measures))]
-    rules = "".join(f"\\cmidrule(lr){{{start}-{start + 3}}}" for start in starts)
+    starts = [len(kinds) + 1 + len(heads) * place for place in range(len(measures) + 1)]
+    rules = "".join(f"\\cmidrule(lr){{{start}-{following - 1}}}" for start, following in itertools.pairwise(starts))
     if costs:
-        rules += f"\\cmidrule(l){{{starts[-1] + 4}-{starts[-1] + 3 + len(costs)}}}"
+        rules += f"\\cmidrule(l){{{starts[-1]}-{starts[-1] + len(costs) - 1}}}"
     rows = []
     for line in lines:
         cells = [cell(line.get(key)) for _, key in kinds]
         for _, key in measures:
             ours, theirs = line.get(key), line.get(f"{key}_paper")
             difference = None if ours is None or theirs is None else ours - theirs
-            cells += [number(theirs, columns.digits(name)), number(ours),
-                      _interval(line.get(f"{key}_low"), line.get(f"{key}_high")), number(difference, sign=True)]
+            mine = [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
+            cells += [number(theirs, columns.digits(name)), *mine, number(difference, sign=True)] if published else mine
         rows.append(cells + [number(line.get(key)) for _, key in costs])
-    published = paper.tables().get(name)
-    title = f"{published.title}. {published.setting}." if published else "Runs of our own."
+    title = f"{published.title}. {published.setting}." if published else "Runs and strategies that the paper lacks."
     reasons = [f"{line['label']}: {line['status']}" for line in lines if line["status"] != "measured"]
     reasons += list(dict.fromkeys(line["note"] for line in lines if line.get("note")))
-    return _float(name, f"{title} {_scale(lines)}", "l" * len(kinds) + "rrrr" * len(measures) + "r" * len(costs),
+    return _float(name, f"{title} {_scale(lines)}", "l" * len(kinds) + "r" * len(heads) * len(measures) + "r" * len(costs),
                   [" & ".join(top), rules, " & ".join(second)], rows, reasons)
 
 
