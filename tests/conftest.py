@@ -1,8 +1,11 @@
 """Tests are for a CPU, whatever the machine has: bytes are compared, and processes that train together are told to use Gloo."""
 import os
+import signal
 
 
 def pytest_configure(config):
     """Before anything imports torch."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background, where a shell has Ctrl-C ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)

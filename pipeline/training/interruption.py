@@ -9,12 +9,14 @@ import threading
 def deferred(title: str, wanted: bool = True):
     """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; a second stops it at once.
 
-    Where it is not `wanted`, or this is not the main thread, which signals go to, Ctrl-C is what it always is.
+    What a process was started to ignore, such as Ctrl-C in the background, it ignores. Where this is not `wanted`, or not the
+    main thread, which signals go to, Ctrl-C is what it always is.
     """
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked, before = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked, handlers = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore():
         for number, handler in before.items():

@@ -76,6 +76,15 @@ def test_in_the_last_step_the_training_is_simply_done(tmp_path):
     same(run(tmp_path, loss_of=asking(12, signal.SIGINT)), run(tmp_path / "undisturbed"))
 
 
+def test_what_is_started_in_the_background_ignores_it_as_before(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts COMMAND &
+    try:
+        same(run(tmp_path, loss_of=asking(6, signal.SIGINT)), run(tmp_path / "undisturbed"))
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_outside_the_main_thread_a_training_runs_without(tmp_path):
     found = []
     thread = threading.Thread(target=lambda: found.append(run(tmp_path)))

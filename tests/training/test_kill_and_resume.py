@@ -80,6 +80,7 @@ def untrained(project):
     out, checkpoint = (project.root / "artifacts/tiny" / name for name in (f"runs/{RUN}", f"checkpoints/{RUN}.pt"))
     for made in (out, project.root / ".dvc/cache/runs"):  # nothing may come from a training that is done
         shutil.rmtree(made, ignore_errors=True)
+    checkpoint.unlink(missing_ok=True)
     (project.root / "dvc.lock").write_text(project.lock)
     return out, checkpoint
 
