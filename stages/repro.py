@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def main() -> int:
 
 
 def stopped(error: BaseException) -> bool:
-    """Whether DVC's `error` is that Ctrl-C stopped the stage, which has said so."""
-    return isinstance(error.__cause__, StageCmdFailedError) and str(error.__cause__).endswith(f" {STOPPED}")
+    """Whether DVC's `error` is that Ctrl-C stopped the stage, which has said so, or the shell that waited for it."""
+    cause = error.__cause__
+    return isinstance(cause, StageCmdFailedError) and str(cause).endswith((f" {STOPPED}", f" {-signal.SIGINT}"))
 
 
 def mend(folder: Path = Path(".dvc/tmp")) -> None:

@@ -118,9 +118,10 @@ def test_killed_under_snakemake_it_goes_on_through_dvc(project):
     survives(project, "snakemake", kills("snakemake", 0, 1), goes_on="dvc")
 
 
-def test_ctrl_c_saves_the_step_and_is_no_error(project):
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # DVC starts stages through it
+def test_ctrl_c_saves_the_step_and_is_no_error(project, shell):
     out, checkpoint = untrained(project)
-    said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL="9 terminal 0")
+    said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL="9 terminal 0", SHELL=shell)
     assert torch.load(checkpoint, weights_only=True)["step"] == 10, "the last validation was at 7"
     assert f"stopped  train@{RUN}" in said and "the same command goes on" in said and not re.search("error|exception", said, re.I), said
     project.run(*COMMANDS["dvc"])
