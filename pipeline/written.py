@@ -52,14 +52,15 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
         got = f", got {problem['input']!r}"
         if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
             got = ""
-        known = difflib.get_close_matches(last, sorted(keys), 1)
-        message = {"extra_forbidden": f"unknown key (did you mean {known[0]}?)" if known else "unknown key",
-                   "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
+        message = {"extra_forbidden": "unknown key", "missing": "this key is missing",
+                   "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
+        if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys), 1)):
+            message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
     for message, places in found.items():  # a mistake in a line that others take over (<<) is said once
         others = f"  (and {len(places) - 1} more that take it over)" if len(places) > 1 else ""
         prefix = places[0].rpartition(".")[0]
-        yield f"{prefix}.{message}{others}" if prefix else f"{message}"
+        yield (f"{prefix}." if prefix else "") + message + others
 
 
 def by_name(evaluate, strategies):
