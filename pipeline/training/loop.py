@@ -29,7 +29,8 @@ class Window:
         self.ids, self.losses, self.numbers, self.began = ids, [], [], time.perf_counter()
 
     def state(self) -> dict:
-        return {"losses": self.losses, "numbers": self.numbers, "seconds": time.perf_counter() - self.began}
+        seconds = time.perf_counter() - self.began if self.losses else 0.0  # a window that has just been closed is none
+        return {"losses": self.losses, "numbers": self.numbers, "seconds": seconds}
 
     def resume(self, state: dict) -> None:
         self.losses, self.numbers, self.began = state["losses"], state["numbers"], time.perf_counter() - state["seconds"]

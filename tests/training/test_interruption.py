@@ -45,8 +45,9 @@ def test_the_step_is_finished_and_saved_and_nothing_of_it_is_seen_at_the_end(tmp
     same(run(tmp_path), undisturbed)
 
 
-def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, monkeypatch):
-    """A clock of one second a step, and a night between the two starts."""
+@pytest.mark.parametrize("step", [4, 6])
+def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, monkeypatch, step):
+    """A clock of one second a step, and a night between the two starts. Step 4 ends a window, 6 is within one."""
     from pipeline.training import loop
     now, speeds, close = [0.0], [], loop.Window.close
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
@@ -58,7 +59,7 @@ def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, mon
             return loss_of(*given)
         return later
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, loss_of=ticking(asking(6, signal.SIGINT)))
+        run(tmp_path, loss_of=ticking(asking(step, signal.SIGINT)))
     now[0] += 1e5
     run(tmp_path, loss_of=ticking(cross_entropy))
     assert [speed["images_per_second"] for speed in speeds] == pytest.approx([TRAINING.batch] * 3)
