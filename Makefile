@@ -62,5 +62,6 @@ $(READY): requirements.txt
 	@echo "installing into .venv (once; minutes; about 7 GB on disk)"
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt
+	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt || \
+	  { echo "error: the packages are not installed; see above why. With Python 3.14 one of them (immutables) has to be compiled: apt install gcc python3-dev, or take Python 3.13: make PYTHON=..."; exit 1; }
 	@touch $(READY)

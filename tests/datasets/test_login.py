@@ -8,6 +8,7 @@ import subprocess
 import sys
 from urllib.parse import quote, quote_plus
 
+import psutil
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -160,7 +161,7 @@ def test_a_secret_is_in_no_file_log_or_process_list(server, tmp_path, monkeypatc
     seen = []
 
     def listing(handler):
-        seen.append(subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout)
+        seen.append("\n".join(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])))
         Handler.do_GET(handler)
     monkeypatch.setattr(server, "RequestHandlerClass", type("Watching", (Handler,), {"do_GET": listing}))
     server.files[""] = hashlib.md5(server.files["a.tar"]).hexdigest().encode()

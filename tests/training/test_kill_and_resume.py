@@ -50,7 +50,7 @@ out = study.load().artifacts("runs", RUN)
 assert forked(prepared) == [0]
 for world in (1, 2):
     assert forked(lambda: stage("train", RUN), world, sys.argv[1]) == [0] * world
-    print("undisturbed", hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+    print("undisturbed", hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(), flush=True)  # or a child would print it again
     shutil.rmtree(out)
 """
 

@@ -1,0 +1,48 @@
+"""What `make` says where it cannot install: told with a Python and a uv that are scripts, so nothing is fetched."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from pipeline.study import ROOT
+
+PYTHON = """#!/bin/sh
+case "$*" in
+  "-c "*) exit {old} ;;
+  --version) echo Python 3.x ;;
+  "-m venv .venv") [ {venv} = 0 ] && mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp uv .venv/bin/uv ;;
+esac
+"""
+UV = """#!/bin/sh
+echo "$*" >> installed.txt
+exit {packages}
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make lint` in a folder of its own, with a Python that is `old`, or has no `venv`, or a uv that installs no `packages`."""
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+
+    def run(**fails):
+        fails = {"old": 0, "venv": 0, "packages": 0} | fails
+        for name, text in (("python", PYTHON), ("uv", UV)):
+            (tmp_path / name).write_text(text.format(**fails))
+            (tmp_path / name).chmod(0o755)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.run(["make", f"PYTHON={tmp_path / 'python'}", ".venv/.installed"], cwd=tmp_path, env=environment,
+                              capture_output=True, text=True, check=False)
+    return run
+
+
+@pytest.mark.parametrize("fails, said", [({"old": 1}, "Python 3.11 or newer is needed; "), ({"venv": 1}, "apt install python3-venv"),
+                                         ({"packages": 1}, "the packages are not installed")])
+def test_what_cannot_be_installed_is_said_and_the_next_call_goes_on(make, tmp_path, fails, said):
+    failed = make(**fails)
+    assert failed.returncode and said in failed.stdout and not (tmp_path / ".venv/.installed").exists()
+    went_on = make()
+    assert not went_on.returncode and (tmp_path / ".venv/.installed").exists()
+    assert "--require-hashes" in (tmp_path / "installed.txt").read_text()
+    assert "up to date" in make().stdout
