@@ -24,7 +24,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
-        right = self.path == "/login" and sent == b"username=ann&password=ge+heim&submit=Login"
+        right = self.path == "/login" and sent == b"username=lo9in&password=ge+heim&submit=Login"
         self.send_response(302 if right else 200)
         if right:
             self.send_header("Location", "/missing/nothing")

@@ -99,7 +99,7 @@ def test_two_urls_whose_archives_have_one_name(tiny, monkeypatch):
 
 def test_an_address_that_is_none_is_not_shown():
     with pytest.raises(StudyError, match="no valid URL") as caught:
-        checkpoints.read("http://ann:s3[cret@127.0.0.1/model.tar.gz")
+        checkpoints.read("http://lo9in:s3[cret@127.0.0.1/model.tar.gz")
     assert "s3" not in str(caught.value)
 
 
