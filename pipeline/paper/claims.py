@@ -1,4 +1,5 @@
-"""The paper's claims in words as data: which cells of the study each compares, and the differences under which it is true."""
+"""Claims in words as data: which cells of the study each compares, and the differences under which it is true. The paper's, and
+what others add."""
 import functools
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ class Claim(BaseModel):
     sentence: str
     where: str
     measure: Literal["miou", "trimap1", "trimap1-miou", "madds", "madds_saved", "top1_error"]
-    predicts: float
+    predicts: float | None = None
     a: str | None = None
     b: tuple[str, ...] = ()
     at_least: float | None = None

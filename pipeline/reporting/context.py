@@ -12,7 +12,10 @@ def build(study: Study) -> dict:
     stored = tables.load()
     if "claims" not in stored:
         raise StudyError(f"{tables.FOLDER} holds no compiled tables: run python -m stages.compile first")
-    claims = stored.pop("claims")
+    judged = stored.pop("claims")
+    claims = [claim for claim in judged if claim["predicts"] is not None]
+    own_claims = [claim for claim in judged if claim not in claims]
+    limit = _limit(judged)
     shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
     trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
@@ -24,8 +27,9 @@ def build(study: Study) -> dict:
         "scale": study.scale,
         "banner": _banner(study, counted),
         "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
-        "claims": _claims(claims),
-        "axis": figures.scale_of_effects(_limit(claims)),
+        "claims": _claims(claims, limit),
+        "own_claims": _claims(own_claims, limit),
+        "axis": figures.scale_of_effects(limit),
         "rule": ledger.RULE,
         "intervals": ledger.INTERVALS,
         "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
@@ -39,7 +43,7 @@ def build(study: Study) -> dict:
         "classes": runs.by_class(study),
         "sheets": sheets.build(study),
         "provenance": runs.provenance(study, trained),
-        "pages": run_pages.build(study, trained, stored, claims),
+        "pages": run_pages.build(study, trained, stored, judged),
     }
 
 
@@ -137,8 +141,7 @@ def _squares(lines: list[dict]) -> dict | None:
     return {"moved": moved(farthest), "width": farthest, "narrow": widths[0], "gains": gains}
 
 
-def _claims(claims: list[dict]) -> list[dict]:
-    limit = _limit(claims)
+def _claims(claims: list[dict], limit: float) -> list[dict]:
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim)}
             for claim in claims]
 

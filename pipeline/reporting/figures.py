@@ -95,8 +95,8 @@ def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, 
 
 
 def effect(claim: dict, limit: float) -> str:
-    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow), ours with its interval (solid), on
-    one axis.
+    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow, if it has one), ours with its interval
+    (solid), on one axis.
 
     The axis runs from -limit to limit, stretched around zero: half a point has to be seen beside thirty. What lies beyond is
     drawn at its end, with an arrow head.
@@ -111,8 +111,10 @@ def effect(claim: dict, limit: float) -> str:
     chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
                        'fill="var(--green)" opacity="0.10"/>')
     chart.line([(0, -1), (0, 1)], "muted", width=1)
-    chart.marks([(inside(claim["predicts"]), 0.42)], "grey", hollow=True, size=4)
-    words = f"paper {claim['predicts']:+.2f} {claim['unit']}"
+    words = f"in {claim['unit']}"
+    if claim["predicts"] is not None:
+        chart.marks([(inside(claim["predicts"]), 0.42)], "grey", hollow=True, size=4)
+        words = f"paper {claim['predicts']:+.2f} {claim['unit']}"
     if claim["effect"] is not None:
         colour = {"holds": "green", "fails": "red"}.get(claim["verdict"], "blue")
         chart.line([(inside(claim["low"]), -0.42), (inside(claim["high"]), -0.42)], colour, width=2.2)

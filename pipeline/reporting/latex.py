@@ -86,7 +86,8 @@ def _claims(name: str, lines: list[dict]) -> str:
                      *([_interval(line["seeds_low"], line["seeds_high"], sign=True)] * seeds), escape(line["verdict"])])
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *["Seeds"] * seeds, "Verdict"]
-    return _float(name, f"The paper's claims. {_scale(lines)}", "p{6.2cm}lrrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
+    title = "The paper's claims" + ", and claims of your own" * any(line["predicts"] is None for line in lines)
+    return _float(name, f"{title}. {_scale(lines)}", "p{6.2cm}lrrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
                   reasons)
 
 

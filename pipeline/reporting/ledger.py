@@ -1,5 +1,5 @@
-"""The ledger: for each claim of the paper the difference that was measured, its interval, and the verdict that follows by one
-rule."""
+"""The ledger: for each claim, the paper's or one's own, the difference that was measured, its interval, and the verdict that
+follows by one rule."""
 import math
 
 import numpy as np

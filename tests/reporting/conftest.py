@@ -2,6 +2,7 @@
 import pytest
 
 from pipeline import records, study as studies
+from pipeline.paper import claims
 from pipeline.reporting import ledger, page, tables
 from tests import shipped
 from tests.reporting import fake_study
@@ -18,11 +19,15 @@ def with_own() -> studies.Study:
     return study.model_copy(update={"runs": study.runs | {"mine": mine}, "evaluate": study.evaluate | more})
 
 
+OWN = claims.Claim(sentence="24 channels are no worse than 48.", where="my thesis", measure="miou", a="mine/os16", b=("t1-c48/os16",), at_least=-0.5)
+
+
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
-    """Its folder: two runs missing, two that took longer, a run of one's own, tables and report. Not to be changed."""
+    """Its folder: two runs missing, two that took longer, a run and a claim of one's own, tables and report. Not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("reported"))
+        patch.setattr(ledger, "claims", lambda: claims.claims() | {"mine": OWN})
         fake_study.write(study := with_own(), images=6, size=49, missing=("t1-c16", "t7-x71"))
         for run, seconds in (("t1-c8", 3720.0), ("t1-c32", 378.0)):
             record = records.read(study.artifacts("runs", run))

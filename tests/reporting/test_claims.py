@@ -1,5 +1,6 @@
 """The claims against the paper's own numbers, and the ledger's verdicts against its rule."""
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
 from pipeline.reporting import ledger
-from tests.reporting import fake_study
+from tests.reporting import conftest, fake_study, reader
 from tests.reporting.measured import draws, score, scoring
 
 
@@ -53,7 +54,7 @@ def test_verdict_is_the_printed_rule(low, width, bounds):
 @pytest.mark.parametrize("more", [{}, {"a": "x/os16"}, {"a": "x/os16", "b": ("y/os16",), "status": "private"}])
 def test_a_claim_can_be_tested_or_says_why_not(more):
     with pytest.raises(ValidationError, match="either a and b, or a status"):
-        claims.Claim(sentence="", where="", measure="miou", predicts=0, **more)
+        claims.Claim(sentence="", where="", measure="miou", **more)
 
 
 def test_ledger_of_a_study(study):
@@ -91,7 +92,7 @@ def test_effects_and_paired_intervals_are_those_of_the_facts(study, classes):
     for measure, expected in (("miou", gains["all"]), ("trimap1", gains["near"]), ("trimap1-miou", gains["near"] - gains["all"])):
         found = judged(told, measure, *cells)
         assert [found[key] for key in ("effect", "low", "high")] == pytest.approx([expected[0], *np.percentile(expected[1:], [2.5, 97.5])]), measure
-        claim = claims.Claim(sentence="", where="", measure=measure, predicts=0, a=cells[0], b=cells[1:])
+        claim = claims.Claim(sentence="", where="", measure=measure, a=cells[0], b=cells[1:])
         assert ledger._gain(told, claim, *cells, samples=0)[0] == pytest.approx(expected[0]), measure
 
 
@@ -136,8 +137,25 @@ def test_a_claim_on_an_unknown_cell_is_named(study):
         claims.check(other)
 
 
+def test_a_claim_of_ones_own_stands_apart_and_is_not_counted_as_the_papers(reported):
+    text, readme = ((reported / "reports" / name).read_text() for name in ("index.html", "README.md"))
+    shown = reader.Reader(text).tables
+    _, axis, row, _ = shown["own-claims"]
+    assert len(shown["own-claims"][0]) == len(axis) == len(row) == 4 and row[1].startswith(conftest.OWN.sentence)
+    assert "my thesis" in row[1] and "true above −0.5" in row[1] and "points" in row[2]
+    assert not any(conftest.OWN.sentence in cell for cells in shown["claims"] for cell in cells)
+    counted = [int(number) for number in re.findall(r"<dt>claims: .*?</dt><dd>(\d+)", text)]
+    assert sum(counted) == len(claims.claims()) == len([cells for cells in shown["claims"][1:] if cells[0]])
+    papers, own = readme.split("## Claims of your own")
+    own = own.partition("## Table 1")[0]
+    assert conftest.OWN.sentence in own and conftest.OWN.sentence not in papers and claims.claims()["decoder-resnet"].sentence in papers
+    assert f"{row[2].split()[0]} points" in own
+    assert "The paper's claims, and claims of your own." in (reported / "reports/tables/claims.tex").read_text()
+    assert conftest.OWN.sentence in (reported / "reports/runs/mine.html").read_text()
+
+
 def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch):
-    (tmp_path / "claims.yaml").write_text("mine:\n  {sentence: a, where: b, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n")
+    (tmp_path / "claims.yaml").write_text("mine:\n  {sentence: a, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n")
     monkeypatch.setattr(claims, "CLAIMS", tmp_path / "claims.yaml")
-    with pytest.raises(studies.StudyError, match=r"(?s)claims\.yaml: mine: predicts: Field required.*mine: predits: Extra inputs"):
+    with pytest.raises(studies.StudyError, match=r"(?s)claims\.yaml: mine: where: Field required.*mine: predits: Extra inputs"):
         claims.claims.__wrapped__()
