@@ -138,11 +138,11 @@ def start() -> None:
 
 def worth_saying():
     """A filter of Snakemake's log: without two lines a job that say nothing, without its command where it fails (stage and
-    stages/job.sh have said that, and why), and without the error that Ctrl-C is."""
+    stages/job.sh have said that, and why), and without the error that Ctrl-C or SIGTERM is."""
     hidden = ["Select jobs", "Execute ", "RuleException:\nCalledProcessError"]
 
     def kept(record) -> bool:
-        if (message := str(record.msg)).startswith("Terminating processes"):
+        if (message := str(record.msg)).startswith(("Terminating processes", "Will exit after finishing")):
             hidden.append("WorkflowError")
         return not message.startswith(tuple(hidden))
     return kept

@@ -5,6 +5,7 @@ recorded as if it had been used. The guard fails the stage instead and says what
 """
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import yaml
 from pipeline.study import ROOT, StudyError
 
 PARAMS = ROOT / "params.yaml"
+GRACE = 20.0  # seconds that a training has to finish its step and save
 
 
 @contextlib.contextmanager
@@ -39,7 +41,8 @@ def unchanged():
 
 
 def _end_with_parents(every: float = 1.0) -> None:
-    """End this process and its children once what started it, or the Snakemake above that (STUDY_PID), is gone."""
+    """End this process and its children once what started it, or the Snakemake above that (STUDY_PID), is gone. A training, which
+    listens to SIGTERM (interruption.py), saves first."""
     import psutil
     own = psutil.Process()
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -57,6 +60,9 @@ def _end_with_parents(every: float = 1.0) -> None:
     for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
+    if callable(signal.getsignal(signal.SIGTERM)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
     os._exit(137)
 
 

@@ -45,7 +45,7 @@ if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yam
     exit 1
 fi
 SECONDS=0 ending=FAILED
-trap 'ending=stopped' INT
+trap 'ending=stopped' INT TERM
 echo "start    $stage"
 python -m stages.repro "$stage" || { printf '%-8s %s\n' "$ending" "$stage"; exit 1; }
 touch "$marker"

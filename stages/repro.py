@@ -1,9 +1,10 @@
-"""What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with three things that DVC does not do.
+"""What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with four things that DVC does not do.
 
-It says its errors in spite of --quiet, Ctrl-C excepted. Of dvc.lock only the stage's own lines are written, in one go: DVC writes
-the whole file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does
-without DVC's list of who reads and writes which file: it knows processes by number, so one machine strikes out what another's are
-at. stages/job.sh has a lock for each stage there.
+It says its errors in spite of --quiet, Ctrl-C excepted. SIGTERM, with which a scheduler ends a job, it hands to the stage and
+waits for that, as after Ctrl-C: a training saves. Of dvc.lock only the stage's own lines are written, in one go: DVC writes the
+whole file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does
+without DVC's list of who reads and writes which file: it knows processes by number, so one machine strikes out what another's
+are at. stages/job.sh has a lock for each stage there.
 
 Example:  python -m stages.repro train@t1-c48
 """
@@ -39,13 +40,25 @@ def main() -> int:
     if os.path.basename(os.environ.get("SHELL", "")) in ("nologin", "false"):
         os.environ["SHELL"] = "/bin/sh"  # DVC starts stages through it, and a service's account has none
     mend()
+    signal.signal(signal.SIGTERM, hand_on)
     return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
 
 
 def stopped(error: BaseException) -> bool:
-    """Whether DVC's `error` is that Ctrl-C stopped the stage, which has said so, or the shell that waited for it."""
-    cause = error.__cause__
-    return isinstance(cause, StageCmdFailedError) and str(cause).endswith((f" {STOPPED}", f" {-signal.SIGINT}"))
+    """Whether DVC's `error` is that Ctrl-C or SIGTERM stopped DVC, the stage, which says so, or the shell that waited for it."""
+    cause, codes = error.__cause__, (STOPPED, -signal.SIGINT, -signal.SIGTERM)
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(cause, StageCmdFailedError) and str(cause).endswith(tuple(f" {code}" for code in codes)))
+
+
+def hand_on(number: int, frame) -> None:
+    """Pass SIGTERM on to the stage. KeyboardInterrupt where none runs."""
+    import psutil
+    if not (children := psutil.Process().children(recursive=True)):
+        raise KeyboardInterrupt
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
 
 
 def mend(folder: Path = Path(".dvc/tmp")) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: the step is finished and saved first."""
+"""Ctrl-C or SIGTERM in a training: the step is finished and saved first."""
 import contextlib
 import os
 import signal
@@ -7,7 +7,8 @@ import threading
 
 @contextlib.contextmanager
 def deferred(title: str, wanted: bool = True):
-    """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; a second stops it at once.
+    """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; Ctrl-C after that stops it
+    at once.
 
     What a process was started to ignore, such as Ctrl-C in the background, it ignores. Where this is not `wanted`, or not the
     main thread, which signals go to, Ctrl-C is what it always is.
@@ -18,12 +19,14 @@ def deferred(title: str, wanted: bool = True):
     asked, handlers = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def restore(numbers):
+        for number in numbers & before.keys():
+            signal.signal(number, before[number])
 
     def ask(number, frame):
-        restore()
+        restore({signal.SIGINT})
+        if asked:  # a scheduler may say it to each process, and each to those below it
+            return
         asked.append(number)
         with contextlib.suppress(OSError):  # not `print`, which may be at work
             os.write(2, f"\n{title}: stops after this step; Ctrl-C again stops it at once\n".encode())
@@ -33,4 +36,4 @@ def deferred(title: str, wanted: bool = True):
             signal.signal(number, ask)
         yield lambda: bool(asked)
     finally:
-        restore()
+        restore(before.keys())

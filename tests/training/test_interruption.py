@@ -45,6 +45,12 @@ def test_the_step_is_finished_and_saved_and_nothing_of_it_is_seen_at_the_end(tmp
     same(run(tmp_path), undisturbed)
 
 
+def test_a_scheduler_may_say_it_twice(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, loss_of=asking(6, signal.SIGTERM, signal.SIGTERM))
+    assert saved(tmp_path) == 6
+
+
 @pytest.mark.parametrize("step", [4, 6])
 def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, monkeypatch, step):
     """A clock of one second a step, and a night between the two starts. Step 4 ends a window, 6 is within one."""
@@ -65,10 +71,11 @@ def test_time_and_images_before_it_count_in_the_pace_of_the_window(tmp_path, mon
     assert [speed["images_per_second"] for speed in speeds] == pytest.approx([TRAINING.batch] * 3)
 
 
-def test_a_second_one_stops_it_at_once_and_leaves_what_was_saved_before(tmp_path):
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_second_ctrl_c_stops_it_at_once_and_leaves_what_was_saved_before(tmp_path, first):
     undisturbed = run(tmp_path / "undisturbed")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, loss_of=asking(6, signal.SIGINT, signal.SIGINT))
+        run(tmp_path, loss_of=asking(6, first, signal.SIGINT))
     assert saved(tmp_path) == 4
     same(run(tmp_path), undisturbed)
 

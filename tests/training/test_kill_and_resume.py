@@ -25,19 +25,22 @@ COMMANDS = {
 VICTIMS = {"dvc": ["stage", "parent"], "snakemake": ["stage", "parent", "study"], "torchrun": ["stage", "parent"]}
 ABOVE = ["download@voc", "download@imagenet", "prepare@voc", "prepare@imagenet", "pretrain@resnet101"]
 
-# Added to the copy's schedule.py: KILL="STEP VICTIM RANK" in the environment kills when that step begins; a terminal's Ctrl-C goes
-# to all that run in it.
+# Added to the copy's schedule.py: KILL="STEP VICTIM RANK" in the environment kills when that step begins; a terminal's Ctrl-C and a
+# scheduler's SIGTERM go to all that run there. Where a parent is killed, the step waits until the guard has noticed.
 HOOK = '''
 
 def learning_rate(training, step, learning_rate=learning_rate):
     import os, signal, time
     at, victim, rank = os.environ.get("KILL", "-1 none 0").split()
-    if step == int(at) and victim == "terminal":
-        os.killpg(0, signal.SIGINT)
+    everyone = {"terminal": signal.SIGINT, "scheduler": signal.SIGTERM}
+    if step == int(at) and victim in everyone:
+        os.killpg(0, everyone[victim])
     elif step == int(at) and os.environ.get("RANK", "0") == rank:
         pids = {"stage": os.getpid(), "parent": os.getppid(), "study": int(os.environ.get("STUDY_PID", -1))}
         os.kill(pids[victim], signal.SIGKILL)
-        time.sleep(60)
+        until, before = time.monotonic() + 60, signal.getsignal(signal.SIGINT)
+        while time.monotonic() < until and signal.getsignal(signal.SIGINT) is before:
+            time.sleep(0.1)
     return learning_rate(training, step)
 '''
 
@@ -96,7 +99,11 @@ def survives(project, way: str, kills: list[str], goes_on: str | None = None) ->
         while (left := project.processes()) and time.monotonic() < until:
             time.sleep(0.2)
         assert not left
-        assert not (out / "record.json").exists()
+        step, victim, _ = kill.split()
+        ended = way != "torchrun" and victim != "stage"  # by the guard, and not before its step was done
+        assert (out / "record.json").exists() == (ended and int(step) + 1 == STEPS)
+        if ended and int(step) + 1 < STEPS:
+            assert torch.load(checkpoint, weights_only=True)["step"] == int(step) + 1
     project.run(*(port if word == "PORT" else word for word in COMMANDS[goes_on or way]))
     ends_alike(project, out, checkpoint, way)
 
@@ -119,9 +126,10 @@ def test_killed_under_snakemake_it_goes_on_through_dvc(project):
 
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # DVC starts stages through it
-def test_ctrl_c_saves_the_step_and_is_no_error(project, shell):
+@pytest.mark.parametrize("sender", ["terminal", "scheduler"])
+def test_ctrl_c_and_sigterm_save_the_step_and_are_no_error(project, sender, shell):
     out, checkpoint = untrained(project)
-    said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL="9 terminal 0", SHELL=shell)
+    said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL=f"9 {sender} 0", SHELL=shell)
     assert torch.load(checkpoint, weights_only=True)["step"] == 10, "the last validation was at 7"
     assert f"stopped  train@{RUN}" in said and "the same command goes on" in said and not re.search("error|exception", said, re.I), said
     project.run(*COMMANDS["dvc"])
