@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline import records
 from stages.console import STOPPED
 
 EMPTY = "schema: '2.0'\nstages:\n"
+ENDINGS = [STOPPED, -signal.SIGINT]  # a stage's exit codes that say no more than that it was stopped
 
 
 def main() -> int:
@@ -37,23 +39,22 @@ def main() -> int:
     dvcfile.Lockfile.dump_stages = dump
     if os.environ.get("STUDY_REMOTE"):
         rwlock.rwlock = lambda *arguments: contextlib.nullcontext()
-    if os.path.basename(os.environ.get("SHELL", "")) in ("nologin", "false"):
-        os.environ["SHELL"] = "/bin/sh"  # DVC starts stages through it, and a service's account has none
+    os.environ["SHELL"] = shutil.which("bash")  # DVC starts stages through it: others stay between, and some accounts have none
     mend()
     signal.signal(signal.SIGTERM, hand_on)
     return cli.main(["--wait-for-lock", "repro", "--quiet", "--single-item", sys.argv[1]])
 
 
 def stopped(error: BaseException) -> bool:
-    """Whether DVC's `error` is that Ctrl-C or SIGTERM stopped DVC, the stage, which says so, or the shell that waited for it."""
-    cause, codes = error.__cause__, (STOPPED, -signal.SIGINT, -signal.SIGTERM)
-    return isinstance(error, KeyboardInterrupt) or (
-        isinstance(cause, StageCmdFailedError) and str(cause).endswith(tuple(f" {code}" for code in codes)))
+    """Whether DVC's `error` is that it was stopped, or its stage, which says so itself."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error.__cause__, StageCmdFailedError)
+                                                    and str(error.__cause__).endswith(tuple(f" {code}" for code in ENDINGS)))
 
 
 def hand_on(number: int, frame) -> None:
     """Pass SIGTERM on to the stage. KeyboardInterrupt where none runs."""
     import psutil
+    ENDINGS.append(-number)  # a stage that dies of a SIGTERM of its own was not stopped by us: that is an error
     if not (children := psutil.Process().children(recursive=True)):
         raise KeyboardInterrupt
     for child in children:

@@ -14,7 +14,7 @@ def build(study: Study) -> dict:
         raise StudyError(f"{tables.FOLDER} holds no compiled tables: run python -m stages.compile first")
     judged = stored.pop("claims")
     claims = [claim for claim in judged if claim["predicts"] is not None]
-    own_claims = [claim for claim in judged if claim not in claims]
+    own_claims = [claim for claim in judged if claim["predicts"] is None]
     limit = _limit(judged)
     shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]

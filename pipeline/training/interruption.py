@@ -29,7 +29,7 @@ def deferred(title: str, wanted: bool = True):
             return
         asked.append(number)
         with contextlib.suppress(OSError):  # not `print`, which may be at work
-            os.write(2, f"\n{title}: stops after this step; Ctrl-C again stops it at once\n".encode())
+            os.write(2, f"\n{title}: stops after this step; Ctrl-C now stops it at once\n".encode())
 
     try:
         for number in before:

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import pytest
+from dvc.stage.exceptions import StageCmdFailedError
 
 from pipeline import study as studies
 from pipeline.study import ROOT
-from stages import dag
+from stages import dag, repro
 from tests.engines.checkout import Checkout
 
 
@@ -121,6 +122,21 @@ def test_an_account_without_a_shell_runs_stages(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.run("python", "-m", "stages.repro", "download@voc", SHELL="/usr/sbin/nologin")
     assert (checkout.root / "artifacts/tiny/data/voc/source.json").exists()
+
+
+@pytest.mark.parametrize("code, told, hidden", [(130, False, True), (-2, False, True), (-15, False, False), (-15, True, True),
+                                                (-9, True, False), (1, True, False)])
+def test_that_a_stage_was_killed_is_an_error_unless_we_were_told_to_stop(monkeypatch, code, told, hidden):
+    """Something that frees memory, say, ends a stage alone by SIGTERM."""
+    monkeypatch.setattr(repro, "ENDINGS", list(repro.ENDINGS))
+    monkeypatch.setattr("psutil.Process", lambda: SimpleNamespace(children=lambda recursive: []))
+    if told:
+        with pytest.raises(KeyboardInterrupt) as nothing_ran:
+            repro.hand_on(signal.SIGTERM, None)
+        assert repro.stopped(nothing_ran.value)
+    failed = RuntimeError()
+    failed.__cause__ = StageCmdFailedError("python -m stages.train t2-x2", code)
+    assert repro.stopped(failed) == hidden
 
 
 def test_on_slurm_the_job_keeps_what_it_was_given(start):
