@@ -1,53 +1,9 @@
-"""The paper's augmentation, section 4: random scale, pad, random crop, random left-right flip; nothing else.
-
-Scale, pad, crop and flip are index arithmetic, so an image is resampled once, on the device it lives on, and only
-where the crop needs it. Equal to the authors' order (resize, pad, crop, flip; input_preprocess.py), tested against it.
-"""
+"""The paper's augmentation, section 4: random scale, pad, random crop, random left-right flip; nothing else."""
 import torch
-import torch.nn.functional as F
 
-from pipeline.datasets.shards import VOID
+from pipeline.training.cutting import Draw, crops
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-MEAN_PIXEL = 127.5
-
-
-def cut(image: torch.Tensor, label: torch.Tensor, scale: float, top: float, left: float, flip: bool, pixels: torch.Tensor,
-        labels: torch.Tensor) -> None:
-    """Cut one crop into `pixels`, (crop, crop, 3) float32 in [0, 255], and `labels`, (crop, crop) of any integer type.
-
-    image: (H, W, 3) uint8; label: (H, W) uint8; top, left: in [0, 1), the crop's place among those possible. Beyond the scaled
-    image: mean pixel and void.
-    """
-    crop = len(labels)
-    (rows, y), (columns, x) = (_source(side, scale, place, crop, image.device) for side, place in
-                               ((image.shape[0], top), (image.shape[1], left)))
-    x = x.flip(0) if flip else x
-    place, beside = slice(len(x)), slice(len(x), None)
-    if flip:
-        place, beside = slice(crop - len(x), None), slice(crop - len(x))
-    for beyond in ((slice(len(y), None),), (slice(None), beside)):
-        pixels[beyond], labels[beyond] = MEAN_PIXEL, VOID
-    strip = label[rows]
-    strip = strip.gather(1, (x + 0.5).long().expand(len(strip), -1))  # on a CPU a fifth of the time that index_select takes here
-    labels[:len(y), place] = strip.index_select(0, (y + 0.5).long() - rows.start)
-    part = image[rows].float()[:, columns].permute(2, 0, 1)[None]
-    grid = torch.empty(1, len(y), len(x), 2, device=image.device)
-    for each, at, span, side in ((0, x, columns, part.shape[3]), (1, y[:, None], rows, part.shape[2])):
-        grid[..., each] = (at - span.start) * (2 / max(side - 1, 1)) - 1
-    sampled = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    pixels[:len(y), place] = sampled[0].permute(1, 2, 0)
-
-
-def _source(size: int, scale: float, place: float, crop: int, device) -> tuple[slice, torch.Tensor]:
-    """Coordinates in the unscaled image of `crop` consecutive pixels of the scaled one, as far as they exist, and the part of the
-    image that they lie in."""
-    scaled = max(int(size * scale), 1)
-    first = int(place * (max(scaled, crop) - crop + 1))
-    end = min(first + crop, scaled)
-    step = (size - 1) / (scaled - 1) if scaled > 1 else 0.0  # align_corners=True
-    at = (torch.arange(first, end, device=device) * step).clamp(max=size - 1)
-    return slice(max(int(first * step) - 1, 0), int((end - 1) * step) + 3), at
 
 
 class Crops:
@@ -69,11 +25,8 @@ class Crops:
         examples = self.split(chosen[self.mine])
         self.next = self._draw()
         self.split.expect(self.next[1][self.mine])
-        device = examples[0][0].device
-        pixels = torch.empty(len(examples), self.crop, self.crop, 3, device=device)
-        labels = torch.empty(len(examples), self.crop, self.crop, dtype=torch.long, device=device)
-        for (image, label), (scale, top, left, flip), *target in zip(examples, draws[self.mine], pixels, labels):
-            cut(image, label, SCALES[int(scale * len(SCALES))], top, left, flip < 0.5, *target)
+        pixels, labels = crops(examples, [Draw(SCALES[int(scale * len(SCALES))], top, left, flip < 0.5)
+                                          for scale, top, left, flip in draws[self.mine]], self.crop)
         return pixels.permute(0, 3, 1, 2), labels, chosen
 
     def _draw(self) -> tuple[dict, list[int], list[list[float]]]:

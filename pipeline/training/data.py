@@ -1,9 +1,10 @@
 """Where the images of a split live while a network trains: on the GPU if they fit, else in the memory-mapped shard.
 
-Three places with one face: `split(numbers)` gives the examples on the device, `split.expect(numbers)` says what comes next, and
-`split.ids` names them. Nothing is decoded or resized here, and nothing writes into what is given out.
+Three places with one face: `split(numbers)` gives the examples as cutting.crops takes them, `split.expect(numbers)` says what
+comes next, and `split.ids` names them. Nothing is decoded or resized here, and nothing writes into what is given out.
 """
 import contextlib
+import itertools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +12,9 @@ import numpy as np
 import torch
 
 from pipeline.datasets.shards import Shard
+from pipeline.training.cutting import Packed, Pair, pinned
 
 RESIDENT = 0.3  # of the GPU's free memory may hold the split; the rest is for activations
-Pair = tuple[torch.Tensor, torch.Tensor]  # image (H, W, 3) uint8, label (H, W) uint8
 
 with warnings.catch_warnings():
     # torch warns, once, that it cannot protect a read-only array. This is the once: training only reads
@@ -40,6 +41,19 @@ def views(shard: Shard, number: int) -> Pair:
     return torch.from_numpy(example.image), torch.from_numpy(example.label)
 
 
+def packed(shard: Shard, numbers: list[int], device: torch.device) -> Packed:
+    """These images in one block on `device`. The host does not wait for a GPU to have copied them."""
+    shapes = [shard[number].label.shape for number in numbers]
+    *starts, end = itertools.accumulate((height * width for height, width in shapes), initial=0)
+    pixels = torch.empty(end, 3, dtype=torch.uint8, device=device)
+    labels = torch.empty(end, dtype=torch.uint8, device=device)
+    for number, start in zip(numbers, starts):
+        image, label = (pinned(part, device) for part in views(shard, number))
+        pixels[start:start + label.numel()].view(image.shape).copy_(image, non_blocking=True)
+        labels[start:start + label.numel()].view(label.shape).copy_(label, non_blocking=True)
+    return Packed(pixels, labels, starts, shapes)
+
+
 class Mapped:
     """On the CPU: views of the file, whose pages the operating system keeps and drops as memory allows."""
 
@@ -57,17 +71,11 @@ class Resident:
     """All of the split in one block of the device's memory: a step copies nothing and the CPU moves no pixel."""
 
     def __init__(self, shard: Shard, device: torch.device):
-        self.ids, self.pairs, end = shard.ids, [], 0
-        block = torch.empty(size(shard), dtype=torch.uint8, device=device)
-        for number in range(len(shard)):
-            pair = []
-            for part in views(shard, number):
-                start, end = end, end + part.numel()
-                pair.append(block[start:end].view(part.shape).copy_(part))
-            self.pairs.append(tuple(pair))
+        self.ids, self.all = shard.ids, packed(shard, list(range(len(shard))), device)
 
-    def __call__(self, numbers: list[int]) -> list[Pair]:
-        return [self.pairs[number] for number in numbers]
+    def __call__(self, numbers: list[int]) -> Packed:
+        starts, shapes = ([known[number] for number in numbers] for known in (self.all.starts, self.all.shapes))
+        return self.all._replace(starts=starts, shapes=shapes)
 
     def expect(self, numbers: list[int]) -> None:
         """Everything is there."""
@@ -85,21 +93,17 @@ class Streamed:
     def expect(self, numbers: list[int]) -> None:
         self.numbers, self.coming = list(numbers), self.thread.submit(self._bring, list(numbers))
 
-    def __call__(self, numbers: list[int]) -> list[Pair]:
+    def __call__(self, numbers: list[int]) -> Packed:
         if self.numbers != list(numbers):
             self.expect(numbers)
-        pairs, self.numbers = self.coming.result(), None
+        batch, self.numbers = self.coming.result(), None
         if self.stream is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_stream(self.stream)
-            for pair in pairs:
-                for part in pair:
-                    part.record_stream(current)  # the allocator may not hand its memory on before this stream has read it
-        return pairs
+            for block in (batch.pixels, batch.labels):
+                block.record_stream(current)  # the allocator may not hand its memory on before this stream has read it
+        return batch
 
-    def _bring(self, numbers: list[int]) -> list[Pair]:
+    def _bring(self, numbers: list[int]) -> Packed:
         with torch.cuda.stream(self.stream) if self.stream is not None else contextlib.nullcontext():
-            return [tuple(self._copy(part) for part in views(self.shard, number)) for number in numbers]
-
-    def _copy(self, part: torch.Tensor) -> torch.Tensor:
-        return part.pin_memory().to(self.device, non_blocking=True) if self.stream is not None else part.clone()
+            return packed(self.shard, numbers, self.device)

@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 
-from pipeline.training import augmentation
+from pipeline.training import cutting
 from pipeline.training.augmentation import SCALES, Crops
+from pipeline.training.cutting import Draw, Packed
 
 
 def plainly(image, label, scale, top, left, flip, crop):
@@ -32,12 +33,15 @@ def test_one_resampling_equals_scale_pad_crop_flip(height, width, scale, top, le
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(256, (height, width, 3), generator=generator, dtype=torch.uint8)
     label = torch.randint(256, (height, width), generator=generator, dtype=torch.uint8)
-    pixels, labels = torch.empty(crop, crop, 3), torch.empty(crop, crop, dtype=torch.uint8)
-    augmentation.cut(image, label, scale, top, left, flip, pixels, labels)
     expected_pixels, expected_labels = plainly(image, label, scale, top, left, flip, crop)
-    assert torch.allclose(pixels.double(), expected_pixels, atol=5e-3)
-    # a coordinate that falls on a tie between two pixels may round either way in float32
-    assert (labels == expected_labels).float().mean() > 0.9 if labels.numel() > 40 else labels.shape == expected_labels.shape
+    block = Packed(image.view(-1, 3), label.view(-1), [0], [label.shape])
+    found = [cutting.crops(examples, [Draw(scale, top, left, flip)], crop) for examples in ([(image, label)], block)]
+    for pixels, labels in found:
+        assert torch.allclose(pixels[0].double(), expected_pixels, atol=5e-3)
+        # a coordinate that falls on a tie between two pixels may round either way in float32
+        same = labels[0] == expected_labels
+        assert same.float().mean() > 0.9 if labels.numel() > 40 else same.shape == (crop, crop)
+    assert torch.equal(found[0][1], found[1][1]), "a GPU cuts the labels that a CPU does"
 
 
 class Memory:
@@ -69,7 +73,7 @@ def test_the_stream_visits_every_image_once_an_epoch_and_resumes_exactly():
 def test_the_draws_are_the_papers(monkeypatch):
     """Scales 0.5 to 2 by 0.25, alike often; places uniform and independent; every other crop flipped; each by its own numbers."""
     drawn = []
-    monkeypatch.setattr(augmentation, "cut", lambda image, label, *given: drawn.append(given[:4]))
+    monkeypatch.setattr(cutting, "cut", lambda image, label, draw, *target: drawn.append(draw))
     examples = Memory([torch.zeros(9, 9, 3, dtype=torch.uint8)] * 7, [torch.zeros(9, 9, dtype=torch.uint8)] * 7)
     stream, other = (Crops(examples, crop=5, batch=10, seed=seed) for seed in (0, 1))
     orders = [stream()[2] for _ in range(700)]
