@@ -5,16 +5,18 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import psutil
 import torch
 
-from pipeline.datasets.shards import VOID
+from pipeline.datasets.shards import VOID, Example
 from pipeline.models import cost, deeplab, device as devices
 from pipeline.schema import Run, Training
 from pipeline.study import Study
 from pipeline.training import classification, schedule, segmentation
 from pipeline.training.acceleration import adapt, memory_explained
 from pipeline.training.augmentation import Crops
+from pipeline.training.data import place
 from pipeline.training.loop import gradients
 
 ON_CPU = 20e9    # multiply-adds of a step's forward passes: where a CPU has more to do, a smaller step is measured
@@ -48,19 +50,15 @@ def classifier(study: Study, backbone: str):
     return deeplab.build_classifier(study.backbones[backbone].family, study.settings.network.backbones[backbone], CLASSES)
 
 
-class Noise:
-    """Random pictures and labels, as a split of data.py gives them."""
+class Noise(list):
+    """Random pictures, their labels and classes, as a Shard gives them."""
 
-    def __init__(self, crop: int, classes: int, device: torch.device):
-        self.ids = [str(number) for number in range(16)]
-        self.pairs = [(torch.randint(256, (crop, crop, 3), dtype=torch.uint8, device=device),
-                       torch.randint(classes, (crop, crop), dtype=torch.uint8, device=device)) for _ in self.ids]
-
-    def __call__(self, numbers: list[int]):
-        return [self.pairs[number] for number in numbers]
-
-    def expect(self, numbers: list[int]) -> None:
-        """Everything is there."""
+    def __init__(self, side: int, classes: int):
+        rng = np.random.default_rng(0)
+        for number in range(16):
+            image, label = rng.integers(0, 256, (side, side, 3), np.uint8), rng.integers(0, classes, (side, side), np.uint8)
+            self.append(Example(str(number), image, label, target=number % classes))
+        self.ids = [example.id for example in self]
 
 
 def measure(study: Study, seconds: float) -> dict[str, Rate]:
@@ -99,13 +97,12 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     model = build().to(device, memory_format=torch.channels_last)
     adapt(model, training)
     optimiser = schedule.optimiser(model, family.weight_decay, 1e-6, kind=training.optimiser)
-    noise = Noise(training.crop, classes, device)
+    noise = Noise(training.crop, classes)
     if run:
-        batches, loss_of = Crops(noise, training.crop, training.batch, 0), segmentation.loss_of
+        batches, loss_of = Crops(place(noise, device), training.crop, training.batch, 0), segmentation.loss_of
     else:
-        pictures = torch.stack([image.permute(2, 0, 1).float() for image, _ in noise.pairs])
-        targets = torch.arange(len(pictures), device=device) % classes
-        batches, loss_of = classification.Pictures(pictures, targets, noise.ids, training.batch, 0), classification.loss_of
+        pictures = classification.Pictures(*classification.tensors(noise, device), noise.ids, training.batch, 0)
+        batches, loss_of = pictures, classification.loss_of
 
     def learn():
         inputs, labels, _ = batches()

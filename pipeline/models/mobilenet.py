@@ -2,6 +2,7 @@
 
 Parameter names are those of timm's `mobilenetv2_100`, which is the same network at width 1: timm's weights load.
 """
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,26 @@ DEVIATION = 0.09    # of the initial weights (released code, slim's mobilenet.py
 def channels(count: int, width: float) -> int:
     """`count` channels times `width`. The authors' DeepLab rounds to no multiple of 8, unlike slim and timm: 24 at 0.5 is 12."""
     return max(1, int(count * width + 0.5))
+
+
+class ReLU6(torch.autograd.Function):
+    """In place, with the gradient from the result. torch's own keeps a copy of the input for it: a quarter of a step's memory."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(F.relu6(x, inplace=True))
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0.0, 6.0)
+
+
+def relu6(x: Tensor) -> Tensor:
+    """min(max(x, 0), 6), in place."""
+    learns = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # a compiler keeps what it needs
+    return ReLU6.apply(x) if learns else F.relu6(x, inplace=True)
 
 
 class Unit(nn.Module):
@@ -39,11 +60,11 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The unit's output, and its depthwise convolution's (after ReLU6): what the decoder takes."""
         if self.expands:
-            y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
-            depthwise = F.relu6(self.bn2(self.conv_dw(y)), inplace=True)
+            y = relu6(self.bn1(self.conv_pw(x)))
+            depthwise = relu6(self.bn2(self.conv_dw(y)))
             y = self.bn3(self.conv_pwl(depthwise))
         else:
-            depthwise = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
+            depthwise = relu6(self.bn1(self.conv_dw(x)))
             y = self.bn2(self.conv_pw(depthwise))
         return (x + y if self.shortcut else y), depthwise
 
@@ -78,7 +99,7 @@ class MobileNet(nn.Module):
 
         The authors' decoder takes conv2 = layer_4/depthwise_output; conv3 = layer_7/depthwise_output is ours, by analogy.
         """
-        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
+        x = relu6(self.bn1(self.conv_stem(x)))
         taken = {}
         for number, stage in enumerate(self.blocks):
             for unit in stage:

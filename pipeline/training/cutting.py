@@ -94,13 +94,15 @@ def together(packed: Packed, draws: list[Draw], crop: int) -> Pair:
     known = torch.tensor([[start, draw.flip, *side] for start, draw, side in zip(packed.starts, draws, sides)],
                          dtype=torch.double)  # exact up to 2^53 pixels
     device = packed.pixels.device
-    start, flip, *sides = pinned(known, device).to(device, non_blocking=True)[..., None].unbind(1)  # each (N, 1)
+    known = pinned(known, device).to(device, non_blocking=True)[..., None]
+    start, flip, height, top, bottom, down, width, left, right, along = known.unbind(1)  # each (N, 1)
     position = torch.arange(crop, device=device)
-    y, x = _axis(position, *sides[:4]), _axis(torch.where(flip > 0, crop - 1 - position, position), *sides[4:])
-    base, width = (each.long()[..., None] for each in (start, sides[4]))
+    y = _axis(position, height, top, bottom, down)
+    x = _axis(torch.where(flip > 0, crop - 1 - position, position), width, left, right, along)
+    base, line = (each.long()[..., None] for each in (start, width))
 
     def at(values: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        return values[base + row[..., None] * width + column[:, None]]
+        return values[base + row[..., None] * line + column[:, None]]
 
     across = x.weight[:, None, :, None]
     above, below = (torch.lerp(*(at(packed.pixels, row, column).float() for column in (x.low, x.high)), across)

@@ -79,3 +79,28 @@ def test_sizes_that_make_no_network(family, size, word):
 
 def test_mobilenets_channels_are_rounded_to_the_nearest():
     assert [mobilenet.channels(count, 0.35) for count in (16, 24, 32)] == [6, 8, 11]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu6_and_its_gradient_are_torchs_to_the_bit(dtype):
+    edges = torch.tensor([-0.0, 0.0, 6.0, torch.inf, -torch.inf, torch.nan, *torch.nextafter(torch.tensor(6.0), torch.tensor([0.0, 9.0]))])
+    x = torch.cat([edges, 8 * torch.randn(1000, generator=torch.Generator().manual_seed(0))]).to(dtype)
+    weight, found = torch.rand(len(x), generator=torch.Generator().manual_seed(1)).to(dtype), []
+    for function in (mobilenet.relu6, torch.nn.functional.relu6):
+        own = x.clone().requires_grad_()
+        y = function(own * 1)
+        (y * weight).sum().backward()
+        found.append((y.detach(), own.grad))
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_relu6_keeps_nothing_but_its_result_for_the_backward_pass(monkeypatch):
+    def kept():
+        storages = {}
+        with torch.autograd.graph.saved_tensors_hooks(lambda each: storages.setdefault(each.data_ptr(), each), lambda each: each):
+            mobilenet.MobileNet(16, 0.25)(torch.randn(2, 3, 65, 65))
+        return sum(each.nbytes for each in storages.values())
+    ours = kept()
+    monkeypatch.setattr(mobilenet, "relu6", lambda x: torch.nn.functional.relu6(x, inplace=True))
+    assert ours < 0.8 * kept()

@@ -11,13 +11,15 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pipeline import study as studies
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.doctor import calibration
 from pipeline.evaluation import strategies
 from pipeline.models import cost, deeplab, device as devices
-from pipeline.training import schedule, segmentation
+from pipeline.training import classification, schedule, segmentation
 from pipeline.training.augmentation import Crops
-from pipeline.training.data import Resident
+from pipeline.training.data import Resident, place
 
 CLASSES, GPU = 5, torch.device("cuda", 0)
+DRAWN = [[.2 * number, .3, .6, .2 * number] for number in range(4)]  # what Crops draws, which fake tensors cannot
 TINY = studies.load().model_copy(update={"scale": "tiny"})
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 
@@ -57,8 +59,8 @@ def network(name):
 
 @pytest.mark.parametrize("name", ["t2-conv3", "t3-os16-nodec", "t5-sc", "t7-x71"])
 def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
-    model, drawn = network(name), [[.2 * number, .3, .6, .2 * number] for number in range(4)]
-    monkeypatch.setattr(Crops, "_draw", lambda crops: (None, [0, 1, 2, 3], drawn))
+    model = network(name)
+    monkeypatch.setattr(Crops, "_draw", lambda crops: (None, [0, 1, 2, 3], DRAWN))
     inputs, labels, _ = Crops(Resident(shard, GPU), 33, 4, seed=0)()
     assert inputs.device == labels.device == GPU and inputs.is_contiguous(memory_format=torch.channels_last)
     schedule.training_mode(model)
@@ -71,6 +73,16 @@ def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
     with torch.inference_mode():
         found = strategies.predict({16: model}, torch.empty(4, 3, 49, 49, device=GPU), some, bf16=True)
     assert {(each.device, each.dtype) for each in found.values()} == {(GPU, torch.uint8)}
+
+
+def test_what_the_doctor_trains_on_goes_where_the_network_is(pretended, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 36, 1 << 36))
+    monkeypatch.setattr(Crops, "_draw", lambda crops: (None, [0, 1, 2, 3], DRAWN))
+    noise = calibration.Noise(33, CLASSES)
+    inputs, labels, _ = Crops(place(noise, GPU), 33, 4, seed=0)()
+    assert inputs.shape == (4, 3, 33, 33) and labels.shape == (4, 33, 33) and inputs.device == labels.device == GPU
+    pictures, targets = classification.tensors(noise, GPU)
+    assert pictures.shape == (16, 3, 33, 33) and targets.shape == (16,) and pictures.device == targets.device == GPU
 
 
 def test_a_tensor_left_behind_is_noticed(pretended):
