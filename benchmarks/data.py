@@ -32,7 +32,7 @@ from pipeline.datasets import native, preparation, voc
 from pipeline.datasets.shards import Shard, void_distance
 
 PREPARE, CROPS = 0.85, 3.0  # what we aim at
-CROP, BATCH, SCALES = 513, 16, (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+CROP, BATCH = 513, 16
 
 
 def pillow(items: list[native.Item]) -> int:
@@ -163,6 +163,8 @@ def torchvision_set(root: Path):
     from torchvision import tv_tensors
     from torchvision.datasets import VOCSegmentation, wrap_dataset_for_transforms_v2
     from torchvision.transforms import v2
+
+    from pipeline.training.augmentation import SCALES
 
     class RandomScale(v2.Transform):
         def make_params(self, flat_inputs):

@@ -61,12 +61,12 @@ def shard_of(folder: Path, size: tuple[int, int], images: int) -> Shard:
 def measure(device: torch.device, scale: str, repetitions: int) -> dict[str, float]:
     """Seconds of each strategy alone and of the nested pass; of the bare forward passes and of the facts, plain and nested."""
     study = studies.load().model_copy(update={"scale": scale})
-    run, settings = study.runs["t2-x2"], study.dataset("voc").evaluate
+    run, data = study.runs["t2-x2"], study.dataset("voc")
     torch.manual_seed(0)
     model = deeplab.build(run, study.backbones[run.backbone].family, study.settings.network, CLASSES, 16)
     models = {16: model.eval().to(device, memory_format=torch.channels_last)}
     strategies, palette = {name: study.strategies[name] for name in NAMES}, palettes.of("voc", CLASSES)
-    size, batch = settings.canvas, settings.batch
+    size, batch = data.evaluate.canvas, data.evaluate_batch
     with tempfile.TemporaryDirectory() as folder:
         shard = shard_of(Path(folder), size, 2 * batch)
         numbers = list(range(len(shard)))
@@ -111,22 +111,17 @@ def report(device: torch.device, scale: str, repetitions: int) -> bool:
 def effect_of_bf16(device: torch.device, scale: str) -> str:
     """mIOU of run t2-x2, plain, with the network computing in float32 and in bfloat16; needs the trained run and its data."""
     study = studies.load().model_copy(update={"scale": scale})
-    settings, folder = study.dataset("voc").evaluate, study.artifacts("runs", "t2-x2")
+    data, folder = study.dataset("voc"), study.artifacts("runs", "t2-x2")
     if not (folder / records.MODEL).exists():
         return f"not measured, t2-x2 is not trained at scale {scale}"
-    shard = Shard(study.artifacts("shards", "voc") / f"{settings.split}.arrow")
+    shard = Shard(study.artifacts("shards", "voc") / f"{data.evaluate.split}.arrow")
     models = trained.load(study, folder, {16}, device)
     strategies, numbers, scores = {"os16": study.strategies["os16"]}, list(range(len(shard))), []
     for bf16 in (False, True):
-        passes = predictions(models, shard, strategies, settings.canvas, settings.batch, numbers, bf16)
+        passes = predictions(models, shard, strategies, data.evaluate.canvas, data.evaluate_batch, numbers, bf16)
         facts = pa.concat_tables([evaluate.count(*batch, len(shard.classes)) for batch in passes])
         scores.append(float(metrics.miou(metrics.confusion(metrics.Facts.of(facts), "os16", len(shard.classes)))))
     return f"{scores[1]:.3f} against {scores[0]:.3f} in float32 ({scores[1] - scores[0]:+.3f})"
-
-
-def test_the_ratios_hold_on_this_machine():
-    device = devices.pick()
-    assert report(device, SCALES[device.type], 3)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Pictures are made up and weights random: neither matters to the time.
 """
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,7 @@ def make(setting: Setting, variant: str, folder: Path, device: torch.device) -> 
     first, bfloat16 = crops(), variant == "ours, bfloat16"
     if bfloat16:
         float32_depthwise(model)
+    warnings.filterwarnings("error", "torch.compile failed")  # it would be ours without it that is timed
     forward = compiled(model) if variant == "ours, compiled" else None
     return step_of(model, (lambda: first) if variant in ("fixed batch", "ours, as smp's") else crops, loss_of, forward=forward,
                    cpu_bfloat16=bfloat16)

@@ -164,17 +164,17 @@ class Evaluation(Strict):
     """`canvas`: height and width that images are padded to. `classes`: those that mIOU is the mean of; all if left out."""
     split: str
     canvas: Size
-    batch: int = Field(gt=0)
     classes: tuple[str, ...] | None = None
 
 
 class Dataset(Strict):
-    """`train`, `fine_tune`, `trainval`: what a run's `recipe` names."""
+    """`train`, `fine_tune`, `trainval`: what a run's `recipe` names. `evaluate_batch`: images at a time, for any network."""
     source: Source | None
     train: Training | None
     fine_tune: Training | None = None
     trainval: Training | None = None
     evaluate: Evaluation
+    evaluate_batch: int = Field(gt=0)
 
 
 class ServerScore(Strict):

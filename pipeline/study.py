@@ -148,7 +148,7 @@ class Study(Strict):
             return f"scale {self.scale} trains nothing, it evaluates published networks"
         if wanted.backbone not in self.settings.network.backbones:
             return f"scale {self.scale} has no {wanted.backbone}: see scales.{self.scale}.network.backbones"
-        if dataset is None or dataset.source is None or (self.settings.trains and dataset.train is None):
+        if dataset is None or dataset.source is None:
             return f"no {wanted.dataset} data at scale {self.scale}: name them in scales.{self.scale}.{wanted.dataset}.source"
         if self.settings.trains and self.training(run) is None:
             return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"

@@ -1,7 +1,7 @@
 """`params.yaml` as it is written, before it is a study: no key twice, and every key there that a stage of dvc.yaml looks up.
 
 DVC asks for each run's own keys, so that a change reruns what it concerns: a key that is missing would stop it. A run therefore
-takes its strategies in by alias: a further line under `strategies` is then nothing to the others.
+takes its strategies in by alias: a further line under `strategies` then leaves the other runs alone.
 """
 import difflib
 import re

@@ -15,6 +15,8 @@ from pipeline.datasets import native
 from pipeline.study import StudyError
 from stages import console
 
+OWN = "source.json", records.RECORD, ".unpacked"  # what this stage and its archives leave beside a data set
+
 
 def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
     """Get DATASET as params.yaml says: generate it, use a folder, or fetch its archives.
@@ -64,11 +66,12 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
 
 def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
     """Number of files under `root`, their bytes, and a hex digest of the sorted list of (path, size), and, where they are
-    somebody's own and may be `changing`, of the time of each one's last change."""
+    somebody's own and may be `changing`, of the time of each one's last change; else without what stages left there."""
     def row(path):
         stat = os.stat(path) if os.path.exists(path) else os.lstat(path)  # a link to nothing
         return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
     rows = sorted(row(path) for path in native.files(root))
+    rows = [found for found in rows if changing or found[0].split(os.sep)[0] not in OWN]
     return len(rows), sum(size for _, size, *_ in rows), records.digest(rows)
 
 

@@ -103,11 +103,11 @@ def _predicted(study: Study, run: str, strategy: str, shard, images: list[str]) 
     from pipeline.evaluation import trained
     from pipeline.evaluation.inference import predictions
     from pipeline.models import device
-    how, settings = study.strategies[strategy], study.dataset(study.runs[run].dataset).evaluate
+    how, data = study.strategies[strategy], study.dataset(study.runs[run].dataset)
     models = trained.load(study, study.artifacts("runs", run), {how.output_stride}, device.pick())
     numbers, found = [shard.ids.index(name) for name in images], {}
     with torch.inference_mode():
-        for examples, labels in predictions(models, shard, {strategy: how}, settings.canvas, settings.batch, numbers):
+        for examples, labels in predictions(models, shard, {strategy: how}, data.evaluate.canvas, data.evaluate_batch, numbers):
             for example, values in zip(examples, labels[strategy].cpu().numpy()):
                 height, width = example.label.shape
                 found[example.id] = values[:height, :width]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import progress, study as studies
+from pipeline import progress, records, study as studies
 from pipeline.schema import Strategy
 from pipeline.study import Study, StudyError, suggest
 from stages import console
@@ -64,6 +64,8 @@ def locate(study: Study, network: str) -> Path:
     path = Path(network)
     if not path.exists():
         raise StudyError(f"{network} is no folder and no run of params.yaml{suggest(network, study.runs)}")
+    if path.is_file() and path.name != records.MODEL:
+        raise StudyError(f"{network}: name the folder that a training left, or the {records.MODEL} in it")
     return path if path.is_dir() else path.parent
 
 

@@ -46,7 +46,7 @@ def published(study: studies.Study, size: schema.BackboneSize, family: str, out:
     from pipeline.models import device as devices
     from pipeline.models.published import checkpoints
     pictures = None if reason else Shard(shards / f"{dataset.evaluate.split}.arrow")
-    metrics = checkpoints.published(size, family, out, pictures, dataset.evaluate.batch if dataset else 1)
+    metrics = checkpoints.published(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
     if not reason and "top1_error" not in metrics:
         reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"
     device = "CPU" if reason else devices.describe(devices.pick())

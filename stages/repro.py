@@ -3,8 +3,8 @@
 It says its errors in spite of --quiet, Ctrl-C excepted. SIGTERM, with which a scheduler ends a job, it hands to the stage and
 waits for that, as after Ctrl-C: a training saves. Of dvc.lock only the stage's own lines are written, in one go: DVC writes the
 whole file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does
-without DVC's list of who reads and writes which file: it knows processes by number, so one machine strikes out what another's
-are at. stages/job.sh has a lock for each stage there.
+without DVC's list of who reads and writes which file: it knows processes by number, so one machine removes the entries of
+another's. stages/job.sh has a lock for each stage there.
 
 Example:  python -m stages.repro train@t1-c48
 """

@@ -48,7 +48,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     digest = records.digest(what, trained / records.MODEL, *networks.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{digest}")
     models = networks.load(study, trained, {chosen.output_stride}, device)
-    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate.batch, unfinished,
+    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate_batch, unfinished,
                      f"{run} {name} {split}", bf16)
     out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"
     submission.pack(items, wanted.dataset, split, unfinished, out)

@@ -30,7 +30,7 @@ def launched() -> bool:
 
 
 def wanted() -> int:
-    """How many processes this stage is to be; 1 outside DVC, and in the processes that torchrun started."""
+    """How many processes this stage is to start; 1 outside DVC, and in the processes that torchrun started."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return 1
     if (given := os.environ.get("STUDY_GPUS")):

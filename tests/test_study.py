@@ -139,6 +139,10 @@ def test_what_a_scale_lacks_is_said_in_one_sentence():
     assert "scales.paper.coco.source" in study.skipped("t5-coco"), "a run whose start is skipped is skipped"
     assert "no mobilenetv2_100" in study.skipped("own-mobilenet")
     assert "make study SCALE=zoo" in study.skipped("xception65_coco_voc_trainaug")
+    small = study.scales["miniature"]
+    untrained = small.model_copy(update={"cityscapes": small.cityscapes.model_copy(update={"train": None})})
+    untrained = study.model_copy(update={"scale": "miniature", "scales": {"miniature": untrained}})
+    assert untrained.skipped("t7-dec") == "scale miniature does not say how to train it: no scales.miniature.cityscapes.train"
     zoo = study.model_copy(update={"scale": "zoo"})
     assert zoo.skipped("xception65_coco_voc_trainaug") is None and "trains nothing" in zoo.skipped("t2-x2")
     assert "scales.zoo.cityscapes.source" in zoo.skipped("xception65_cityscapes_trainfine")

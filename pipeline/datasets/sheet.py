@@ -13,7 +13,7 @@ def counts(label: np.ndarray) -> np.ndarray:
 
 
 def total(array: np.ndarray) -> int:
-    """A number that hardly any other picture has: the sum of its bytes, eight at a time; a hundredth of the work of decoding."""
+    """A cheap checksum of a picture: the sum of its bytes, eight at a time; a hundredth of the work of decoding."""
     line = array.ravel()
     words = line[:line.size - line.size % 8].view(np.uint64)
     return int(words.sum()) + int(line[words.nbytes:].sum())

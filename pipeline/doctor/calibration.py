@@ -27,10 +27,10 @@ CLASSES = 10     # of the generated classification set; published weights are no
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """Multiply-adds of forward passes a second, with backward passes and without; bytes of memory that a training takes. Of
-    published networks, which nobody trains: no end of multiply-adds with backward passes, and the memory of this process."""
-    learning: float
-    looking: float
+    """Multiply-adds of forward passes a second, with backward passes and without; bytes of memory that a training takes. For
+    published networks, which nobody trains, `training` is infinite, and the memory is this process's."""
+    training: float
+    inference: float
     memory: float
 
 
@@ -104,24 +104,24 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         pictures = classification.Pictures(*classification.tensors(noise, device), noise.ids, training.batch, 0)
         batches, loss_of = pictures, classification.loss_of
 
-    def learn():
+    def step():
         inputs, labels, _ = batches()
         optimiser.zero_grad(set_to_none=True)
         gradients(model, model, inputs, labels, loss_of, VOID, training.accumulate, training.cpu_bfloat16)
         optimiser.step()
 
-    def look():
+    def infer():
         with torch.inference_mode(), devices.autocast(device):
             model(inputs)
 
     with memory_explained(training):
-        learning = _seconds(learn, 0.75 * seconds, device) if trained else 0.0
+        one_step = _seconds(step, 0.75 * seconds, device) if trained else 0.0
         grown = max(_memory(device) - before, 0) if trained else 0
         inputs = batches()[0]
         model.eval()
-        looking = _seconds(look, 0.25 * seconds, device)
+        one_pass = _seconds(infer, 0.25 * seconds, device)
     larger = (wanted.batch * wanted.crop ** 2) / (training.batch * training.crop ** 2)
-    return Rate(work / learning if trained else math.inf, work / looking, before + grown * larger)
+    return Rate(work / one_step if trained else math.inf, work / one_pass, before + grown * larger)
 
 
 def _memory(device: torch.device) -> int:

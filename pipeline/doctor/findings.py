@@ -16,7 +16,7 @@ from pipeline.schema import Archive, DatasetName
 from pipeline.study import Study
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
-UNPACKED, SHARDS, KEPT = 1.1, 9, 2  # bytes a byte of an archive, decoded bytes a byte of JPEG, copies with DVC's cache
+UNPACKED, SHARDS, KEPT = 1.1, 9, 2  # unpacked bytes a byte of archive, shard bytes a byte of JPEG, copies (one is DVC's cache)
 GB = 1e9
 
 

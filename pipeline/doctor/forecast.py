@@ -21,12 +21,12 @@ VALIDATION = {"voc": 1449, "coco": 5000, "cityscapes": 500, "imagenet": 50_000} 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One stage. learning, looking: multiply-adds of the forward passes that it learns from, and of its others."""
+    """One stage. training, inference: multiply-adds of the forward passes that it learns from, and of its others."""
     stage: str
     kind: str                       # of network, whose rate it runs at
     after: str                      # the stage that it starts from
-    learning: float
-    looking: float
+    training: float
+    inference: float
 
 
 def works(study: Study) -> list[Work]:
@@ -52,8 +52,8 @@ def works(study: Study) -> list[Work]:
         chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
         shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
         pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
-        looking = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
-        found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, looking))
+        inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
+        found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
     return found
 
 
@@ -63,10 +63,10 @@ def evaluation_memory(study: Study) -> int:
     for name in study.included:
         run, chosen = study.runs[name], [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
         if chosen:
-            data = study.dataset(run.dataset).evaluate
+            data = study.dataset(run.dataset)
             stride, scale = min(each.output_stride for each in chosen), max(max(each.scales) for each in chosen)
-            single = count.single(cost.alike(run), stride, layers.scaled(data.canvas, scale))
-            found.append(data.batch * single.activation_bytes)
+            single = count.single(cost.alike(run), stride, layers.scaled(data.evaluate.canvas, scale))
+            found.append(data.evaluate_batch * single.activation_bytes)
     return max(found)
 
 
@@ -98,7 +98,7 @@ def _counted(name: str, folder: str, split: str) -> int:
 
 def seconds(work: Work, rates: dict[str, Rate]) -> float:
     """The time of a stage's computation."""
-    return work.learning / rates[work.kind].learning + work.looking / rates[work.kind].looking
+    return work.training / rates[work.kind].training + work.inference / rates[work.kind].inference
 
 
 def total(study: Study, works: list[Work], rates: dict[str, Rate], lanes: int, start: float) -> float:
@@ -127,7 +127,7 @@ def account(works: list[Work], rates: dict[str, Rate]) -> str:
     lines = [f"{'':<10}  stages  multiply-adds  time, one after the other"]
     for kind in ("pretrain", "train", "evaluate"):
         some = [work for work in works if work.stage.startswith(kind)]
-        madds = sum(3 * work.learning + work.looking for work in some)
+        madds = sum(3 * work.training + work.inference for work in some)
         lines.append(f"{kind:<10}  {len(some):>6}  {madds:>13.1e}  {spoken(sum(seconds(work, rates) for work in some))}")
     return "\n".join(lines)
 

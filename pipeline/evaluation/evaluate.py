@@ -27,16 +27,17 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     """Facts of every strategy for the network trained in `folder`, label maps of the first, the device's name. unfinished: where
     interrupted work lies."""
     run, network, _ = trained.described(folder)
-    settings, device = study.dataset(run.dataset).evaluate, devices.pick()
+    data, device = study.dataset(run.dataset), devices.pick()
+    settings, batch = data.evaluate, data.evaluate_batch
     shards = study.artifacts("shards", run.dataset)
     shard = Shard(shards / f"{settings.split}.arrow")
     models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
     what = [each.model_dump(mode="json") for each in (run, network, settings, *strategies.values())]
-    what += [list(strategies), study.backbones[run.backbone].family, bf16, devices.describe(device)]
+    what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]
     inputs = records.digest(what, folder / records.MODEL, shards / "sheet.json", *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))
-    with devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
-        tables = confusion_facts(models, shard, strategies, settings.canvas, settings.batch, title, palette,
+    with devices.memory_explained("Lower evaluate_batch of the data set (params.yaml)"):
+        tables = confusion_facts(models, shard, strategies, settings.canvas, batch, title, palette,
                                  unfinished / inputs[:16], bf16)
     return *tables, devices.describe(device)
 

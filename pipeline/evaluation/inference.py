@@ -1,6 +1,6 @@
 """A network's label maps for the images of a shard, and the mIOU that training shows as its progress.
 
-Apart from facts and metrics on purpose: what analyses scores may change without a network being trained again.
+Kept apart from facts and metrics, so that no network is trained again when the analysis changes.
 """
 from collections.abc import Iterator
 

@@ -12,7 +12,7 @@ from pipeline.records import MODEL
 from pipeline.schema import Network, Run
 from pipeline.study import Study, StudyError, suggest
 
-CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # of what unfinished work was made
+CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # what unfinished work depends on
 
 
 def load(study: Study, folder: Path, output_strides: set[int], device: torch.device) -> dict[int, nn.Module]:

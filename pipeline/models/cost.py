@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models import deeplab
 from pipeline.models.layers import scaled
-from pipeline.models.weights import parameters
+from pipeline.models.weights import count_parameters
 from pipeline.schema import Run, Strategy
 from pipeline.study import Study
 
@@ -148,4 +148,4 @@ class Costs:
             return None
         run, stride = alike(run), strategy.output_stride
         return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),
-                parameters(self.network(run, stride)))
+                count_parameters(self.network(run, stride)))

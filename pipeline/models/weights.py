@@ -13,6 +13,6 @@ def save(network: nn.Module, path: Path) -> None:
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
 
 
-def parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """How many numbers `network` learns."""
     return sum(parameter.numel() for parameter in network.parameters())

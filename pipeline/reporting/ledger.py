@@ -60,7 +60,9 @@ def judge(study: Study, claim: Claim) -> dict:
     if not all(math.isfinite(each[key]) for each in found for key in ("effect", "low", "high")):
         return {"verdict": "not run", "reason": "it takes two evaluation images at least, and for a trimap labels with void"}
     judged = [each | {"verdict": _together(each, claim.bounds)} for each in found]
-    return min(judged, key=lambda each: (("fails", "undecided", "holds").index(each["verdict"]), each["effect"]))
+    low, high = claim.bounds
+    return min(judged, key=lambda each: (("fails", "undecided", "holds").index(each["verdict"]),
+                                         min(each["effect"] - low, high - each["effect"])))
 
 
 def _together(found: dict, bounds: tuple[float, float]) -> str:

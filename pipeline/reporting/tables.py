@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.evaluation import trimap
+from pipeline.evaluation import square_trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
 from pipeline.evaluation.metrics import trimap_curve
 from pipeline.paper import OPTIONAL, TRIMAP_WIDTHS
@@ -103,7 +103,7 @@ def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
     if not (maps := label_maps(study, run, strategy)):
         return {}
     names, only = classes(study, run)
-    curve = trimap_curve(trimap.recounted(shard(study, run), strategy, maps), strategy, len(names), only)
+    curve = trimap_curve(square_trimap.recounted(shard(study, run), strategy, maps), strategy, len(names), only)
     return {width: value for width, value in zip(TRIMAP_WIDTHS, curve.tolist()) if value == value}
 
 

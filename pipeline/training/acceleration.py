@@ -104,4 +104,5 @@ def memory_explained(training: Training):
     if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
         images = training.batch // parts[0]
         ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
-    return devices.memory_explained(f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}")
+    return devices.memory_explained(f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}. How runs that "
+                                    "are trained already are kept: docs/troubleshooting.md")

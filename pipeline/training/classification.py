@@ -9,9 +9,9 @@ from torch import nn
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
-from pipeline.models.weights import parameters
+from pipeline.models.weights import count_parameters
 from pipeline.records import WEIGHTS, History, digest
-from pipeline.study import Study
+from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.checkpoint import Checkpoint, finish
@@ -76,6 +76,9 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     size = study.settings.network.backbones[backbone]
     shards = study.artifacts("shards", "imagenet")
     shard, validation = Shard(shards / f"{training.split}.arrow"), Shard(shards / f"{dataset.evaluate.split}.arrow")
+    if len(shard) and (side := shard[0].image.shape[0]) != training.crop:
+        raise StudyError(f"scales.{study.scale}.imagenet.train.crop: backbones are pretrained on whole pictures, here of {side} "
+                         f"pixels a side, not on crops of {training.crop}")
     torch.manual_seed(0)
     model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
     schedule.set_batch_norm(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
@@ -88,8 +91,8 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     inputs = digest(family.model_dump(), size.model_dump(), training.model_dump(), shards / "sheet.json", *code)
     checkpoint = Checkpoint(checkpoints / f"{backbone}.pt", inputs)
 
-    validate = lambda: errors(model, *held_out, dataset.evaluate.batch)
+    validate = lambda: errors(model, *held_out, dataset.evaluate_batch)
     history, metrics = fit(model, optimiser, pictures, loss_of, validate, training, checkpoint, backbone)
     finish(model.backbone, out / WEIGHTS, checkpoint)
-    metrics["parameters"] = parameters(model.backbone)
+    metrics["parameters"] = count_parameters(model.backbone)
     return history, metrics, distributed.describe(device)

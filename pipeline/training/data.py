@@ -1,7 +1,7 @@
 """Where the images of a split live while a network trains: on the GPU if they fit, else in the memory-mapped shard.
 
-Three places with one face: `split(numbers)` gives the examples as cutting.crops takes them, `split.expect(numbers)` says what
-comes next, and `split.ids` names them. Nothing is decoded or resized here, and nothing writes into what is given out.
+Three classes with one interface: `split(numbers)` gives the examples as cutting.crops takes them, `split.expect(numbers)` says
+what comes next, and `split.ids` names them. Nothing is decoded or resized here, and nothing writes into what is given out.
 """
 import contextlib
 import itertools

@@ -10,8 +10,8 @@ def deferred(title: str, wanted: bool = True):
     """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; Ctrl-C after that stops it
     at once.
 
-    What a process was started to ignore, such as Ctrl-C in the background, it ignores. Where this is not `wanted`, or not the
-    main thread, which signals go to, Ctrl-C is what it always is.
+    What a process was started to ignore, such as Ctrl-C in the background, it ignores. Where this is not `wanted`, or outside the
+    main thread, which alone receives signals, Ctrl-C does what it always does.
     """
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -69,6 +69,8 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     history, window, first, metrics = History(), Window(batches.ids), 0, {}
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
+        for saved, own in zip(state["optimiser"]["param_groups"], optimiser.param_groups):
+            saved["fused"] = own["fused"]  # as this device has it: the checkpoint may be another one's
         optimiser.load_state_dict(state["optimiser"])
         batches.resume(state["batches"])
         window.resume(state["window"])
@@ -105,7 +107,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                 history.log(done, learning_rate=rate, **measured, **gauges)
                 if validating:
                     model.eval()
-                    with torch.inference_mode(), devices.memory_explained("Lower evaluate.batch of the data set (params.yaml)"):
+                    with torch.inference_mode(), devices.memory_explained("Lower evaluate_batch of the data set (params.yaml)"):
                         metrics = validate()
                     training_mode(model)
                     history.log(done, **metrics)

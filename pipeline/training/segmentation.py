@@ -10,7 +10,7 @@ from pipeline.datasets.shards import VOID, Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import resize
-from pipeline.models.weights import parameters
+from pipeline.models.weights import count_parameters
 from pipeline.records import MODEL, WEIGHTS, History, digest
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
@@ -75,13 +75,13 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     inputs = digest(settings, shards / "sheet.json", start, Path(__file__).parent, Path(deeplab.__file__).parent)
 
     def validate() -> dict[str, float]:
-        return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate.batch,
+        return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate_batch,
                                       VALIDATION_IMAGES, scored)}
 
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
     history, metrics = fit(model, optimiser, crops, loss_of, validate, training, checkpoint, name, VOID)
     finish(model, out / MODEL, checkpoint)
-    metrics["parameters"] = parameters(model)
+    metrics["parameters"] = count_parameters(model)
     return history, metrics, distributed.describe(device)
 
 

@@ -29,31 +29,31 @@ def test_work_is_steps_times_batch_times_the_networks_multiply_adds(tiny, works)
     network = cost.on_meta(lambda: deeplab.build(run, "resnet", tiny.settings.network, 21))
     one = cost.cost(network, (training.crop, training.crop)).madds_executed
     work, = (work for work in works if work.stage == "train@t1-c48")
-    assert work.learning == pytest.approx(training.steps * training.batch * one)
+    assert work.training == pytest.approx(training.steps * training.batch * one)
 
 
 def test_passes_that_strategies_share_are_counted_once(tiny):
     """os16-ms-flip's passes contain those of os16 and os16-ms."""
-    def looking(names):
+    def inference(names):
         study = tiny.model_copy(update={"runs": {"t2-x2": tiny.runs["t2-x2"]}, "evaluate": {"t2-x2": names}})
-        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
-    everything = looking(("os16", "os16-ms", "os16-ms-flip"))
-    assert everything == looking(("os16-ms-flip",)) == pytest.approx(2 * looking(("os16-ms",)))
+        return next(work.inference for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
+    everything = inference(("os16", "os16-ms", "os16-ms-flip"))
+    assert everything == inference(("os16-ms-flip",)) == pytest.approx(2 * inference(("os16-ms",)))
     squares = sum(scale ** 2 for scale in tiny.strategies["os16-ms"].scales)
-    assert looking(("os16-ms",)) == pytest.approx(squares * looking(("os16",)))
+    assert inference(("os16-ms",)) == pytest.approx(squares * inference(("os16",)))
 
 
 def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
     from pipeline.datasets import miniature
     from pipeline.schema import Generate, Source
-    def looking(folder):
+    def inference(folder):
         voc = tiny.settings.voc.model_copy(update={"source": Source(folder=str(folder))})
         settings = tiny.settings.model_copy(update={"voc": voc})
         study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": settings}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
-        return next(work.looking for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
+        return next(work.inference for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
     miniature.generate("voc", Generate(train=2, val=3, size=49, seed=0), tmp_path / "voc")
-    published = looking(tmp_path / "not there")
-    assert looking(tmp_path / "voc") == pytest.approx(published * 3 / 1449)
+    published = inference(tmp_path / "not there")
+    assert inference(tmp_path / "voc") == pytest.approx(published * 3 / 1449)
 
 
 def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
@@ -62,7 +62,7 @@ def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
     study = tiny.model_copy(update={"runs": {name: tiny.runs[name] for name in chosen}, "evaluate": chosen})
     costs = cost.Costs(study, "tiny")
     each = [costs.of(study.runs[name], study.strategies[strategy])[0].activation_bytes
-            * study.dataset(study.runs[name].dataset).evaluate.batch for name in chosen for strategy in chosen[name]]
+            * study.dataset(study.runs[name].dataset).evaluate_batch for name in chosen for strategy in chosen[name]]
     assert forecast.evaluation_memory(study) == max(each) > min(each)
 
 
@@ -71,7 +71,7 @@ def test_published_networks_are_timed_without_a_training(tiny):
         update={"network": tiny.settings.network})}})
     name = next(name for name, run in zoo.runs.items() if run.published and not zoo.skipped(name) and run.backbone == "xception65")
     rate = calibration.rate(zoo, "xception65", name, 0.1)
-    assert rate.learning == float("inf") and 0 < rate.looking < 1e15
+    assert rate.training == float("inf") and 0 < rate.inference < 1e15
 
 
 def test_time_is_shared_out_but_no_shorter_than_what_waits(tiny, works):
@@ -86,8 +86,8 @@ def test_time_is_shared_out_but_no_shorter_than_what_waits(tiny, works):
 
 def test_the_rate_of_a_step_is_what_a_step_takes(tiny):
     rate = calibration.rate(tiny, "resnet101", "t2-x2", 1.0)
-    assert 0 < rate.learning < rate.looking < 1e15 and rate.memory > 1e8
-    assert calibration.rate(tiny, "resnet101", None, 0.1).learning > 0
+    assert 0 < rate.training < rate.inference < 1e15 and rate.memory > 1e8
+    assert calibration.rate(tiny, "resnet101", None, 0.1).training > 0
 
 
 @pytest.mark.parametrize("seconds, said", [(95, "95 seconds"), (612, "10 minutes"), (150, "2.5 minutes"), (7 * 3600, "7.0 hours"), (5e6, "58 days")])

@@ -84,6 +84,17 @@ def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch
     assert (tiny.artifacts("data", "voc") / "source.json").read_text() != notes[0]
 
 
+def test_what_stages_leave_beside_the_files_of_an_archive_is_not_counted(tmp_path):
+    (tmp_path / "VOCdevkit").mkdir()
+    (tmp_path / "VOCdevkit" / "source.json").write_text("the data set's own")
+    before = download.listing(tmp_path)
+    (tmp_path / ".unpacked").mkdir()
+    for name in ("source.json", "record.json", ".unpacked/a.tar"):
+        (tmp_path / name).write_text("{}")
+    assert download.listing(tmp_path) == before and before[0] == 1
+    assert download.listing(tmp_path, changing=True)[0] == 4, "somebody's own folder"
+
+
 def test_a_wrong_count_fails(tiny):
     download.main("voc")
     lists = tiny.artifacts("data", "voc") / "VOCdevkit/VOC2012/ImageSets/Segmentation"
@@ -130,6 +141,7 @@ def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, t
 
     def brought(archives, out, cache):
         out.mkdir(parents=True)
+        (out / "picture.jpg").write_text("")
         (out / "record.json").write_text('{"status": "skipped", "reason": "told so"}')
     monkeypatch.setattr("pipeline.datasets.archives.fetch_all", brought)
     change(monkeypatch, tiny, "voc", archives=())

@@ -101,6 +101,9 @@ def test_wrong_names_and_folders_say_what_to_do(folder):
         call("nowhere", Path("a.png"))
     with pytest.raises(StudyError, match="did you mean os16"):
         call(folder, Path("a.png"), strategy="os61")
+    Path("other.safetensors").write_bytes((folder / records.MODEL).read_bytes())
+    with pytest.raises(StudyError, match="other.safetensors: name the folder that a training left, or the model.safetensors in it"):
+        call("other.safetensors", Path("a.png"))
     with pytest.raises(StudyError, match="t2-x2 holds no trained network.*make study"):
         call("t2-x2", Path("a.png"))
     for content in (b"", (folder / records.MODEL).read_bytes()[:-5]):

@@ -6,7 +6,7 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.datasets.palettes import png
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
-from pipeline.evaluation import metrics, trimap
+from pipeline.evaluation import metrics, square_trimap
 from pipeline.paper import TRIMAP_WIDTHS
 
 
@@ -23,8 +23,8 @@ def test_both_distances_are_dilations_of_void(width):
     label, far = labels_with_void(0), np.arange(-width, width + 1)
     disc = far[:, None] ** 2 + far ** 2 <= width ** 2
     assert np.array_equal(void_distance(label) <= width, binary_dilation(label == 255, disc))
-    assert np.array_equal(trimap.square_distance(label) <= width, binary_dilation(label == 255, np.ones((2 * width + 1,) * 2)))
-    assert (trimap.square_distance(np.zeros((3, 3), np.uint8)) == 255).all()
+    assert np.array_equal(square_trimap.square_distance(label) <= width, binary_dilation(label == 255, np.ones((2 * width + 1,) * 2)))
+    assert (square_trimap.square_distance(np.zeros((3, 3), np.uint8)) == 255).all()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
     distances = [void_distance(label) for label in labels]
     label, distance, prediction = (torch.tensor(np.stack(each)) for each in (labels, distances, maps))
     expected = facts.count([prediction], label, distance, 3)[0]
-    recounted = trimap.recounted(shard, "os16", kept, void_distance)
+    recounted = square_trimap.recounted(shard, "os16", kept, void_distance)
     assert recounted.images == tuple(shard.ids)
     assert np.array_equal(metrics.confusion_by_image(recounted, "os16", 3), expected.sum(1))
     assert np.array_equal(metrics.confusion_by_band(recounted, "os16", 3), expected.sum(0))
@@ -57,13 +57,13 @@ def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
 
 def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
     shard, kept, labels, maps = scored
-    discs, squares = trimap.recounted(shard, "os16", kept, void_distance), trimap.recounted(shard, "os16", kept)
+    discs, squares = square_trimap.recounted(shard, "os16", kept, void_distance), square_trimap.recounted(shard, "os16", kept)
     inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(TRIMAP_WIDTHS))] for each in (discs, squares)]
     assert (np.array(inside[1]) >= inside[0]).all() and inside[1][1] > inside[0][1]
     assert np.array_equal(metrics.confusion(discs, "os16", 3), metrics.confusion(squares, "os16", 3))
     for width, found in zip(TRIMAP_WIDTHS[:2], metrics.trimap_curve(squares, "os16", 3)):
         label, guess = np.concatenate(labels), np.concatenate(maps)
-        near = np.concatenate([trimap.square_distance(each) <= width for each in labels])
+        near = np.concatenate([square_trimap.square_distance(each) <= width for each in labels])
         label, guess = label[near & (label != 255)], guess[near & (label != 255)]
         scores = [((label == c) & (guess == c)).sum() / ((label == c) | (guess == c)).sum() for c in range(3)]
         assert found == pytest.approx(100 * np.mean(scores))
@@ -72,4 +72,4 @@ def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
 def test_square_distances_beyond_a_byte_are_255():
     label = np.zeros((1, 400), np.uint8)
     label[0, 0] = 255
-    assert trimap.square_distance(label)[0, [0, 1, 254, 255, 256, 399]].tolist() == [0, 1, 254, 255, 255, 255]
+    assert square_trimap.square_distance(label)[0, [0, 1, 254, 255, 256, 399]].tolist() == [0, 1, 254, 255, 255, 255]

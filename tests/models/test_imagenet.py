@@ -39,7 +39,7 @@ def study(tmp_path, monkeypatch):
     raw = yaml.safe_load((studies.ROOT / "params.yaml").read_text()) | {"scale": "paper"}
     paper = raw["scales"]["paper"]
     paper["imagenet"] = {"source": {"folder": str(tmp_path / "ILSVRC")}, "train": None,
-                         "evaluate": {"split": "val", "canvas": [SIDE, SIDE], "batch": 4}}
+                         "evaluate": {"split": "val", "canvas": [SIDE, SIDE]}, "evaluate_batch": 4}
     paper["network"]["backbones"] = {"xception65": SIZE.model_dump() | {"weights": str(tmp_path / "weights")}}
     study = studies.Study.model_validate(raw)
     monkeypatch.setattr(studies, "load", lambda: study)

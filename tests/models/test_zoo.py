@@ -45,7 +45,7 @@ def small(address, **scale):
     zoo = raw["scales"]["zoo"]
     zoo["network"] = {"width": 0.0625, "atrous_rates": [1, 2, 3], "backbones": SIZES}
     zoo["voc"] = {"source": {"generate": {"train": 2, "val": 3, "size": 49, "seed": 1}}, "train": None,
-                  "evaluate": {"split": "val", "canvas": [49, 49], "batch": 2}}
+                  "evaluate": {"split": "val", "canvas": [49, 49]}, "evaluate_batch": 2}
     zoo |= scale
     for run in raw["zoo"].values():
         run["published"] = f"{address}/{run['published'].rpartition('/')[2]}"

@@ -127,6 +127,16 @@ def test_of_several_rivals_one_that_decides_is_shown(study, monkeypatch, differe
     assert ledger.verdict(found["low"], found["high"], claim.bounds) == found["verdict"]
 
 
+@pytest.mark.parametrize("bounds, expected", [({"at_least": None, "at_most": 0}, 1), ({"at_least": -9, "at_most": 0}, 1), ({"at_least": -1.05, "at_most": 9}, 0)])
+def test_the_strongest_rival_is_the_one_nearest_to_a_bound(study, monkeypatch, bounds, expected):
+    differences = [(-1, -1.01, -.99), (-.5, -.9, -.1)]
+    claim = claims.Claim(sentence="", where="", measure="miou", a="t5-dec/os16", b=("t5-nodec/os16",) * 2, **bounds)
+    left = iter(differences)
+    monkeypatch.setattr(ledger, "_difference", lambda *_: next(left))
+    found = ledger.judge(study, claim)
+    assert found["verdict"] == "holds" and found["effect"] == differences[expected][0]
+
+
 def test_a_claim_on_an_unknown_cell_is_named(study):
     broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
     with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline import study as studies
 from pipeline.datasets.shards import Example, Writer
+from pipeline.study import StudyError
 from pipeline.training import classification
 
 
@@ -64,6 +65,9 @@ def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     monkeypatch.setattr(classification, "errors", lambda model, images, targets, batch: (images.unique().tolist(), targets.tolist()))
     with pytest.raises(InterruptedError):
         classification.pretrain(study, "resnet101", tmp_path / "out", tmp_path / "checkpoints")
+    cut = scale.model_copy(update={"imagenet": imagenet.model_copy(update={"train": own.model_copy(update={"crop": 17})})})
+    with pytest.raises(StudyError, match="scales.tiny.imagenet.train.crop: .* whole pictures, here of 33 .* crops of 17"):
+        classification.pretrain(study.model_copy(update={"scales": {"tiny": cut}}), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
     assert seen["adapted"] == own and seen["learner"] is torch.optim.AdamW and seen["pictures"].mine == slice(1, None, 2)
     where = {id(each): (group["weight_decay"], group["multiplier"]) for group in seen["groups"] for each in group["params"]}
     model = seen["model"]

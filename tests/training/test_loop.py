@@ -13,6 +13,7 @@ from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import fit, gradients
 from pipeline.training.schedule import optimiser
+from tests.training import small
 from tests.training.small import TRAINING, Killed, Memory, cross_entropy, run
 
 
@@ -60,6 +61,22 @@ def test_validations_see_the_network_in_evaluation_and_the_last_comes_at_the_end
     assert modes == [(False, 4), (False, 8), (False, 10)] and metrics == {"miou": 10}
     means = [sum(part) / len(part) for part in (losses[:4], losses[4:8], losses[8:])]
     assert [row[2] for row in history.rows if row[1] == "loss"] == pytest.approx(means), "a point of the curve is the mean of its steps"
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_a_checkpoint_of_a_cpu_goes_on_in_the_fused_optimiser_of_a_gpu(tmp_path, monkeypatch, kind):
+    training, learners = TRAINING.model_copy(update={"optimiser": kind}), []
+    with pytest.raises(Killed):
+        run(tmp_path, 7, training=training)
+
+    def fused(*given, **how):
+        learners.append(optimiser(*given, **how))
+        for group in learners[0].param_groups:
+            group["fused"] = True
+        return learners[0]
+    monkeypatch.setattr(small, "optimiser", fused)
+    run(tmp_path, training=training)
+    assert all(group["fused"] is True for group in learners[0].param_groups)
 
 
 @pytest.mark.parametrize("kill_at", [1, 4, 5, 8, 9, 11, 12])

@@ -30,7 +30,7 @@ def published(size: BackboneSize, family: str, out: Path, pictures: Shard | None
     backbone = deeplab.build_backbone(family, size, 32)
     variables = load_backbone_weights(size.weights, backbone)
     files.save(backbone, Path(out) / WEIGHTS)
-    metrics = {"parameters": files.parameters(backbone)}
+    metrics = {"parameters": files.count_parameters(backbone)}
     if pictures is not None and variables and imagenet.has_classifier(variables):
         metrics |= imagenet.errors(variables, family, size, pictures, batch)
     return metrics
@@ -44,7 +44,7 @@ def network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> d
     found = deeplab.build(run, family, sizes, classes)
     tensorflow.load(found, read(run.published))
     files.save(found, Path(out) / MODEL)
-    return {"parameters": files.parameters(found)}
+    return {"parameters": files.count_parameters(found)}
 
 
 def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:
