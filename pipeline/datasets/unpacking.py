@@ -22,7 +22,7 @@ DEEPEST = 64  # folders within each other
 def unpack(path: Path, folder: Path) -> None:
     """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the
     archive is damaged, cut short, larger than the disk, or has an entry that is there twice, is a link, a device, absolute, or
-    leads out of the folder by `..`."""
+    leads out of the folder by `..`. For one process at a time in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:
@@ -46,6 +46,8 @@ def _is_zip(path: Path) -> bool:
 
 @contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
+    for left in folder.glob(".unpacking-*"):  # by one that was killed
+        shutil.rmtree(left)
     place = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
     place.chmod(0o755)
     try:

@@ -45,6 +45,7 @@ def test_unpacks_and_merges(tmp_path, kind):
     (out / "set").mkdir(parents=True)
     (out / "set/list.txt").write_text("old")
     (out / "set/mine").write_text("kept")
+    (out / ".unpacking-killed/set").mkdir(parents=True)
     unpack(MAKERS[kind](tmp_path / "archive"), out)
     assert contents(out) == FILES | {"set/mine": b"kept"}
     assert not any(path.name.startswith(".") for path in out.iterdir())
