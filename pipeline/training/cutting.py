@@ -1,8 +1,8 @@
 """Scale, pad, crop and flip as index arithmetic: an image is resampled once, on the device it lives on.
 
 Equal to the authors' order (resize, pad, crop, flip; input_preprocess.py), tested against it. Two ways with one geometry: for a
-CPU image by image, only where the crop needs it; for a GPU the whole batch at once, as starting 30 operations for each image
-would take Python longer than a small network's step.
+CPU image by image, only where the crop needs it; for a GPU the whole batch at once, as 16 images one by one are 500 operations
+that Python has to start, beside the 1,400 of a ResNet-101 step.
 """
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ def span(size: int, scale: float, place: float, crop: int) -> Span:
     return Span(first, min(first + crop, scaled), (size - 1) / (scaled - 1) if scaled > 1 else 0.0)
 
 
-def crops(examples: list[Pair] | Packed, draws: list[Draw], crop: int) -> Pair:
+def crops(examples: list[Pair] | Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A crop of each example: pixels (N, crop, crop, 3) float32 in [0, 255] and labels (N, crop, crop) int64. Beyond the scaled
     image they are the mean pixel and void."""
     if isinstance(examples, Packed):
@@ -87,7 +87,7 @@ def _source(size: int, taken: Span) -> tuple[slice, torch.Tensor]:
     return slice(max(int(taken.first * taken.step) - 1, 0), int((taken.end - 1) * taken.step) + 3), at
 
 
-def together(packed: Packed, draws: list[Draw], crop: int) -> Pair:
+def together(packed: Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The crops of all images of `packed` by the same few operations, however many they are. The host waits for none of them."""
     sides = [[side for size, place in zip(shape, (draw.top, draw.left)) for side in (size, *span(size, draw.scale, place, crop))]
              for shape, draw in zip(packed.shapes, draws)]
