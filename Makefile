@@ -28,7 +28,8 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 doctor: $(READY)     ## say what this machine lacks for the study, and how long it will take here
 	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
 
-report: $(READY) scale  ## build the report from what has been measured, nothing else
+report: $(READY) scale  ## build tables and report from what has been measured, nothing else
+	@python -m stages.compile
 	@python -m stages.report
 
 ui: $(READY)         ## open MLflow on the study at http://127.0.0.1:5000; follows a study that runs

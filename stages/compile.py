@@ -17,6 +17,7 @@ def main():
     study = studies.load()
     paper.check(study)
     claims.check(study)
+    console.evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))
     tables.save(built | {"claims": ledger.build(study)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from pipeline import records
-from pipeline.study import StudyError, suggest
+from pipeline.study import Study, StudyError, suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
@@ -52,6 +52,13 @@ def pick(what: str, name: str, known: Mapping):
     if name not in known:
         raise StudyError(f"params.yaml has no {what} {name!r}{suggest(name, known)}")
     return known[name]
+
+
+def evaluated(study: Study) -> None:
+    """StudyError where nothing has been evaluated at the study's scale."""
+    if not any(study.artifacts("facts").glob(f"*/{records.RECORD}")):
+        raise StudyError(f"nothing has been evaluated here at scale {study.scale}, and a report of nothing would replace the one "
+                         "in reports/: make study")
 
 
 def skip(out: Path, reason: str, params: dict | None = None) -> None:

@@ -75,7 +75,8 @@ def stages(repo=None) -> list[Stage]:
 
 
 def refresh() -> dict[str, list]:
-    """Check the settings, then bring the markers in line with DVC: one for each stage that is up to date, none for a stale one.
+    """Check the settings, then bring the markers in line with DVC: one for each stage that is up to date, none for a stale one
+    and what comes after it.
 
     Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
     """
@@ -107,15 +108,18 @@ def refresh() -> dict[str, list]:
                 print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)
             told = True
             time.sleep(1)
+    kept = {}
     for stage in found:
-        marker = Path(stage.marker)
-        if stage.name in stale:
+        marker = kept[stage.marker] = Path(stage.marker)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        if stage.name in stale or not all(kept[above].exists() for above in stage.upstream):
             marker.unlink(missing_ok=True)
             continue
-        marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
         now = now or marker.stat().st_mtime_ns               # all alike: none looks newer than another
         os.utime(marker, ns=(now, now))
+    for marker in set(studies.load().artifacts(".markers").iterdir()) - set(kept.values()):  # of stages that are no more
+        marker.unlink()
     return stale
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline import records, study as studies
+from pipeline.study import StudyError
 from stages import console
 
 
@@ -21,7 +22,9 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     Example:  python -m stages.evaluate t2-x2
     """
     study = studies.load()
-    names = console.pick("run", run, study.evaluate)
+    console.pick("run", run, study.runs)
+    if (names := study.evaluate.get(run)) is None:
+        raise StudyError(f"`evaluate` in params.yaml has no line for {run}: it says with which strategies")
     out, trained, started = study.artifacts("facts", run), study.artifacts("runs", run), time.time()
     if (reason := study.skipped(run) or console.skipped(trained)):
         return console.skip(out, reason)

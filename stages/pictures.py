@@ -23,7 +23,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
          best: Annotated[int | None, typer.Option(min=0, help="how many of the best images; 3 if nothing is chosen")] = None,
          image: Annotated[list[str] | None, typer.Option(help="an image by its id; may be given again and again")] = None,
          against: Annotated[str | None, typer.Option(help="another run: best is where RUN gains most over it")] = None,
-         out: Annotated[Path | None, typer.Option(help="folder for the pictures; pictures/RUN if left out")] = None):
+         out: Annotated[Path | None, typer.Option(help="folder for the pictures; pictures/RUN/STRATEGY if left out")] = None):
     """Write a PNG for each image: image | truth | prediction | errors. Images are ranked by their mIOU, from the facts.
 
     Examples:
@@ -47,7 +47,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     shard = measure.shard(study, run)
     maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
     palette, numbers = palettes.of(study.runs[run].dataset, len(shard.classes)), {name: at for at, name in enumerate(shard.ids)}
-    out = out or Path("pictures") / run
+    out = out or Path("pictures") / run / "-against-".join([cells[-1][1], *("-".join(cell) for cell in cells[:-1])])
     for words, picked, caption in chosen:
         example = shard[numbers[picked]]
         captions = ["prediction"] if len(cells) == 1 else [f"{name} {how}" for name, how in cells]

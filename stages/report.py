@@ -2,7 +2,7 @@
 
 Example:  python -m stages.report
 """
-from pipeline import records, study as studies
+from pipeline import study as studies
 from pipeline.reporting import page
 from stages import console
 
@@ -13,9 +13,7 @@ def main():
     Example:  python -m stages.report
     """
     study = studies.load()
-    if not any(study.artifacts("facts").glob(f"*/{records.RECORD}")):
-        raise studies.StudyError(f"nothing has been evaluated here at scale {study.scale}, and a report of nothing would replace "
-                                 "the one in reports/: make study")
+    console.evaluated(study)
     written = page.write(study)
     index = next(path for path in written if path.name == "index.html")
     print(f"{index}: {index.stat().st_size / 1e6:.2f} MB, {len(written)} files")

@@ -26,6 +26,8 @@ def digits(table: str) -> int:
     return 1 if table in ("table6", "table7b") else 2
 
 
-def costs(lines: list[dict]) -> list[tuple[str, str]]:
-    """The kinds of multiply-adds that some row of a table has: (words, column)."""
-    return [(words, key) for words, key in COSTS if any(line.get(key) is not None for line in lines)]
+def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
+    """The kinds of multiply-adds that some row of a table has: (words, column). Of runs that the paper lacks also those of the
+    network that was trained."""
+    kinds = [*COSTS, ("here", "madds_here")] if table == "own" else COSTS
+    return [(words, key) for words, key in kinds if any(line.get(key) is not None for line in lines)]

@@ -12,12 +12,16 @@ def build(study: Study) -> dict:
     stored = tables.load()
     if "claims" not in stored:
         raise StudyError(f"{tables.FOLDER} holds no compiled tables: run python -m stages.compile first")
+    if others := {line["scale"] for table in stored.values() for line in table} - {study.scale}:
+        raise StudyError(f"{tables.FOLDER} has tables of scale {', '.join(sorted(others))}, not of {study.scale}: make report")
     judged = stored.pop("claims")
     claims = [claim for claim in judged if claim["predicts"] is not None]
     own_claims = [claim for claim in judged if claim["predicts"] is None]
     limit = _limit(judged)
     shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
+    if own_only := not any(row["state"] == "measured" for table in shown if table["published"] for row in table["rows"]):
+        shown.sort(key=lambda table: table["published"])
     trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
     figure5, charts = stored.get("figure5", []), {}
     for side in ("paper", "ours"):
@@ -34,6 +38,7 @@ def build(study: Study) -> dict:
         "intervals": ledger.INTERVALS,
         "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
         "tables": shown,
+        "own_only": own_only,
         "measured": sum(row["state"] == "measured" for row in counted),
         "runnable": sum(row["state"] != "nobody" for row in counted),
         "figure5": _figure5(figure5),
@@ -65,7 +70,7 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
 
 def _table(name: str, lines: list[dict]) -> dict:
     published = paper.tables().get(name)
-    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(lines)
+    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     rows = []
     for line in lines:
         someone = line["backbone"] if name == "table4" else line["run"]  # None: a row that nobody outside can run

@@ -36,7 +36,7 @@ def document(name: str, lines: list[dict]) -> str:
 
 
 def _table(name: str, lines: list[dict]) -> str:
-    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(lines)
+    kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     published = paper.tables().get(name)
     heads = ["paper", "ours", "95\\,\\%", "diff."] if published else ["ours", "95\\,\\%"]
     top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]

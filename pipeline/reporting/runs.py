@@ -39,8 +39,8 @@ def words(value) -> str:
 
 
 def evaluated(study: Study, run: str) -> bool:
-    """Whether the run's facts are there."""
-    found = records.read(study.artifacts("facts", run))
+    """Whether the run is to be evaluated, and its facts are there."""
+    found = records.read(study.artifacts("facts", run)) if run in study.evaluate else None
     return found is not None and found["status"] == "done"
 
 

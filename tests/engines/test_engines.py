@@ -55,8 +55,12 @@ def test_what_dvc_ran_snakemake_calls_up_to_date(study):
 
 def test_going_back_restores_and_trains_nothing(study):
     study.edit("params.yaml", "low_level_channels: 12}", "low_level_channels: 8}")
-    now = time.time()
-    assert started(study.run("snakemake", "--workflow-profile", "profiles/local")) == ONE_RUN
+    now, markers = time.time(), study.root / "artifacts/tiny/.markers"
+    (markers / "train@gone").touch()
+    printed = study.run("snakemake", "--workflow-profile", "profiles/local")
+    total = len(list(markers.iterdir()))
+    assert started(printed) == ONE_RUN and not (markers / "train@gone").exists()
+    assert re.findall(r"(\d+) of (\d+) stages up to date", printed) == [(str(total - left), str(total)) for left in range(len(ONE_RUN))[::-1]]
     record = json.loads((study.root / "artifacts/tiny/runs/t1-c8/record.json").read_text())
     assert record["provenance"]["started"] < now  # the first training's
     assert study.tables() == study.tables_before

@@ -1,4 +1,6 @@
 """Studies with too little to score: one image, labels without void, a network that diverged. They have a report, without nan."""
+import importlib
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,12 +79,29 @@ def test_a_network_that_has_diverged_is_drawn_where_it_has_numbers(tmp_path, mon
     assert found["miou"] == list(enumerate(values))[-drawn:] and len(curves.learning(found)) == drawn
 
 
-def test_where_nothing_was_evaluated_the_report_that_is_there_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["compile", "report"])
+def test_where_nothing_was_evaluated_the_report_that_is_there_stays(tmp_path, monkeypatch, stage):
     """A fresh clone has the committed one."""
-    from stages import report
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/index.html").write_text("the committed one")
     with pytest.raises(StudyError, match="nothing has been evaluated here at scale"):
-        report.main()
+        importlib.import_module(f"stages.{stage}").main()
     assert (tmp_path / "reports/index.html").read_text() == "the committed one" and len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_the_tables_of_another_scale_are_not_shown(tmp_path, monkeypatch):
+    study = written(tmp_path, monkeypatch, 3)
+    reported(study)
+    before = (tmp_path / "reports/index.html").read_text()
+    with pytest.raises(StudyError, match="reports/tables has tables of scale miniature, not of tiny: make report"):
+        page.write(study.model_copy(update={"scale": "tiny"}))
+    assert (tmp_path / "reports/index.html").read_text() == before
+
+
+def test_a_run_that_is_no_longer_evaluated_is_shown_as_trained(tmp_path, monkeypatch):
+    study = written(tmp_path, monkeypatch, 3)
+    less = study.model_copy(update={"evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
+    reported(less)
+    page_of_it = (tmp_path / "reports/runs/t3-os16-nodec.html").read_text()
+    assert "class=\"confusion" not in page_of_it and (tmp_path / "reports/index.html").exists()
