@@ -7,6 +7,7 @@ pass besides the weights, the optimiser's momentum (as much again) and what the 
 bfloat16 a GPU's under autocast, whose bfloat16 copies of the weights are left out. First the miniature network, with CPU time of
 one thread.
 """
+import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -29,7 +30,8 @@ ROWS = [  # setting, crop, batch, accumulate, checkpoint_activations
     ("gpu-resnet101", 257, 16, 1, False), ("gpu-resnet101", 385, 16, 1, False), ("gpu-resnet101", 513, 16, 1, False),
     ("gpu-resnet101", 769, 16, 1, False), ("gpu-resnet101", 513, 8, 1, False), ("gpu-resnet101", 513, 4, 1, False),
     ("gpu-resnet101", 513, 16, 2, False), ("gpu-resnet101", 513, 16, 4, False), ("gpu-resnet101", 513, 16, 1, True),
-    ("gpu-resnet101", 513, 16, 4, True), ("gpu-xception65", 513, 16, 1, False), ("gpu-mobilenet", 513, 16, 1, False),
+    ("gpu-resnet101", 513, 16, 4, True), ("gpu-xception65", 513, 16, 1, False), ("gpu-xception65", 769, 16, 1, False),
+    ("gpu-mobilenet", 513, 16, 1, False),
 ]
 TIMED = [
     ("cpu-miniature", 97, 8, 1, False), ("cpu-miniature", 97, 4, 1, False), ("cpu-miniature", 97, 16, 1, False),
@@ -87,6 +89,7 @@ def row(name: str, crop: int, batch: int, accumulate: int, checkpointed: bool) -
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     memory.keep()
     made, times = [step(*settings) for settings in TIMED], [[] for _ in TIMED]

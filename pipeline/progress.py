@@ -12,8 +12,15 @@ LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {
 class Lines(tqdm):
     """tqdm for what is no terminal: whole lines, and none at all where the work is done within QUIET seconds."""
 
+    cleared = False
+
+    def clear(self, nolock=False):
+        self.cleared = True  # by `write`, which draws the bar anew below its words
+
     def display(self, msg=None, pos=None):
-        print(msg or str(self), file=self.fp, flush=True)
+        if not self.cleared:
+            print(msg or str(self), file=self.fp, flush=True)
+        self.cleared = False
 
     def close(self):
         if not self.disable and self.n > self.last_print_n and self.last_print_t > self.start_t:

@@ -82,7 +82,9 @@ class Study(Strict):
             if run.published:
                 continue
             kind, _, name = run.start.partition("/")
-            check(f"runs.{key}.start", kind, ("weights", "runs"), "kind of start")
+            if kind not in ("weights", "runs"):
+                meant = f" (did you mean runs/{run.start}?)" if run.start in self.runs else ""
+                raise ValueError(f"runs.{key}.start: it is weights/BACKBONE or runs/RUN, not {run.start!r}{meant}")
             check(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
             if kind == "weights" and name != run.backbone:
                 raise ValueError(f"runs.{key}.start: {run.start} does not fit backbone {run.backbone}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import paper, study as studies
+from pipeline.datasets import native
 from pipeline.paper import claims
 
 STALE = 3
@@ -86,6 +87,7 @@ def refresh() -> dict[str, list]:
     study = studies.load()
     paper.check(study)
     claims.check(study)
+    native.check(study)
     told, now = False, None
     while True:
         try:

@@ -58,6 +58,7 @@ def edited(pattern, replacement):
     (r"(?m)^  t1-c8: ", "  t1-c8-s1: {<<: *decoder, decoder: \"[3x3,256]\", low_level_channels: 8}\n  t1-c8: ", r"runs\.t1-c8: it is t1-c8-s1 by another name"),
     (r"name: VOC2012test.tar", "name: benchmark.tgz", r"scales\.paper\.voc\.source: archives: benchmark\.tgz is there twice"),
     (r"start: runs/t5-coco, recipe", "start: weights/xception65, recipe", r"runs\.t6-test\.start: a run at output_stride 8 trains with frozen batch norm"),
+    (r"start: runs/coco-x65,", "start: coco-x65,", r"runs\.t5-coco\.start: it is weights/BACKBONE or runs/RUN, not 'coco-x65' \(did you mean runs/coco-x65\?\)"),
     (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),
     (r"start: runs/coco-x65,", "start: runs/t7-dec,", r"runs\.t5-coco\.start: runs/t7-dec is another network, it differs in dataset"),
     (r"start: runs/coco-x65,", "start: runs/t5-coco,", r"runs\.t5-coco\.start: a run cannot start from itself"),

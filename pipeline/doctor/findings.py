@@ -12,7 +12,7 @@ import torch
 from pipeline import study as studies
 from pipeline.datasets import mirrors, native
 from pipeline.doctor import forecast
-from pipeline.schema import Archive, DatasetName
+from pipeline.schema import Archive, DatasetName, Run
 from pipeline.study import Study
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
@@ -36,7 +36,7 @@ def data(study: Study) -> list[Finding]:
         if (wanted := study.dataset(name)) is None:  # nothing that this scale does needs it
             continue
         source, key = wanted.source, f"scales.{study.scale}.{name}.source"
-        lost = sum(run.dataset == name and bool(run.published) != study.settings.trains for run in study.runs.values())
+        lost = sum(name in _datasets(study, run) and bool(run.published) != study.settings.trains for run in study.runs.values())
         if source is None:
             lost = "Table 4" if name == "imagenet" else f"{lost} of the runs"
             found.append(Finding(name, "left out", "not named", f"without {lost}; or name a folder in {key} of params.yaml"))
@@ -56,6 +56,11 @@ def data(study: Study) -> list[Finding]:
         elif address:
             found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
     return found
+
+
+def _datasets(study: Study, run: Run) -> set[str]:
+    """The data set that `run` sees, and those of the runs that it starts from."""
+    return {run.dataset} | (_datasets(study, study.runs[run.start_run]) if run.start_run else set())
 
 
 def _there(what: str, path: Path, advice: str) -> Finding:
@@ -91,7 +96,7 @@ def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> 
     elif _driver():
         found.append(Finding("GPU", "missing", "nvidia-smi shows one, torch does not", "docs/troubleshooting.md says why"))
     elif rates and needed > TOO_LONG:
-        advice = f"the study takes {forecast.spoken(needed)} without one; a CUDA GPU with 16 GB is a start"
+        advice = f"the study takes {forecast.spoken(needed)} without one; how large a GPU: docs/paper-scale.md"
         found.append(Finding("GPU", "missing", "none", advice))
     else:
         found.append(Finding("GPU", "OK", "none", "not needed at this scale"))

@@ -63,4 +63,5 @@ def check(study: Study) -> None:
             elif "status" not in row:
                 problems.append(f"{where}: names neither a run nor a status that says why there is none")
     if problems:
-        raise StudyError("rows of the paper that the study does not cover:\n  " + "\n  ".join(problems))
+        raise StudyError("\n  ".join(["rows of the paper that the study does not cover:", *problems]) + "\nThe paper's runs and "
+                         "strategies stay in params.yaml. To run some of them only: dvc repro evaluate@RUN ..., then make report")

@@ -88,7 +88,7 @@ def _table(name: str, lines: list[dict]) -> dict:
             "published": published is not None,
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
             "costs": [words for words, _ in costs], "rows": rows, "digits": columns.digits(name),
-            "runs": any(row["run"] for row in rows),
+            "runs": published is not None and any(row["run"] for row in rows),
             "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"])), "order": _order(lines, measures[0][1])}
 
 

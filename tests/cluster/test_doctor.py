@@ -34,6 +34,7 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     assert {name: finding.state for name, finding in found.items()} == {
         "voc": "missing", "coco": "left out", "cityscapes": "missing", "imagenet": "OK"}
     assert "scales.tiny.voc.source" in found["voc"].advice and "scales.tiny.coco.source" in found["coco"].advice
+    assert "without 3 of the runs" in found["coco"].advice, "coco-x65 and those that start from it"
     assert "CITYSCAPES_USERNAME" in found["cityscapes"].advice and "2.0 GB" in found["cityscapes"].here
     monkeypatch.setenv("CITYSCAPES_USERNAME", "me")
     monkeypatch.setenv("CITYSCAPES_PASSWORD", "secret")

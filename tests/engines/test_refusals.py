@@ -23,6 +23,8 @@ def checkout(tmp_path_factory) -> Checkout:
     (r"(?m)^scale: \w+", "scale: tinny", ["scale", "tinny", "tiny"]),
     (r"(?m)^  t1-c32: \[\*os16\]", "  t1-c32: [os61]", ["evaluate.t1-c32", "os61", "os16"]),
     (r"(?m)^  t1-c32: \[\*os16\]", "  t1-c16: [*os16]", ["params.yaml", "t1-c16 is there twice"]),
+    (r"(canvas: \[49, 49\])(\}\n      evaluate_batch: 4\n    coco:)", r"\1, classes: [background, aeroplne]\2",
+     ["scales.tiny.voc.evaluate.classes", "aeroplne", "did you mean aeroplane?"]),
     (r"runs/coco-x65", "runs/coco-x56", ["runs.t5-coco.start", "coco-x56", "coco-x65"]),
 ])
 def test_a_mistake_in_the_settings_is_named_before_anything_runs(checkout, pattern, replacement, words):

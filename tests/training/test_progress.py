@@ -39,6 +39,18 @@ def lines(monkeypatch, clock, total, seconds, initial=0, terminal=False, **more)
     return stream.getvalue()
 
 
+def test_words_between_leave_no_bar_in_a_log(monkeypatch, clock):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress.bar("predict", 3, "photo", of=range(3))
+    for number in bar:
+        clock.now += 20
+        bar.write(f"photo {number}", file=stream)
+    text = stream.getvalue().splitlines()
+    assert [line for line in text if line.startswith("photo")] == ["photo 0", "photo 1", "photo 2"]
+    assert [line.partition(" [")[0] for line in text if line.startswith("predict")] == ["predict:  67% 2/3", "predict: 100% 3/3"]
+
+
 def test_a_log_of_a_short_task_holds_nothing(monkeypatch, clock):
     assert lines(monkeypatch, clock, 200, 0.1) == ""
 
