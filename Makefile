@@ -19,7 +19,7 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	@python -m stages.dag; case $$? in \
 	  0) ;; \
 	  3) snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
-	     || { echo "the study did not finish: see the first error above. The same command goes on from here."; exit 1; } ;; \
+	     || { echo "the study did not finish. The same command goes on from here."; exit 1; } ;; \
 	  *) exit 1 ;; \
 	esac
 	@python -m stages.ui --restore

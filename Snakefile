@@ -16,6 +16,7 @@ elif workflow.remote_exec:      # what this job starts has its cores and devices
     os.environ["STUDY_REMOTE"] = "1"
 STAGES = dag.stages()
 logger.addFilter(dag.worth_saying())
+onerror: dag.failed()
 GPUS = workflow.global_resources.get("gpu").value or 0  # of `--resources gpu=N`, which `make study` gives where there are devices
 STUDY = studies.load()          # heavy stages share the cores; counted over the whole study, so that a resumed one gives the same bytes
 # None are said to Slurm, where a profile's set-threads can ask for more; a node's own number would not be what was asked for.

@@ -7,6 +7,7 @@ Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3
 import contextlib
 import fcntl
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -137,9 +138,21 @@ def start() -> None:
             print("another study runs in this folder; waiting for it to end", file=sys.stderr)
             fcntl.flock(_alone, fcntl.LOCK_EX)
         refresh()
+        shutil.rmtree(_failures(), ignore_errors=True)
     except studies.StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _failures() -> Path:
+    """Where stages/job.sh leaves an empty file for each stage that failed."""
+    return studies.load().artifacts(".failed")
+
+
+def failed() -> None:
+    """Name the stages that failed, at the end of what may be a long log."""
+    if names := sorted(path.name for path in _failures().glob("*")):
+        print(f"FAILED: {', '.join(names)}. The errors are above; dvc repro {names[0]} shows this one again", file=sys.stderr)
 
 
 def worth_saying():

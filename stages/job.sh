@@ -44,9 +44,13 @@ if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yam
     echo "FAILED   $stage: the scale in params.yaml is no longer $scale"
     exit 1
 fi
-SECONDS=0 ending=FAILED
+SECONDS=0 ending=FAILED failures=$(dirname "$(dirname "$marker")")/.failed
 trap 'ending=stopped' INT TERM
 echo "start    $stage"
-python -m stages.repro "$stage" || { printf '%-8s %s\n' "$ending" "$stage"; exit 1; }
+if ! python -m stages.repro "$stage"; then
+    printf '%-8s %s\n' "$ending" "$stage"
+    [ "$ending" = stopped ] || { mkdir -p "$failures" && touch "$failures/$stage"; }
+    exit 1
+fi
 touch "$marker"
 echo "done     $stage  ($SECONDS s; $(find "$(dirname "$marker")" -type f | wc -l) of $stages stages up to date)"

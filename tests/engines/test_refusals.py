@@ -1,5 +1,6 @@
 """What cannot be meant is refused before anything runs, in words that name it; an edit while a stage runs fails that stage."""
 import json
+import re
 import time
 
 import pytest
@@ -100,6 +101,18 @@ def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
     wait_for(lambda: not checkout.processes())
     script.write_text(text)
     assert "done     download@coco" in checkout.run(*command)
+
+
+def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
+    checkout.edit("params.yaml", re.escape("{generate: {train: 6, val: 3, size: 48, seed: 3}}"), "{folder: nowhere}")
+    command = ["snakemake", "--workflow-profile", "profiles/local", "download_cityscapes", "download_coco", "download_imagenet"]
+    try:
+        printed = checkout.run(*command, fails=True)
+    finally:
+        checkout.run("git", "checkout", "--quiet", "params.yaml")
+    assert "the folder nowhere does not exist" in printed and "FAILED   download@cityscapes" in printed
+    assert "FAILED: download@cityscapes. The errors are above; dvc repro download@cityscapes" in printed.partition("Exiting because")[2]
+    assert "FAILED" not in checkout.run(*command)
 
 
 def wait_for(condition, seconds=60):
