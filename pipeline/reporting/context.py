@@ -20,7 +20,8 @@ def build(study: Study) -> dict:
     limit = _limit(judged)
     shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
-    if own_only := not any(row["state"] == "measured" for table in shown if table["published"] for row in table["rows"]):
+    measured = {table["published"] for table in shown for row in table["rows"] if row["state"] == "measured"}
+    if own_only := measured == {False}:  # then they come first, and the paper's tables are folded
         shown.sort(key=lambda table: table["published"])
     trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
     figure5, charts = stored.get("figure5", []), {}

@@ -76,7 +76,7 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
     packages = [f"{name} {each(name)}" for name in records.PACKAGES if each(name) != "unknown"]
     return [("Scale", study.scale), ("Commit", each("commit")
                                      + (f" (with uncommitted changes in {dirty} of {len(known)} runs)" if dirty else "")),
-            ("dvc.lock", lock_digest() or "none: not made by DVC"),
+            ("dvc.lock", lock_digest(study.scale) or "none: it has no results of this scale"),
             ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
             ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
             ("Device", each("device")), ("Machine", f"{each('machine')}, {each('cpus')} CPUs"),
@@ -86,14 +86,13 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
             ("GPU-hours, pretraining and evaluation included", f"{gpu_hours(ran):.1f}" if gpu_hours(ran) else "none")]
 
 
-def lock_digest(path: Path = Path("dvc.lock")) -> str | None:
+def lock_digest(scale: str, path: Path = Path("dvc.lock")) -> str | None:
     """The first 12 digits of a SHA-256 over what dvc.lock says of every stage whose results the report shows: the hashes of code,
-    settings, data and results. None where there is no such file."""
-    if not path.exists():
-        return None
-    stages = yaml.safe_load(path.read_text())["stages"]
-    above = {name: entry for name, entry in stages.items() if "@" in name or name == "cost"}
-    return records.digest(above)[:12]
+    settings, data and results. None where it says nothing of this scale: it knows the one that was studied last."""
+    stages = yaml.safe_load(path.read_text())["stages"] if path.exists() else {}
+    above = {name: entry for name, entry in stages.items() if ("@" in name or name == "cost")
+             and all(out["path"].startswith(f"artifacts/{scale}/") for out in entry.get("outs", ()))}
+    return records.digest(above)[:12] if above else None
 
 
 def gpu_hours(known: list[dict]) -> float:

@@ -119,6 +119,9 @@ def test_runs_of_ones_own_come_first_where_no_row_of_the_paper_is_measured(tmp_p
     order = re.findall(r'<section id="(table\d\w?|own)"', text)
     assert order == (["table1", "table2", "table3", "table5", "table6", "table7a", "table7b", "own"] if baseline else
                      ["own", "table1", "table2", "table3", "table5", "table6", "table7a", "table7b"])
+    readme = (tmp_path / "reports/README.md").read_text()
+    for whole, claims_head, own in ((text, '<section id="claims"', '<section id="own"'), (readme, "## The paper's claims", "## Runs of your own")):
+        assert whole.count(claims_head) == whole.count(own) == 1 and (whole.index(claims_head) < whole.index(own)) == baseline
     assert text.count("no row is measured at scale miniature</summary>") == (0 if baseline else 7)
 
 
