@@ -136,6 +136,14 @@ class Study(Strict):
         dataset = self.dataset(self.runs[run].dataset)
         return dataset and getattr(dataset, self.runs[run].recipe)
 
+    def scored(self, dataset: DatasetName, classes: list[str]) -> list[int] | None:
+        """The numbers, in the data set's `classes`, of those that mIOU is the mean of; None: all."""
+        names, key = self.dataset(dataset).evaluate.classes, f"scales.{self.scale}.{dataset}.evaluate.classes"
+        for name in names or ():
+            if name not in classes:
+                raise StudyError(f"{key}: there is no class {name!r}{suggest(name, classes)}")
+        return [classes.index(name) for name in names] if names else None
+
     def artifacts(self, kind: str, name: str = "") -> Path:
         """`artifacts/SCALE/KIND/NAME`: the folder that stage KIND leaves for NAME (data, shards, weights, runs, facts, costs)."""
         return ARTIFACTS / self.scale / kind / name

@@ -81,7 +81,7 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
         for one in some:
             if isinstance(one, str):
                 yield f"evaluate.{name}: write *{one}, not {one}: DVC is to see what it is"
-    settings, wanted = raw["scales"][scale], {}
+    settings, wanted = raw["scales"][scale], {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
     for name in raw["backbones"]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
     for name, run in raw["runs"].items():

@@ -7,6 +7,13 @@ stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
 export OMP_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0 STUDY_JOB=$stage
 export MKL_NUM_THREADS=$OMP_NUM_THREADS
 
+failed() {    # says so, with why in $1, and leaves the stage's name for the end of the log (stages/dag.py)
+    local folder; folder=$(dirname "$(dirname "$marker")")/.failed
+    echo "FAILED   $stage${1:+: $1}"
+    mkdir -p "$folder" && touch "$folder/$stage"
+    exit 1
+}
+
 take() {    # as many of the devices $@ as are wanted and there, all at once, until this process and its children end
     local device lock names=() locks=()
     for device in "$@"; do
@@ -31,7 +38,7 @@ fi
 if [ "$gpus" -gt 0 ]; then
     own=${TMPDIR:-/tmp}/study-$UID    # where anybody may write, a folder that nobody else can
     mkdir -pm 700 "$own"
-    [ -O "$own" ] && [ ! -L "$own" ] || { echo "FAILED   $stage: $own is not ours: remove it"; exit 1; }
+    [ -O "$own" ] && [ ! -L "$own" ] || failed "$own is not ours: remove it"
     devices="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}"
     read -ra devices <<< "$(tr ',\n' '  ' <<< "$devices")"
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then
@@ -41,15 +48,14 @@ if [ "$gpus" -gt 0 ]; then
 fi
 scale=$(basename "$(dirname "$(dirname "$marker")")")    # of artifacts/SCALE/.markers/STAGE
 if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yaml; then
-    echo "FAILED   $stage: the scale in params.yaml is no longer $scale"
-    exit 1
+    failed "the scale in params.yaml is no longer $scale"
 fi
-SECONDS=0 ending=FAILED failures=$(dirname "$(dirname "$marker")")/.failed
-trap 'ending=stopped' INT TERM
+SECONDS=0 stopped=
+trap 'stopped=yes' INT TERM
 echo "start    $stage"
 if ! python -m stages.repro "$stage"; then
-    printf '%-8s %s\n' "$ending" "$stage"
-    [ "$ending" = stopped ] || { mkdir -p "$failures" && touch "$failures/$stage"; }
+    [ -n "$stopped" ] || failed
+    echo "stopped  $stage"
     exit 1
 fi
 touch "$marker"

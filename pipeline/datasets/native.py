@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline import records
 from pipeline.datasets import png
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import StudyError
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,6 @@ class Item:
 def reader(dataset: str):
     """The module that reads `dataset`."""
     return importlib.import_module(f"pipeline.datasets.{dataset}")
-
-
-def check(study: Study) -> None:
-    """StudyError where `evaluate.classes` of the study's scale names a class that the data set does not have."""
-    for name in ("voc", "coco", "cityscapes"):
-        data = study.dataset(name)
-        known = reader(name).classes(Path()) if data and data.evaluate.classes else []
-        if unknown := [each for each in known and data.evaluate.classes if each not in known]:
-            raise StudyError(f"scales.{study.scale}.{name}.evaluate.classes: there is no class {unknown[0]!r}"
-                             f"{suggest(unknown[0], known)}")
 
 
 def read_image(path: Path) -> np.ndarray:

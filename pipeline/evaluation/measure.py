@@ -41,13 +41,8 @@ def shard(study: Study, run: str) -> Shard:
 
 def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
     """Names of the classes of the run's data set, and the numbers of those that mIOU is the mean of (None: all)."""
-    dataset = study.runs[run].dataset
-    settings, names = study.dataset(dataset).evaluate, shard(study, run).classes
-    missing = [name for name in settings.classes or () if name not in names]
-    if missing:
-        raise StudyError(f"scales.{study.scale}.{dataset}.evaluate.classes: there is no class {missing[0]!r}; "
-                         f"there are {', '.join(names)}")
-    return names, [names.index(name) for name in settings.classes] if settings.classes else None
+    names = shard(study, run).classes
+    return names, study.scored(study.runs[run].dataset, names)
 
 
 def read_facts(study: Study, run: str) -> metrics.Facts:

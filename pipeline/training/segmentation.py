@@ -70,7 +70,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
                                    training.last_layer_gradient_multiplier, training.optimiser)
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
-    scored = scored_classes(dataset.evaluate.classes, shard.classes)
+    scored = study.scored(run.dataset, shard.classes) or list(range(len(shard.classes)))
     settings = [each.model_dump() for each in (run, backbone, training, study.settings.network)]
     inputs = digest(settings, shards / "sheet.json", start, Path(__file__).parent, Path(deeplab.__file__).parent)
 
@@ -83,11 +83,3 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     finish(model, out / MODEL, checkpoint)
     metrics["parameters"] = count_parameters(model)
     return history, metrics, distributed.describe(device)
-
-
-def scored_classes(names: tuple[str, ...] | None, classes: list[str]) -> list[int]:
-    """The numbers of the classes that mIOU is the mean of: all, or those that `evaluate.classes` names."""
-    unknown = [name for name in names or () if name not in classes]
-    if unknown:
-        raise StudyError(f"evaluate.classes: no class {', '.join(unknown)}; there are {', '.join(classes)}")
-    return [classes.index(name) for name in names or classes]

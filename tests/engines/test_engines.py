@@ -73,7 +73,8 @@ def test_going_back_restores_and_trains_nothing(study):
      {"pretrain@mobilenetv2_100", "train@own-mobilenet", "fetch@mobilenetv2_coco_voc_trainaug", "fetch@mobilenetv2_coco_cityscapes_trainfine"}),
     (r"(?m)(fine_tune: \*tiny-train\n      trainval: )null", r"\1{<<: *tiny-train, split: trainval}", {"prepare@voc", "train@t6-test"}),
     (r"(canvas: \[49, 49\]\}\n      evaluate_batch: )4(\n    coco:)", r"\g<1>2\2", {"prepare@voc"}),
-], ids=["strategy", "backbone", "recipe", "evaluate_batch"])
+    (r"evaluate_batch: 16", "evaluate_batch: 8", {"prepare@imagenet"}),
+], ids=["strategy", "backbone", "recipe", "evaluate_batch", "evaluate_batch of pictures"])
 def test_a_new_line_concerns_those_that_use_it(study, pattern, replacement, concerned):
     before = (study.root / "params.yaml").read_text()
     study.edit("params.yaml", pattern, replacement)

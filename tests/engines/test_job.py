@@ -148,8 +148,7 @@ def test_on_slurm_the_job_keeps_what_it_was_given(start):
 
 def test_in_an_allocation_of_ones_own_stages_share_its_devices_and_cores(start):
     given = {"SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "8", "CUDA_VISIBLE_DEVICES": "0,1"}
-    assert start("a", **given)[1:] == ("0", "4")
-    assert start("b", **given)[1:] == ("1", "4")
+    assert [start(stage, **given)[1:] for stage in "ab"] == [("0", "4"), ("1", "4")]
 
 
 def test_a_stage_that_a_job_on_another_machine_runs_is_waited_for(start):
@@ -182,6 +181,7 @@ def test_the_marker_is_there_only_after_success(start, tmp_path):
     (tmp_path / "bin/python").write_text("#!/bin/bash\necho device=x threads=1\nexit 3\n")
     job, *_ = start("b")
     assert job.wait(10) == 1 and not (start.markers / "b").exists()
+    assert [path.name for path in (start.markers.parent / ".failed").iterdir()] == ["b"]
 
 
 @pytest.mark.parametrize("line, same", [
@@ -191,11 +191,10 @@ def test_the_marker_is_there_only_after_success(start, tmp_path):
 def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path, line, same):
     """The study began at a scale; somebody edits that line of params.yaml while it runs."""
     (tmp_path / "params.yaml").write_text(f"runs: {{}}\n{line}\n")
-    (tmp_path / "python").write_text("#!/bin/bash\n")
-    (tmp_path / "python").chmod(0o755)
-    marker = tmp_path / "artifacts/tiny/.markers/download@voc"
-    marker.parent.mkdir(parents=True)
+    (tmp_path / "python").symlink_to("/bin/true")
+    (marker := tmp_path / "artifacts/tiny/.markers/download@voc").parent.mkdir(parents=True)
     job = subprocess.run(["bash", ROOT / "stages/job.sh", "download@voc", marker, "3", "1", "0"], cwd=tmp_path, capture_output=True, text=True,
                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert (job.returncode == 0) == marker.exists() == same, job.stderr
     assert same or "FAILED   download@voc: the scale in params.yaml is no longer tiny" in job.stdout
+    assert (tmp_path / "artifacts/tiny/.failed/download@voc").exists() != same

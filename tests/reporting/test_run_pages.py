@@ -7,9 +7,10 @@ import yaml
 
 from pipeline import schema, study as studies
 from pipeline.evaluation import metrics
-from pipeline.reporting import page, pictures, run_pages
+from pipeline.reporting import ledger, page, pictures, run_pages, tables
 from tests.reporting import fake_study
 from tests.reporting.conftest import with_own
+from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
 
 
@@ -123,3 +124,23 @@ def test_runs_and_strategies_of_ones_own_have_a_table_and_rows_not_run_their_com
     shown = {cells[0]: cells[3] for cells in Reader(read(home, "t1-c48")).tables["scores"]}
     assert shown["os8"] == rows[0][2] and "<i>Runs of your own</i>" in read(home, "t1-c48")
     assert "not run yet: <code>dvc repro evaluate@t1-c16</code>" in index
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_runs_of_ones_own_come_first_where_no_row_of_the_paper_is_measured(tmp_path, monkeypatch, baseline):
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    runs = {"t2-x2": study.runs["t2-x2"], "mine": study.runs["t2-x2"].model_copy(update={"low_level_channels": 24})}
+    study = study.model_copy(update={"runs": runs, "evaluate": dict.fromkeys(runs, study.evaluate["t2-x2"])})
+    fake_study.write(study, images=3, size=49, missing=() if baseline else ("t2-x2",))
+    built = tables.build(study, measured(study))
+    tables.save({name: table for name, table in built.items() if name != "table4"} | {"claims": ledger.build(study)})
+    page.write(study)
+    text = (tmp_path / "reports/index.html").read_text()
+    order = re.findall(r'<section id="(table\d\w?|own)"', text)
+    assert order == (["table1", "table2", "table3", "table5", "table6", "table7a", "table7b", "own"] if baseline else
+                     ["own", "table1", "table2", "table3", "table5", "table6", "table7a", "table7b"])
+    readme = (tmp_path / "reports/README.md").read_text()
+    for whole, claims_head, own in ((text, '<section id="claims"', '<section id="own"'), (readme, "## The paper's claims", "## Runs of your own")):
+        assert whole.count(claims_head) == whole.count(own) == 1 and (whole.index(claims_head) < whole.index(own)) == baseline
+    assert text.count("no row is measured at scale miniature</summary>") == (0 if baseline else 7)

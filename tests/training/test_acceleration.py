@@ -1,5 +1,4 @@
-"""Checkpointed activations change nothing but memory; a compiler that fails is done without; frozen batch norm stays frozen;
-bfloat16 on a CPU."""
+"""Checkpointed activations change nothing but memory; a compiler that fails is done without; bfloat16 on a CPU."""
 import contextlib
 import functools
 
@@ -7,36 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models import deeplab
-from pipeline.schema import BackboneSize, Network, Run, Training
+from pipeline.schema import Training
 from pipeline.training import acceleration, schedule, segmentation
 from pipeline.training.loop import gradients
-
-SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
-NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones=SIZES | {"mobilenetv2_100": BackboneSize(width=0.25)})
-
-
-def network(backbone, output_stride=16):
-    torch.manual_seed(0)
-    run = Run(dataset="voc", backbone=backbone, start="runs/other", output_stride=output_stride, decoder="[3x3,256]x2",
-              low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
-    return deeplab.build(run, {"r": "resnet", "x": "xception", "m": "mobilenet"}[backbone[0]], NETWORK, 4).to(memory_format=torch.channels_last)
-
-
-def step(model):
-    torch.manual_seed(7)
-    pixels, labels = torch.rand(3, 3, 49, 49) * 255, torch.randint(4, (3, 49, 49))
-    loss = segmentation.loss_of(model, pixels.contiguous(memory_format=torch.channels_last), labels)
-    loss.backward()
-    return loss, [parameter.grad for parameter in model.parameters()], list(model.state_dict().values())
-
-
-def kept_bytes(model):
-    """What the forward pass keeps for the backward pass."""
-    kept = {}
-    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.setdefault(each.data_ptr(), each), lambda each: each):
-        model(torch.rand(2, 3, 65, 65))
-    return sum(each.numel() * each.element_size() for each in kept.values())
+from tests.training.networks import SIZES, kept_bytes, network, step
 
 
 @pytest.mark.parametrize("backbone", SIZES)
@@ -103,49 +76,6 @@ def test_lack_of_memory_is_no_failure_of_the_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model: full)
     with pytest.raises(torch.OutOfMemoryError):
         acceleration.compiled(nn.Identity())(torch.zeros(1))
-
-
-def test_frozen_batch_norm_keeps_statistics_scale_and_shift_while_the_rest_learns():
-    model = network("resnet101", output_stride=8)
-    schedule.freeze_batch_norm(model)
-    optimiser = schedule.optimiser(model, 1e-4, 0.1)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    for _ in range(2):  # training, validating, training again: as the loop does it
-        schedule.training_mode(model)
-        segmentation.loss_of(model, torch.rand(2, 3, 33, 33) * 255, torch.randint(4, (2, 33, 33))).div(2000).backward()
-        optimiser.step()
-        model.eval()
-    frozen = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]) == (name.rpartition(".")[0] in frozen), name
-    assert len(frozen) > 20 and model.aspp.dropout.training is False
-
-
-@pytest.mark.parametrize("backbone, less", [("resnet101", .75), ("xception65", .7), ("mobilenetv2_100", .8)])
-def test_frozen_batch_norm_learns_as_torchs_and_keeps_no_inputs(backbone, less):
-    plain, saving = network(backbone), network(backbone)
-    for model in (plain, saving):
-        generator = torch.Generator().manual_seed(1)
-        for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-            for tensor, (low, high) in ((norm.running_mean, (-.1, .1)), (norm.running_var, (.5, 2)), (norm.weight, (.5, 2)), (norm.bias, (-1, 1))):
-                tensor.data.uniform_(low, high, generator=generator)
-        schedule.freeze_batch_norm(model)
-        schedule.training_mode(model)
-    acceleration.adapt(saving, BF16.model_copy(update={"cpu_bfloat16": False}))
-    one, other = step(plain), step(saving)
-    torch.testing.assert_close(one[0], other[0])
-    for expected, found in zip(one[1], other[1], strict=True):
-        assert (expected is None) == (found is None)
-        if expected is not None:
-            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
-    assert all(torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True)), "nothing that is frozen has moved"
-    assert kept_bytes(saving) < less * kept_bytes(plain)
-
-
-def test_without_freezing_training_mode_is_train():
-    model = network("resnet101").eval()
-    schedule.training_mode(model)
-    assert all(module.training for module in model.modules())
 
 
 BF16 = Training(split="train", crop=65, batch=2, steps=1, learning_rate=0.1, power=0.9, validate_every=1, cpu_bfloat16=True)
