@@ -51,12 +51,7 @@ def _end_with_parents(every: float = 1.0) -> None:
             watched.append(psutil.Process(int(study)))
         while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
             time.sleep(every)
-    children = set()
-    while fresh := set(own.children(recursive=True)) - children:  # stopped first: what is stopped starts no others
-        children |= fresh
-        for child in fresh:
-            with contextlib.suppress(psutil.Error):
-                child.suspend()
+    children = _stopped(own)
     for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
@@ -64,6 +59,27 @@ def _end_with_parents(every: float = 1.0) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)
     os._exit(137)
+
+
+def _stopped(own) -> set:
+    """Every process below `own` (psutil.Process), stopped: what is stopped starts no others."""
+    import psutil
+
+    def runs(process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        return False
+
+    children = set()
+    while fresh := set(own.children(recursive=True)) - children:
+        children |= fresh
+        for child in fresh:
+            with contextlib.suppress(psutil.Error):
+                child.suspend()
+        patience = time.monotonic() + 1.0  # a process stops later than it is told to, and may start another until it does
+        while any(map(runs, fresh)) and time.monotonic() < patience:
+            time.sleep(0.001)
+    return children
 
 
 def _starter(own):

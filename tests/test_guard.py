@@ -58,3 +58,28 @@ def test_children_end_with_it_though_they_start_others(tmp_path):
         except psutil.Error:
             continue
     assert not left
+
+
+class Child:
+    """A process that stops when it is asked for its status the third time, and starts `another` just before."""
+
+    def __init__(self, family, another=None):
+        self.family, self.another, self.asked = family, another, 0
+
+    def suspend(self):
+        pass
+
+    def status(self):
+        self.asked += 1
+        if self.asked == 3 and self.another:
+            self.family.append(self.another)
+        return psutil.STATUS_RUNNING if self.asked < 3 else psutil.STATUS_STOPPED
+
+
+def test_what_a_child_starts_before_it_stops_is_found():
+    """A signal arrives later than it is sent."""
+    family = []
+    last = Child(family)
+    first = Child(family, another=last)
+    family.append(first)
+    assert guard._stopped(SimpleNamespace(children=lambda recursive: list(family))) == {first, last}
