@@ -21,10 +21,9 @@ def status(study: Study, row: Row) -> str:
     if "status" in row.published:
         return row.published["status"]
     kinds = ("weights",) if row.table == "table4" else ("runs", "facts")  # facts without their run: it is being trained again
-    stage = ("pretrain@" if row.table == "table4" else "evaluate@") + row.run
     found = [records.read(study.artifacts(kind, row.run)) for kind in kinds]
     if None in found:
-        return f"not run: dvc repro {stage} has not been run yet"
+        return f"not run: dvc repro {row.stage} has not been run yet"
     record = found[-1]
     if record["status"] != "done":
         return f"not run: {record['reason']}"

@@ -18,7 +18,7 @@ class Claim(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     sentence: str
     where: str
-    measure: Literal["miou", "trimap1", "trimap1-miou", "madds", "madds_saved", "top1_error"]
+    measure: Literal["miou", "trimap1", "trimap1-miou", "madds", "madds_saved", "top1_error", "top5_error"]
     predicts: float | None = None
     a: str | None = None
     b: tuple[str, ...] = ()
@@ -31,6 +31,11 @@ class Claim(BaseModel):
         if (self.status is None) != bool(self.a and self.b):
             raise ValueError("a claim has either a and b, or a status that says why nobody can test it")
         return self
+
+    @property
+    def of_backbones(self) -> bool:
+        """Whether it compares backbones on ImageNet; otherwise runs at a strategy."""
+        return self.measure in ("top1_error", "top5_error")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -51,7 +56,7 @@ def check(study: Study) -> None:
     for name, claim in claims().items():
         for cell in filter(None, (claim.a, *claim.b)):
             run, _, strategy = cell.partition("/")
-            if claim.measure == "top1_error":
+            if claim.of_backbones:
                 if run not in study.backbones:
                     problems.append(f"{name}: there is no backbone {run!r} in params.yaml")
             elif run not in study.runs:

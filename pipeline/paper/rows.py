@@ -21,6 +21,11 @@ class Row:
     strategy: str | None
 
     @property
+    def stage(self) -> str:
+        """The stage of dvc.yaml that measures it."""
+        return f"{'pretrain' if self.table == 'table4' else 'evaluate'}@{self.run}"
+
+    @property
     def key(self) -> str:
         """What tells this row from the others of its table, among those that can be run."""
         return f"{self.run}/{self.strategy}" if self.strategy else str(self.run)

@@ -25,7 +25,7 @@ INTERVALS = ("Unless said otherwise a claim is true above 0. Intervals of mIOU c
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
-         "top1_error": "points"}
+         "top1_error": "points", "top5_error": "points"}
 TERMS = {"miou": {None: 1}, "trimap1": {(0,): 1}, "trimap1-miou": {(0,): 1, None: -1}}  # bands (None: all): sign
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
@@ -82,7 +82,7 @@ def _missing(study: Study, claim: Claim, cell: str) -> str | None:
     run, _, strategy = cell.partition("/")
     if claim.measure.startswith("madds"):
         return None if (run, strategy) in costs(study) else "dvc repro cost has not been run yet"
-    state = status(study, Row("table4" if claim.measure == "top1_error" else "own", {}, run, strategy or None))
+    state = status(study, Row("table4" if claim.of_backbones else "own", {}, run, strategy or None))
     return None if state == "measured" else state
 
 
@@ -117,8 +117,8 @@ def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, f
         ours, theirs = (costs(study)[tuple(cell.split("/"))]["madds_counted_as_paper"] for cell in (claim.a, rival))
         effect = ours - theirs if claim.measure == "madds" else 100 * (1 - ours / theirs)
         return effect, effect, effect
-    if claim.measure == "top1_error":
-        return _errors(study, claim.a, rival)
+    if claim.of_backbones:
+        return _errors(study, claim.measure, claim.a, rival)
     gain = _gain(study, claim, claim.a, rival)
     return float(gain[0]), *metrics.interval(gain[1:])
 
@@ -139,9 +139,9 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
     return np.append(effect, metrics.bootstrap(*sides, only=only, samples=samples) if samples else [])
 
 
-def _errors(study: Study, a: str, b: str) -> tuple[float, float, float]:
-    """Points of top-1 error that backbone a saves against b; normal approximation for two independent shares."""
-    wrong = [records.read(study.artifacts("weights", name))["metrics"]["top1_error"] for name in (b, a)]
+def _errors(study: Study, measure: str, a: str, b: str) -> tuple[float, float, float]:
+    """Points of top-1 or top-5 error that backbone a saves against b; normal approximation for two independent shares."""
+    wrong = [records.read(study.artifacts("weights", name))["metrics"][measure] for name in (b, a)]
     images = len(Shard(study.artifacts("shards", "imagenet") / f"{study.settings.imagenet.evaluate.split}.arrow"))
     half = 1.96 * math.sqrt(sum(share * (100 - share) for share in wrong) / images) if images > 1 else math.nan
     effect = wrong[0] - wrong[1]

@@ -106,14 +106,13 @@ def line(study: Study, row: Row, nested: bool) -> Content | None:
         return None
     kind = "weights" if row.table == "table4" else "runs"
     found = training(study, kind, row.run)
-    stage = f"{'pretrain' if kind == 'weights' else 'evaluate'}@{row.run}"
     record = records.read(study.artifacts("facts" if kind == "runs" else kind, row.run))
     if nested:
         only = {key: value for key, value in found.params.items() if key.startswith("run.")}
         found = Content(params=only, started=found.started, ended=found.ended)
         if record["provenance"]:
             found.started, found.ended = _times(record)
-    found.tags = _tags(study, row.run, stage, record["provenance"], kind="row", strategy=row.strategy or "")
+    found.tags = _tags(study, row.run, row.stage, record["provenance"], kind="row", strategy=row.strategy or "")
     if nested:
         found.tags["mlflow.runType"] = "evaluation"  # MLflow's pages then open the parent
     for name in ("miou", "madds", "top1_error", "top5_error"):
@@ -124,7 +123,7 @@ def line(study: Study, row: Row, nested: bool) -> Content | None:
                           if f"training/{name}" in found.metrics}
     else:
         _evaluation(study, row, found)
-    found.tags["mlflow.note.content"] = _note(study, row, stage, found.metrics)
+    found.tags["mlflow.note.content"] = _note(study, row, found.metrics)
     return found
 
 
@@ -147,14 +146,14 @@ def _tags(study: Study, run: str, stage: str, provenance: dict, **more: str) -> 
                    "mlflow.source.git.commit": tags.get("provenance.commit", "")}
 
 
-def _note(study: Study, row: Row, stage: str, found: dict[str, float]) -> str:
+def _note(study: Study, row: Row, found: dict[str, float]) -> str:
     """The run's description, in Markdown."""
     name, unit = ("top1_error", "top-1 error") if row.table == "table4" else ("miou", "mIOU")
     ours = f"{found[name]:.2f} %" if name in found else "no number"
     if "miou_low" in found:
         ours += f" [{found['miou_low']:.2f}, {found['miou_high']:.2f}]"
     paper = f"the paper {found[f'{name}_paper']:.2f} %, " if f"{name}_paper" in found else ""
-    return f"{row.name}: {paper}here {ours} {unit}, at scale {study.scale}. Again: `dvc repro {stage}`."
+    return f"{row.name}: {paper}here {ours} {unit}, at scale {study.scale}. Again: `dvc repro {row.stage}`."
 
 
 def _times(record: dict) -> tuple[int, int]:
