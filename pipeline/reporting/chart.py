@@ -2,6 +2,7 @@
 dark theme."""
 import math
 from html import escape
+from typing import NamedTuple
 
 # Colours by name, light and dark; the page's style sheet uses the same. Marks differ in shape or dash too, never in colour alone.
 COLOURS = {"ink": ("#1d1d1f", "#ececee"), "muted": ("#6b6b70", "#a0a0a8"), "rule": ("#dcdce0", "#3a3a40"),
@@ -31,6 +32,15 @@ def span(values) -> tuple[float, float]:
     low, high = min(values), max(values)
     air = 0.06 * (high - low or abs(high)) or 1
     return low - air, high + air
+
+
+class Entry(NamedTuple):
+    """A line of a legend: what it says, and how the curve and its marks are drawn."""
+    words: str
+    colour: str
+    dash: bool
+    hollow: bool
+    square: bool
 
 
 class Chart:
@@ -99,8 +109,8 @@ class Chart:
         self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
         return self
 
-    def legend(self, entries: list[tuple[str, str, bool, bool, bool]], x: float, y: float) -> "Chart":
-        """Entries (words, colour, dash, hollow, square), one below the other from the pixel (x, y)."""
+    def legend(self, entries: list[Entry], x: float, y: float) -> "Chart":
+        """Entries one below the other from the pixel (x, y)."""
         for number, (words, colour, dash, hollow, square) in enumerate(entries):
             row = y + 18 * number
             dashes = ' stroke-dasharray="6 4"' if dash else ""

@@ -1,9 +1,10 @@
 """What the report says, as plain data for its templates: taken from reports/tables, the records and the facts."""
 import functools
 
-from pipeline import paper
+from pipeline import paper, records
+from pipeline.evaluation.measure import read_facts
 from pipeline.paper.rows import TITLES
-from pipeline.reporting import columns, figures, ledger, pictures, run_pages, runs, sheets, tables
+from pipeline.reporting import columns, comparison, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
 
 
@@ -30,14 +31,17 @@ def build(study: Study) -> dict:
                    f"cost-{side}": figures.cost(stored, side == "ours")}
     return {
         "scale": study.scale,
+        "generated": sheets.generated(study, "voc"),
         "banner": _banner(study, counted),
         "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
-        "claims": _claims(claims, limit),
-        "own_claims": _claims(own_claims, limit),
+        "claims": _claims(study, trained, claims, limit),
+        "own_claims": _claims(study, trained, own_claims, limit),
         "axis": figures.scale_of_effects(limit),
         "rule": ledger.RULE,
         "intervals": ledger.INTERVALS,
-        "verdicts": {name: sum(claim["verdict"] == name for claim in claims) for name in ledger.VERDICTS},
+        "recounted": comparison.recounted(stored),
+        "verdicts": {name: [claim["measure"].startswith("madds") for claim in claims if claim["verdict"] == name]
+                     for name in ledger.VERDICTS},  # of each claim whether it is a matter of counting
         "tables": shown,
         "own_only": own_only,
         "measured": sum(row["state"] == "measured" for row in counted),
@@ -58,12 +62,10 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
     missing = sum(row["state"] == "missing" for row in rows)
     if study.scale == "paper":
         return {"short": "draft", "long": f"{missing} rows are not measured yet"} if missing else None
-    source = study.settings.voc and study.settings.voc.source
-    generated = source is not None and source.generate is not None
     why = "not the paper's data or networks, so not a result of the paper's experiment"
     if not study.settings.trains:
         why = "published networks, evaluated here; nothing was trained, so not a result of the paper's experiment"
-    if generated:
+    if sheets.generated(study, "voc"):
         why = ("generated data and small networks, not a result. Its percentages are not comparable with the paper's; "
                "what can be compared is the order of the rows")
     return {"short": study.scale, "long": why}
@@ -72,8 +74,10 @@ def _banner(study: Study, rows: list[dict]) -> dict | None:
 def _table(name: str, lines: list[dict]) -> dict:
     published = paper.tables().get(name)
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
+    better = -1 if name == "table4" else 1
+    ranks = {key: comparison.ranks(lines, key, better) for _, key in measures}
     rows = []
-    for line in lines:
+    for place, line in enumerate(lines):
         someone = line["backbone"] if name == "table4" else line["run"]  # None: a row that nobody outside can run
         state = "measured" if line["status"] == "measured" else "missing" if someone else "nobody"
         command = f"dvc repro {'pretrain' if name == 'table4' else 'evaluate'}@{someone}" if state == "missing" else None
@@ -81,7 +85,7 @@ def _table(name: str, lines: list[dict]) -> dict:
         rows.append({"cells": [line[key] for _, key in kinds], "label": line["label"], "state": state, "command": command,
                      "reason": "" if command and reason == f"{command} has not been run yet" else reason,
                      "run": line.get("run"), "note": line.get("note"),
-                     "values": [_value(line, key, -1 if name == "table4" else 1) for _, key in measures],
+                     "values": [comparison.value(line, key, better, ranks[key][place]) for _, key in measures],
                      "costs": [line[key] for _, key in costs]})
     return {"id": name, "number": TITLES[name], "title": published.title if published
             else "Runs and strategies that params.yaml evaluates and the paper lacks",
@@ -90,30 +94,9 @@ def _table(name: str, lines: list[dict]) -> dict:
             "heads": [head for head, _ in kinds], "measures": [words for words, _ in measures],
             "costs": [words for words, _ in costs], "rows": rows, "digits": columns.digits(name),
             "runs": published is not None and any(row["run"] for row in rows),
-            "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"])), "order": _order(lines, measures[0][1])}
-
-
-def _order(lines: list[dict], key: str) -> str:
-    """How many pairs of rows are in the paper's order here: a comparison that no scale spoils. Empty under two measured rows."""
-    known = [(line[f"{key}_paper"], line[key]) for line in lines if line.get(f"{key}_paper") is not None
-             and line.get(key) is not None]
-    pairs = [(one[0] - other[0], one[1] - other[1]) for place, one in enumerate(known) for other in known[place + 1:]]
-    pairs = [(theirs, ours) for theirs, ours in pairs if theirs]
-    same = sum(theirs * ours > 0 for theirs, ours in pairs)
-    if not pairs:
-        return ""
-    if len(pairs) == 1:
-        return f"The two measured rows are {'in' if same else 'not in'} the paper's order here."
-    return f"Which row beats which: {same} of {len(pairs)} pairs of measured rows are in the paper's order here."
-
-
-def _value(line: dict, key: str, better: int) -> dict:
-    """One measure of one row. `good`: whether ours is better than the paper's, None where equal or unknown."""
-    ours, theirs = line.get(key), line.get(f"{key}_paper")
-    difference = None if ours is None or theirs is None else ours - theirs
-    return {"paper": theirs, "ours": ours, "low": line.get(f"{key}_low"), "high": line.get(f"{key}_high"),
-            "difference": difference,
-            "good": None if not difference else difference * better > 0}
+            "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"])),
+            "order": comparison.order(lines, measures[0][1]),
+            "measured": any(row["state"] == "measured" for row in rows)}
 
 
 def _figure5(lines: list[dict]) -> dict:
@@ -147,9 +130,22 @@ def _squares(lines: list[dict]) -> dict | None:
     return {"moved": moved(farthest), "width": farthest, "narrow": widths[0], "gains": gains}
 
 
-def _claims(claims: list[dict], limit: float) -> list[dict]:
-    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim)}
+def _claims(study: Study, trained: list[dict], claims: list[dict], limit: float) -> list[dict]:
+    sizes = {run["id"]: run["parameters"] for run in trained if run["done"]}
+    sizes |= {name: record["metrics"].get("parameters") for name in study.backbones
+              if (record := records.read(study.artifacts("weights", name)))}
+    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim),
+                     "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes)}
             for claim in claims]
+
+
+def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
+    """How big the two networks are here, where they differ by a tenth: at a small scale that may decide a claim. Else empty."""
+    ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["b"]))
+    if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
+            or max(ours, theirs) < 1.1 * min(ours, theirs):
+        return ""
+    return f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million"
 
 
 def _limit(claims: list[dict]) -> float:
@@ -165,19 +161,23 @@ def _truth(claim: dict) -> str:
     return f"above {low:g}".replace("-", "−") if low is not None else f"below {high:g}"
 
 
+ALBUM = {"voc": ("Figure 6", "VOC", ("t5-coco", "t5-dec")),  # the paper's best networks, first the best
+         "cityscapes": ("Cityscapes", "as Figure 6 shows VOC", ("t7-x71", "t7-dec"))}
+
+
 def _album(study: Study) -> list[dict]:
     """Figure 5b's pictures where both networks are there, and Figure 6's for one run a data set. `columns`: heading -> cases."""
     pages, evaluated = [], functools.partial(runs.evaluated, study)
-    if evaluated("t2-x2") and evaluated("t3-os16-nodec") and (cases := pictures.improved(study, "t2-x2", "t3-os16-nodec")):
-        pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": "t2-x2",
-                      "rival": "t3-os16-nodec", "wide": False,
-                      "columns": {"Most improved": cases}})
-    for dataset, number, title in (("voc", "Figure 6", "VOC"), ("cityscapes", "Cityscapes", "as Figure 6 shows VOC")):
-        run = next((name for name, run in study.runs.items() if run.dataset == dataset and run.decoder != "none"
-                    and evaluated(name)), None)
+    better, worse = "t5-dec", "t5-nodec"  # Xception, as Figure 5's caption has it
+    if evaluated(better) and evaluated(worse) and (cases := pictures.improved(study, better, worse)):
+        pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": better,
+                      "rival": worse, "wide": False, "columns": {"Most improved": cases}})
+    for dataset, (number, title, first) in ALBUM.items():
+        run = next((name for name in dict.fromkeys([*first, *study.runs])
+                    if evaluated(name) and study.runs[name].dataset == dataset and study.runs[name].decoder != "none"), None)
         if run:
             best, worst = pictures.cases(study, run)
             pages.append({"id": f"figure6-{dataset}", "number": number, "title": title, "run": run, "rival": None,
-                          "wide": dataset == "cityscapes",
-                          "columns": {"Best cases": best, "Failures": worst}})
-    return [page | {"key": pictures.palette_of(study, page["run"])} for page in pages]
+                          "wide": dataset == "cityscapes", "columns": {"Best cases": best, "Failures": worst}})
+    return [page | {"key": pictures.palette_of(study, page["run"]), "images": len(read_facts(study, page["run"]).images)}
+            for page in pages]

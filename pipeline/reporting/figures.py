@@ -1,11 +1,10 @@
-"""The report's charts from its tables: Figure 5a, mIOU against multiply-adds, learning curves, the ledger's intervals."""
+"""The report's charts from its tables: Figure 5a, mIOU against multiply-adds, sparks, the ledger's intervals."""
 import math
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.reporting.chart import Chart, span
+from pipeline.reporting.chart import Chart, Entry, span
 from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
@@ -19,6 +18,7 @@ SERIES = [("ResNet-101, BU", "blue", True, {"table": "table3", "dec": False, "tr
           ("Xception, SC", "green", False, {"table": "table5", "sc": True, "coco": False}),
           ("Xception, SC, COCO", "purple", False, {"table": "table5", "coco": True, "jft": False}),
           ("Xception, SC, COCO, JFT", "red", False, {"table": "table5", "jft": True})]  # name, colour, square, its rows
+WIDE = 540  # pixels, of the charts that stand two beside each other
 
 
 def trimap(rows: list[dict], ours: bool) -> Chart | None:
@@ -29,7 +29,8 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
     values = [row[key] for line in points.values() for row in line]
     if not values:
         return None
-    chart = Chart((0, 41), span(values), height=350, margins=(14, 14, 92, 46)).axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    chart = Chart((0, 41), span(values), width=WIDE, height=370, margins=(14, 14, 92, 46))
+    chart.axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
     chart.text((chart.left + chart.width - chart.right) / 2, chart.height - chart.bottom + 36, "trimap width (pixels)", "middle")
     for name, (colour, dash, square) in CURVES.items():
         line = points[name]
@@ -41,9 +42,9 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
         chart.line([(row["width"], row[key]) for row in line], colour, dash, opacity=1 if ours else 0.6)
         chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, square=square, size=3,
                     titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
-    entries = [(name, colour, dash, not ours, square) for name, (colour, dash, square) in CURVES.items() if points[name]]
+    entries = [Entry(name, colour, dash, not ours, square) for name, (colour, dash, square) in CURVES.items() if points[name]]
     half = -(-len(entries) // 2)
-    return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 200, chart.height - 38)
+    return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 240, chart.height - 38)
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
@@ -54,11 +55,11 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
     if not rows:
         return None
-    chart = Chart((35, 7000), span([row[score] for row in rows]), height=406, log=True, margins=(14, 14, 148, 46))
+    chart = Chart((35, 7000), span([row[score] for row in rows]), width=WIDE, height=420, log=True, margins=(14, 14, 148, 46))
     chart.axes("", "mIOU (%)", xticks=[])
     for value in (50, 100, 200, 500, 1000, 2000, 5000):
         x, y = chart.at(value, chart.y[0])
-        chart.text(x, y + 18, f"{value}", anchor="middle")
+        chart.line([(value, end) for end in chart.y], "rule", width=1).text(x, y + 18, f"{value}", anchor="middle")
     middle = (chart.left + chart.width - chart.right) / 2
     chart.text(middle, chart.height - chart.bottom + 36, "multiply-adds (B, log scale)", anchor="middle")
     entries = []
@@ -69,17 +70,17 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
         chart.line([(row[price], row[score]) for row in line], colour, dash=square, width=1.2, opacity=0.6)
         chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, square=square,
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
-        entries.append((name, colour, square, not ours, square))
+        entries.append(Entry(name, colour, square, not ours, square))
     half = -(-len(entries) // 2)
     top = chart.height - 92
-    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 200, top)
+    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 240, top)
 
 
 def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
     """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
     path = study.artifacts("runs", run) / records.HISTORY
     curves: dict[str, list[tuple[int, float]]] = {}
-    for point in pq.ParquetFile(path).read().to_pylist() if Path(path).exists() else []:
+    for point in pq.ParquetFile(path).read().to_pylist() if path.exists() else []:
         if math.isfinite(point["value"]):
             curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
     return curves
@@ -119,10 +120,12 @@ def effect(claim: dict, limit: float) -> str:
         colour = {"holds": "green", "fails": "red"}.get(claim["verdict"], "blue")
         chart.line([(inside(claim["low"]), -0.42), (inside(claim["high"]), -0.42)], colour, width=2.2)
         for value, tip in ((claim["low"], 5), (claim["high"], -5)):
-            if abs(value) > limit:
-                x, y = chart.at(inside(value), -0.42)
+            x, y = chart.at(inside(value), -0.42)
+            if abs(value) <= limit:
+                chart.line([(inside(value), -0.58), (inside(value), -0.26)], colour, width=1.4)
+            else:
                 chart.parts.append(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
-        chart.marks([(inside(claim["effect"]), -0.42)], colour, size=4)
+        chart.marks([(inside(claim["effect"]), -0.42)], colour, size=3)
         if claim.get("pairings"):
             ends = [(inside(claim[f"seeds_{end}"]), -0.88) for end in ("low", "high")]
             chart.line(ends, colour, dash=True, width=1.2)

@@ -21,18 +21,17 @@ class Case:
     panels: tuple[tuple[str, bytes, bool], ...]
 
 
-def draw(image: np.ndarray, truth: np.ndarray, guesses: dict[str, np.ndarray], palette: list[int],
+def draw(image: np.ndarray, truth: np.ndarray, guesses: dict[str, np.ndarray], palette: bytes,
          side: int | None = SIDE) -> tuple[tuple[str, bytes, bool], ...]:
     """The panels of one image: (caption, file bytes, is a label map).
 
     image: uint8 (H, W, 3); truth and each of guesses (caption -> map): uint8 (H, W), 255 void; the errors are the last guess's.
-    palette: flat RGB. side: the longer side at most, in pixels; None keeps the size.
+    palette: 768 bytes, as `palettes.of` gives them. side: the longer side at most, in pixels; None keeps the size.
     """
-    colours = ((list(palette) + [0] * 768)[:768])[:3 * VOID] + list(CREAM)
-    panels = [("image", _photo(image, side), False), ("truth", _labels(truth, colours, side), True)]
-    panels += [(words, _labels(guess, colours, side), True) for words, guess in guesses.items()]
+    panels = [("image", _photo(image, side), False), ("truth", _labels(truth, palette, side), True)]
+    panels += [(words, _labels(guess, palette, side), True) for words, guess in guesses.items()]
     last = next(reversed(guesses.values()))
-    return (*panels, ("errors", _labels(errors(truth, last), [*RIGHT, *WRONG, *CREAM], side), True))
+    return (*panels, ("errors", _labels(errors(truth, last), bytes([*RIGHT, *WRONG, *CREAM]), side), True))
 
 
 def errors(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
@@ -66,7 +65,7 @@ def _photo(image: np.ndarray, side: int | None) -> bytes:
     return _file(picture, "JPEG", quality=88 if side >= SIDE else 82)
 
 
-def _labels(labels: np.ndarray, palette: list[int], side: int | None) -> bytes:
+def _labels(labels: np.ndarray, palette: bytes, side: int | None) -> bytes:
     picture = Image.fromarray(np.ascontiguousarray(labels), "P")
     if side is not None:
         picture.thumbnail((side, side), Image.Resampling.NEAREST)

@@ -6,7 +6,7 @@ import yaml
 from pipeline import records
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, read_facts
-from pipeline.reporting import figures
+from pipeline.reporting import figures, sheets
 from pipeline.study import Study
 
 
@@ -57,7 +57,7 @@ def by_class(study: Study) -> list[dict]:
     for dataset, table in found.items():
         seen = [number for number in range(len(table["names"]))
                 if any(scores[number] == scores[number] for _, _, scores in table["runs"])]
-        table |= {"dataset": dataset, "names": [table["names"][number] for number in seen],
+        table |= {"dataset": dataset, "title": sheets.title(study, dataset), "names": [table["names"][number] for number in seen],
                   "runs": [(run, strategy, [scores[number] for number in seen]) for run, strategy, scores in table["runs"]]}
     return list(found.values())
 

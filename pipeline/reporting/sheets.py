@@ -12,15 +12,26 @@ NAMES = {"voc": "PASCAL VOC 2012", "coco": "COCO", "cityscapes": "Cityscapes", "
 CLASSES = 60  # more than these are not listed
 
 
+def generated(study: Study, dataset: str) -> bool:
+    """Whether the scale makes the data set's pictures itself."""
+    settings = study.dataset(dataset)
+    return settings is not None and settings.source is not None and settings.source.generate is not None
+
+
+def title(study: Study, dataset: str) -> str:
+    """The data set's name, which says when generated pictures stand in its place."""
+    return f"In {NAMES[dataset]}'s place" if generated(study, dataset) else NAMES[dataset]
+
+
 def build(study: Study) -> list[dict]:
     """One entry a data set that the scale uses: {"id", "name", "source", "skipped": why it is not there, or "splits", "classes",
     "contact": a picture}."""
     found = []
-    for name, words in NAMES.items():
+    for name in NAMES:
         settings, folder = study.dataset(name), study.artifacts("shards", name)
         if settings is None:
             continue
-        sheet = {"id": name, "name": words, "source": _source(settings.source)}
+        sheet = {"id": name, "name": title(study, name), "source": _source(settings.source)}
         if (record := records.read(folder)) is None:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
         elif record["status"] != "done":

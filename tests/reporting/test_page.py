@@ -41,7 +41,9 @@ def test_self_contained_and_small(home, index):
     read = Reader(index)
     assert all(source.startswith("data:") for source in read.sources)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", index.split("<body>")[0] + index.split("<script>")[1])
-    assert {link for link in read.links if not link.startswith(("#", "runs/"))} == {"https://arxiv.org/abs/1802.02611"}
+    documents = {link for link in read.links if link.startswith("../docs/")}
+    assert len(documents) == 4 and all((studies.ROOT / "reports" / link).is_file() for link in documents)
+    assert {link for link in read.links if not link.startswith(("#", "runs/"))} - documents == {"https://arxiv.org/abs/1802.02611"}
     assert all((home / "reports" / link).exists() for link in read.links if link.startswith("runs/"))
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
     assert len(read.ids) == len(set(read.ids))

@@ -34,14 +34,15 @@ def test_panels_show_image_truth_prediction_and_errors():
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
     truth, guess = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
     truth[:5], guess[:, :3] = 255, 2
+    palette = bytes([0, 0, 0, 9, 9, 9, 1, 2, 3]).ljust(765, b"\0") + bytes(panels.CREAM)
     drawn = {words: Image.open(io.BytesIO(data)).convert("RGB") for words, data, _ in
-             panels.draw(image, truth, {"prediction": guess}, [0, 0, 0, 9, 9, 9, 1, 2, 3], None)}
+             panels.draw(image, truth, {"prediction": guess}, palette, None)}
     assert list(drawn) == ["image", "truth", "prediction", "errors"]
     assert np.array_equal(np.asarray(drawn["image"]), image)
     assert drawn["truth"].getpixel((9, 0)) == panels.CREAM and drawn["prediction"].getpixel((0, 9)) == (1, 2, 3)
     for at, expected in (((0, 0), panels.CREAM), ((0, 9), panels.WRONG), ((9, 9), panels.RIGHT)):
         assert drawn["errors"].getpixel(at) == expected
-    strip = Image.open(io.BytesIO(panels.strip([panels.Case("a", "", panels.draw(image, truth, {"b": guess}, [], None))], 2)))
+    strip = Image.open(io.BytesIO(panels.strip([panels.Case("a", "", panels.draw(image, truth, {"b": guess}, palette, None))], 2)))
     assert strip.size == (4 * 60 + 3 * panels.GAP, 40)
 
 

@@ -26,6 +26,7 @@ document.querySelectorAll("table.sortable").forEach((table) => {
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       const key = (row) => { const text = value(row, column), number = parseFloat(text); return Number.isNaN(number) ? text : number; };
       const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? 1 : -1;
+      rows.forEach((row) => row.classList.remove("new"));
       body.append(...[...rows].sort((a, b) => sign * order(key(a), key(b))));
     });
   });
