@@ -42,7 +42,10 @@ def test_the_lines_in_the_documentation_are_valid(tmp_path):
     archives = {name: schema.Source.model_validate(block[name]["source"]).archives for block, name in ((coco, "coco"), (city, "cityscapes"))}
     assert [len(each) for each in archives.values()] == [3, 2]
     assert all(archive.md5 and archive.size for archive in archives["coco"])
-    assert settings(tmp_path, scores["test_scores"]).test_scores["paper"]["voc"].miou == 87.8
+    with pytest.raises(StudyError, match="voc.miou"):  # as it is pasted: the server's number is the reader's to write
+        settings(tmp_path, scores["test_scores"])
+    scores["test_scores"]["paper"]["voc"]["miou"] = 86.5
+    assert settings(tmp_path, scores["test_scores"]).test_scores["paper"]["voc"].miou == 86.5
 
 
 @pytest.mark.parametrize("scores, said", [
