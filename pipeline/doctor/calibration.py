@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 import torch
+from torch import nn
 
 from pipeline.datasets.shards import VOID, Example
 from pipeline.models import cost, deeplab, device as devices
 from pipeline.schema import Run, Training
 from pipeline.study import Study
 from pipeline.training import classification, schedule, segmentation
-from pipeline.training.acceleration import adapt, memory_explained
+from pipeline.training.acceleration import adapt, memory_advice
 from pipeline.training.augmentation import Crops
 from pipeline.training.data import place
 from pipeline.training.loop import gradients
@@ -43,10 +44,12 @@ def pretrained(study: Study) -> list[str]:
 
 
 def kind_of(run: Run) -> str:
+    """The networks that compute at one rate: those of a backbone, with and without separable convolutions in ASPP and decoder."""
     return run.backbone + (", separable" if run.separable else "")
 
 
-def classifier(study: Study, backbone: str):
+def classifier(study: Study, backbone: str) -> deeplab.Classifier:
+    """The network that `backbone` is pretrained as, at the size that the scale gives it."""
     return deeplab.build_classifier(study.backbones[backbone].family, study.settings.network.backbones[backbone], CLASSES)
 
 
@@ -75,34 +78,28 @@ def measure(study: Study, seconds: float) -> dict[str, Rate]:
 
 
 def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
-    """Train and infer for about `seconds`: the run `name`, or the classifier that `backbone` is pretrained as."""
-    run = study.runs[name] if name else None
-    data = study.dataset(run.dataset) if run else study.settings.imagenet
-    trained = study.training(name) if run else data.train
-    wanted = training = trained or PUBLISHED
-    family, device = study.backbones[backbone], devices.pick(wanted.deterministic)
-    classes = cost.CLASSES[run.dataset] if run else CLASSES
+    """Train and infer for about `seconds`: the run `name`, or the classifier that `backbone` is pretrained as.
 
-    def build():
+    Inference is timed in float32, in which networks are evaluated; training's own validation of segmentation, in bfloat16 on a
+    GPU, takes less.
+    """
+    run = study.runs[name] if name else None
+    trained = study.training(name) if run else study.settings.imagenet.train
+    wanted, family = trained or PUBLISHED, study.backbones[backbone]
+    classes = cost.CLASSES[run.dataset] if run else CLASSES
+    device = devices.pick(wanted.deterministic)
+
+    def build() -> nn.Module:
         return deeplab.build(run, family.family, study.settings.network, classes) if run else classifier(study, backbone)
 
-    def madds() -> int:
-        return training.batch * cost.cost(cost.on_meta(build), (training.crop, training.crop)).madds_executed
-
-    if device.type == "cpu" and madds() > ON_CPU:
-        training = training.model_copy(update={"batch": SMALL_BATCH, "crop": min(training.crop, SMALL_CROP), "accumulate": 1})
+    training = _affordable(wanted, build, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    work, before = madds(), _memory(device)
+    work, before = _madds(build, training), _memory(device)
     model = build().to(device, memory_format=torch.channels_last)
     adapt(model, training)
     optimiser = schedule.optimiser(model, family.weight_decay, 1e-6, kind=training.optimiser)
-    noise = Noise(training.crop, classes)
-    if run:
-        batches, loss_of = Crops(place(noise, device), training.crop, training.batch, 0), segmentation.loss_of
-    else:
-        pictures = classification.Pictures(*classification.tensors(noise, device), noise.ids, training.batch, 0)
-        batches, loss_of = pictures, classification.loss_of
+    batches, loss_of = _stream(run, training, classes, device)
 
     def step():
         inputs, labels, _ = batches()
@@ -111,10 +108,10 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         optimiser.step()
 
     def infer():
-        with torch.inference_mode(), devices.autocast(device):
+        with torch.inference_mode():
             model(inputs)
 
-    with memory_explained(training):
+    with devices.memory_explained(memory_advice(training)):
         one_step = _seconds(step, 0.75 * seconds, device) if trained else 0.0
         grown = max(_memory(device) - before, 0) if trained else 0
         inputs = batches()[0]
@@ -122,6 +119,27 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         one_pass = _seconds(infer, 0.25 * seconds, device)
     larger = (wanted.batch * wanted.crop ** 2) / (training.batch * training.crop ** 2)
     return Rate(work / one_step if trained else math.inf, work / one_pass, before + grown * larger)
+
+
+def _affordable(wanted: Training, build: Callable[[], nn.Module], device: torch.device) -> Training:
+    """`wanted`, or on a CPU that would take long a step of fewer and smaller pictures."""
+    if device.type != "cpu" or _madds(build, wanted) <= ON_CPU:
+        return wanted
+    return wanted.model_copy(update={"batch": SMALL_BATCH, "crop": min(wanted.crop, SMALL_CROP), "accumulate": 1})
+
+
+def _madds(build: Callable[[], nn.Module], training: Training) -> int:
+    """Multiply-adds of a step's forward passes."""
+    return training.batch * cost.cost(cost.on_meta(build), (training.crop, training.crop)).madds_executed
+
+
+def _stream(run: Run | None, training: Training, classes: int, device: torch.device) -> tuple[Callable, Callable]:
+    """Batches of random pictures and their loss, as `loop.fit` takes them: of a run, or of a pretraining."""
+    noise = Noise(training.crop, classes)
+    if run:
+        return Crops(place(noise, device), training.crop, training.batch, 0), segmentation.loss_of
+    pictures = classification.Pictures(*classification.tensors(noise, device), noise.ids, training.batch, 0)
+    return pictures, classification.loss_of
 
 
 def _memory(device: torch.device) -> int:

@@ -84,7 +84,8 @@ def _archives(name: str, archives) -> Finding:
 
 
 def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> list[Finding]:
-    """GPU and its memory, memory, disk."""
+    """GPU and its memory, memory, disk. rates: of each kind of network (calibration.measure), {} where none could be measured.
+    lanes: how many stages run at once. needed: seconds that the study takes."""
     found = []
     process = min((rate.memory for rate in rates.values()), default=0)
     most = max([rate.memory for rate in rates.values()] + [process + forecast.evaluation_memory(study)])

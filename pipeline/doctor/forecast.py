@@ -34,7 +34,7 @@ def works(study: Study) -> list[Work]:
     count, found = cost.Costs(study, study.scale), []
 
     def madds(run: Run, stride: int, crop: int) -> float:
-        return count.single(cost.alike(run), stride, (crop, crop)).madds_executed / crop ** 2  # a pixel
+        return count.single(run, stride, (crop, crop)).madds_executed / crop ** 2  # a pixel
 
     for name in pretrained(study):
         data, crop = study.settings.imagenet, study.settings.imagenet.train.crop
@@ -65,7 +65,7 @@ def evaluation_memory(study: Study) -> int:
         if chosen:
             data = study.dataset(run.dataset)
             stride, scale = min(each.output_stride for each in chosen), max(max(each.scales) for each in chosen)
-            single = count.single(cost.alike(run), stride, layers.scaled(data.evaluate.canvas, scale))
+            single = count.single(run, stride, layers.scaled(data.evaluate.canvas, scale))
             found.append(data.evaluate_batch * single.activation_bytes)
     return max(found)
 

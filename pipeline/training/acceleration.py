@@ -39,7 +39,7 @@ def compiled(network: nn.Module) -> Callable:
 
 def adapt(model: nn.Module, training: Training) -> None:
     """Make `model` compute as `checkpoint_activations` and `cpu_bfloat16` of `training` say, and its frozen batch norms without
-    keeping their inputs."""
+    keeping their inputs: those that are frozen by now, so `schedule.freeze_batch_norm` comes first."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
             layer.forward = functools.partial(_frozen, layer)
@@ -92,8 +92,8 @@ def _in_float32(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         return nn.Conv2d.forward(layer, x.float()).to(x.dtype)
 
 
-def checkpoint_activations(backbone: nn.Module) -> int:
-    """Keep only the inputs of the backbone's units, and compute the inside again in the backward pass; return how many units.
+def checkpoint_activations(backbone: nn.Module) -> None:
+    """Keep only the inputs of the backbone's units, and compute the inside again in the backward pass.
 
     Up to a third more computation (ResNet-101 with decoder: 18 %). Results are the same to the bit: the second pass leaves batch
     norm's statistics alone.
@@ -103,7 +103,6 @@ def checkpoint_activations(backbone: nn.Module) -> int:
              if not isinstance(child, stacks) and sum(isinstance(part, nn.Conv2d) for part in child.modules()) > 1]
     for unit in units:
         unit.forward = functools.partial(_checkpointed, unit, unit.forward)
-    return len(units)
 
 
 def _checkpointed(unit: nn.Module, forward: Callable, *inputs):
@@ -127,13 +126,13 @@ def _untracked(unit: nn.Module):
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-def memory_explained(training: Training):
-    """StudyError that says which setting to change when the block runs out of memory, on the GPU or on the machine."""
+def memory_advice(training: Training) -> str:
+    """Which settings to change where memory does not suffice for this training."""
     ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
     if not training.checkpoint_activations:
         ways.insert(0, "checkpoint_activations: true (up to a third more computation)")
     if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
         images = training.batch // parts[0]
         ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
-    return devices.memory_explained(f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}. How runs that "
-                                    "are trained already are kept: docs/troubleshooting.md")
+    return (f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}. How runs that are trained already are "
+            "kept: docs/troubleshooting.md")

@@ -12,7 +12,7 @@ from pipeline.records import History
 from pipeline.schema import Training
 from pipeline.study import StudyError
 from pipeline.training import distributed, interruption
-from pipeline.training.acceleration import compiled, memory_explained
+from pipeline.training.acceleration import compiled, memory_advice
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.schedule import learning_rate, learns_statistics, training_mode
 from pipeline.training.synchronised import parallel
@@ -69,8 +69,8 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     history, window, first, metrics = History(), Window(batches.ids), 0, {}
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
-        for saved, own in zip(state["optimiser"]["param_groups"], optimiser.param_groups):
-            saved["fused"] = own["fused"]  # as this device has it: the checkpoint may be another one's
+        for group, own in zip(state["optimiser"]["param_groups"], optimiser.param_groups):
+            group["fused"] = own["fused"]  # as this device has it: the checkpoint may be another one's
         optimiser.load_state_dict(state["optimiser"])
         batches.resume(state["batches"])
         window.resume(state["window"])
@@ -80,14 +80,14 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     network = parallel(model)
     forward = compiled(network) if training.compile else network
     training_mode(model)
-    saved = time.perf_counter()
+    saved, advice = time.perf_counter(), memory_advice(training)
     with (progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar,
           interruption.deferred(title, wanted=distributed.world() == 1) as interrupted):
         for step in range(first, training.steps):
             rate = learning_rate(training, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["multiplier"]
-            with memory_explained(training):
+            with devices.memory_explained(advice):
                 inputs, labels, numbers = batches()
                 optimiser.zero_grad(set_to_none=True)
                 window.losses.append(gradients(network, forward, inputs, labels, loss_of, ignored, training.accumulate,
@@ -101,7 +101,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
             if not measuring and not interrupted():
                 continue
             if measuring:
-                with memory_explained(training):
+                with devices.memory_explained(advice):
                     measured = window.close(title, done)
                 gauges = devices.gauges(device)
                 history.log(done, learning_rate=rate, **measured, **gauges)

@@ -15,7 +15,9 @@ from tests.training.networks import SIZES, kept_bytes, network, step
 @pytest.mark.parametrize("backbone", SIZES)
 def test_checkpointed_activations_give_the_same_bits(backbone):
     plain, saving = network(backbone), network(backbone)
-    assert acceleration.checkpoint_activations(saving.backbone) == {"resnet101": 7, "xception65": 6}[backbone]
+    acceleration.checkpoint_activations(saving.backbone)
+    units = sum("forward" in vars(module) for module in saving.backbone.modules())
+    assert units == {"resnet101": 7, "xception65": 6}[backbone]
     one, other = step(plain), step(saving)
     assert torch.equal(one[0], other[0])
     assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True)), "gradients"
