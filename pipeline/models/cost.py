@@ -132,10 +132,14 @@ class Costs:
 
     def __init__(self, study: Study, scale: str):
         self.settings, self.families = study.scales.get(scale), study.backbones
-        self.network = functools.cache(self._network)
-        self.single = functools.cache(lambda run, stride, canvas: cost(self.network(run, stride), canvas))
+        self._network = functools.cache(self._built)
+        self._single = functools.cache(lambda run, stride, canvas: cost(self._network(run, stride), canvas))
 
-    def _network(self, run: Run, stride: int) -> nn.Module:
+    def single(self, run: Run, stride: int, canvas: tuple[int, int]) -> Cost:
+        """Cost of one image of `canvas` (height, width) through the network of `run` at output stride `stride`."""
+        return self._single(alike(run), stride, canvas)
+
+    def _built(self, run: Run, stride: int) -> nn.Module:
         family = self.families[run.backbone].family
         return on_meta(lambda: deeplab.build(run, family, self.settings.network, CLASSES[run.dataset], stride))
 
@@ -146,6 +150,6 @@ class Costs:
         dataset = getattr(self.settings, run.dataset)
         if dataset is None:
             return None
-        run, stride = alike(run), strategy.output_stride
+        stride = strategy.output_stride
         return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),
-                count_parameters(self.network(run, stride)))
+                count_parameters(self._network(alike(run), stride)))

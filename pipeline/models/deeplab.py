@@ -49,8 +49,8 @@ def build(run: Run, family: str, network: Network, classes: int, output_stride: 
           multi_grid: tuple[int, ...] | None = None) -> DeepLab:
     """The network of `run` at the size that `network` (a scale's) gives it.
 
-    `output_stride`: None is the run's own, in training. `multi_grid`: None is the authors', (1, 2, 4) for ResNet and no grid for
-    Xception. Raises StudyError where the scale has no such backbone, or its size lacks what the family needs.
+    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's; None is the authors', (1, 2, 4). Raises
+    StudyError where the scale has no such backbone, or its size lacks what the family needs.
     """
     if run.backbone not in network.backbones:
         raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
@@ -83,5 +83,5 @@ def build_backbone(family: str, size: BackboneSize, output_stride: int, multi_gr
     if family == "xception":
         if size.middle is None:
             raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")
-        return Xception(size.middle, size.entry, size.width, output_stride, multi_grid or (1, 1, 1))
+        return Xception(size.middle, size.entry, size.width, output_stride)
     return MobileNet(output_stride, size.width)

@@ -11,6 +11,7 @@ from pipeline.models.layers import dilate, initialise_backbone
 STEM = 32
 STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))  # channels, units, stride
 EXPANSION = 6       # of a unit's inner channels; the first unit has none
+TAPS = {1: "conv2", 2: "conv3"}  # the stages that leave stride 4 and stride 8
 DEVIATION = 0.09    # of the initial weights (released code, slim's mobilenet.py)
 
 
@@ -89,8 +90,8 @@ class MobileNet(nn.Module):
                 stage.append(Unit(inputs, outputs, *next(plan), EXPANSION if number else 1))
                 inputs = outputs
             self.blocks.append(stage)
-            if number in (1, 2):
-                self.out_channels[("conv2", "conv3")[number - 1]] = outputs * EXPANSION
+            if number in TAPS:
+                self.out_channels[TAPS[number]] = outputs * EXPANSION
         self.out_channels["out"] = inputs
         initialise_backbone(self, DEVIATION)
 
@@ -104,6 +105,6 @@ class MobileNet(nn.Module):
         for number, stage in enumerate(self.blocks):
             for unit in stage:
                 x, depthwise = unit(x)
-            if number in (1, 2):
-                taken[("conv2", "conv3")[number - 1]] = depthwise
+            if number in TAPS:
+                taken[TAPS[number]] = depthwise
         return {**taken, "out": x}

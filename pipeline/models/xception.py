@@ -40,13 +40,13 @@ class Module(nn.Module):
     With a shortcut, ReLU comes before each convolution; the last module ("none") has it inside them instead.
     """
 
-    def __init__(self, inputs: int, outputs: tuple[int, int, int], stride: int, rates: tuple[int, int, int], shortcut: str):
+    def __init__(self, inputs: int, outputs: tuple[int, int, int], stride: int, rate: int, shortcut: str):
         super().__init__()
         self.identity = shortcut == "sum"
         self.before = shortcut != "none"
         self.shortcut = ConvBN(inputs, outputs[2], 1, stride=stride, relu=False, epsilon=EPSILON) if shortcut == "conv" else None
         self.stack = nn.Module()
-        for i, (width, rate) in enumerate(zip(outputs, rates)):
+        for i, width in enumerate(outputs):
             self.stack.add_module(f"conv{i + 1}", SeparableConv(inputs, width, stride if i == 2 else 1, rate, not self.before))
             inputs = width
 
@@ -66,12 +66,11 @@ class Module(nn.Module):
 class Xception(nn.Module):
     """Backbone. `middle` modules in the middle flow (8, 16, 16 for X-41, -65, -71), `entry` (3, 3, 5) in the entry flow.
 
-    `width` multiplies all channels; `multi_grid` the rates within the last module (the authors use none).
+    `width` multiplies all channels. The authors use no multi-grid here: the convolutions of a module have one atrous rate.
     `out_channels` names the channels of each feature: conv2 (stride 4), conv3 (stride 8) and out (the output stride).
     """
 
-    def __init__(self, middle: int, entry: int = 3, width: float = 1.0, output_stride: int = 32,
-                 multi_grid: tuple[int, ...] = (1, 1, 1)):
+    def __init__(self, middle: int, entry: int = 3, width: float = 1.0, output_stride: int = 32):
         super().__init__()
         inputs = channels(64, width)
         self.stem = nn.Sequential(ConvBN(3, channels(32, width), 3, stride=2, epsilon=EPSILON),
@@ -83,8 +82,7 @@ class Xception(nn.Module):
         self.blocks = nn.ModuleList()
         for (outputs, _, shortcut), (stride, rate) in zip(modules, plan):
             outputs = tuple(channels(count, width) for count in outputs)
-            grid = multi_grid if shortcut == "none" else (1, 1, 1)
-            self.blocks.append(Module(inputs, outputs, stride, tuple(rate * factor for factor in grid), shortcut))
+            self.blocks.append(Module(inputs, outputs, stride, rate, shortcut))
             inputs = outputs[2]
         strided = [i for i, (_, stride) in enumerate(ENTRY[entry]) if stride == 2]
         self.taps = {strided[1]: "conv2", strided[2]: "conv3"}   # the modules that leave stride 4 and stride 8
