@@ -34,7 +34,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     from pipeline.datasets import native
     from pipeline.evaluation import trained
     from pipeline.evaluation.export import export
-    run, _, _ = trained.described(folder)
+    run = trained.described(folder).run
     stride = output_stride or run.output_stride
     model = trained.load(study, folder, {stride}, torch.device("cpu"))[stride]
     for each in kind:

@@ -33,7 +33,8 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     from pipeline.datasets import native, palettes
     from pipeline.evaluation import photos, trained
     from pipeline.models import device as devices
-    run, _, crop = trained.described(folder)
+    found = trained.described(folder)
+    run = found.run
     chosen = chosen or Strategy(output_stride=run.output_stride, scales=(1.0,), flip=False)
     models = trained.load(study, folder, {chosen.output_stride}, devices.pick(autotune=False))
     data = study.dataset(run.dataset)
@@ -45,7 +46,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     for path, (maps, overlay) in bar:
         try:
             image = photos.read(path)
-            labels = photos.label(models, image, chosen, longest or 2 * crop - 1)
+            labels = photos.label(models, image, chosen, longest or 2 * found.crop - 1)
             maps.parent.mkdir(parents=True, exist_ok=True)
             photos.save(labels, image, palette, maps, overlay)
         except OSError as error:

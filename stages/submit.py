@@ -42,8 +42,8 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
 
     from pipeline.evaluation import trained as networks
     from pipeline.models import device as devices
-    device, (own, network, _) = devices.pick(), networks.described(trained)
-    what = [each.model_dump(mode="json") for each in (own, network, settings.evaluate, chosen)]
+    device, found = devices.pick(), networks.described(trained)
+    what = [each.model_dump(mode="json") for each in (found.run, found.network, settings.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
     digest = records.digest(what, trained / records.MODEL, *networks.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{digest}")

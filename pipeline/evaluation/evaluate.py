@@ -26,13 +26,13 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
              bf16: bool = False) -> tuple[pa.Table, pa.Table, str]:
     """Facts of every strategy for the network trained in `folder`, label maps of the first, the device's name. unfinished: where
     interrupted work lies."""
-    run, network, _ = trained.described(folder)
-    data, device = study.dataset(run.dataset), devices.pick()
+    found, device = trained.described(folder), devices.pick()
+    run, data = found.run, study.dataset(found.run.dataset)
     settings, batch = data.evaluate, data.evaluate_batch
     shards = study.artifacts("shards", run.dataset)
     shard = Shard(shards / f"{settings.split}.arrow")
     models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
-    what = [each.model_dump(mode="json") for each in (run, network, settings, *strategies.values())]
+    what = [each.model_dump(mode="json") for each in (run, found.network, settings, *strategies.values())]
     what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]
     inputs = records.digest(what, folder / records.MODEL, shards / "sheet.json", *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))

@@ -1,5 +1,6 @@
 """A trained network as the stage train left it: what it is, and loaded at every output stride that strategies ask for."""
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -15,27 +16,34 @@ from pipeline.study import Study, StudyError, suggest
 CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # what unfinished work depends on
 
 
+class Trained(NamedTuple):
+    """What a trained network is. network: the sizes of its scale; crop: the side of its training crops in pixels."""
+    run: Run
+    network: Network
+    crop: int
+
+
 def load(study: Study, folder: Path, output_strides: set[int], device: torch.device) -> dict[int, nn.Module]:
     """The network trained in `folder` at each output stride: other strides and rates, the same weights. It is as its record says,
     whatever params.yaml says now."""
-    run, network, _ = described(folder)
-    if run.backbone not in study.backbones:
-        raise StudyError(f"{folder}: params.yaml has no backbone {run.backbone!r}{suggest(run.backbone, study.backbones)}")
-    family, models = study.backbones[run.backbone].family, {}
+    found = described(folder)
+    if (backbone := found.run.backbone) not in study.backbones:
+        raise StudyError(f"{folder}: params.yaml has no backbone {backbone!r}{suggest(backbone, study.backbones)}")
+    family, models = study.backbones[backbone].family, {}
     try:
         weights = load_file(folder / MODEL)
         classes = len(weights["logits.bias"])
     except (SafetensorError, KeyError) as error:
         raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
     for output_stride in sorted(output_strides, reverse=True):
-        model = deeplab.build(run, family, network, classes, output_stride)
+        model = deeplab.build(found.run, family, found.network, classes, output_stride)
         model.load_state_dict(weights)
         models[output_stride] = model.eval().to(device, memory_format=torch.channels_last)
     return models
 
 
-def described(folder: Path) -> tuple[Run, Network, int]:
-    """Run, network sizes and training crop of what the stage train left in `folder`. StudyError where that is no network."""
+def described(folder: Path) -> Trained:
+    """What the stage train left in `folder`, by its record. StudyError where that is no network."""
     try:
         record = records.read(folder)
         if record is None:
@@ -43,7 +51,7 @@ def described(folder: Path) -> tuple[Run, Network, int]:
         if record["status"] != "done" or not (folder / MODEL).is_file():
             raise StudyError(f"{folder} holds no network: {record['reason'] or f'{MODEL} is missing'}")
         params = record["params"]
-        return Run.model_validate(params["run"]), Network.model_validate(params["network"]), params["training"]["crop"]
+        return Trained(Run.model_validate(params["run"]), Network.model_validate(params["network"]), params["training"]["crop"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, StudyError):
             raise

@@ -56,8 +56,8 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
     if name == "t2-x2":
         shutil.copytree(folder, STUDY.artifacts("runs", name))
     call(name, photo(Path("a.png")))
-    run, _, crop = trained.described(folder)
-    assert run == RUN and crop == 33
+    found = trained.described(folder)
+    assert found.run == RUN and found.crop == 33
     models = trained.load(STUDY, folder, {16}, torch.device("cpu"))
     expected = photos.label(models, photos.read(Path("a.png")), Strategy(output_stride=16, scales=(1.0,), flip=False), 65)
     assert np.array_equal(labels_of(Path("a.labels.png")), expected) and len(np.unique(expected)) > 1
