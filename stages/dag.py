@@ -76,24 +76,29 @@ def stages(repo=None) -> list[Stage]:
 
 
 def refresh() -> dict[str, list]:
-    """Check the settings, then bring the markers in line with DVC: one for each stage that is up to date, none for a stale one
-    and what comes after it.
+    """Check the settings, then bring the markers in line with DVC. Returns {stage: why DVC calls it stale}.
 
-    Returns {stage: why DVC calls it stale}. For one process, before anything runs. Raises StudyError.
+    For one process, before anything runs. Raises StudyError.
     """
-    from dvc.lock import LockError
-    from dvc.scm import SCMError
-    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
     study = studies.load()
     paper.check(study)
     claims.check(study)
     _check_classes(study)
-    told, now = False, None
+    stale, found = _status()
+    _mark(found, stale, study.artifacts(".markers"))
+    return stale
+
+
+def _status() -> tuple[dict[str, list], list[Stage]]:
+    """{stage: why DVC calls it stale} and all stages, once no other DVC is at work. StudyError where DVC cannot work here."""
+    from dvc.lock import LockError
+    from dvc.scm import SCMError
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+    told = False
     while True:
         try:
             with _repo() as repo:
-                stale, found = repo.status(), stages(repo)
-            break
+                return repo.status(), stages(repo)
         except (YAMLSyntaxError, YAMLValidationError) as error:
             if Path(error.path).name != "dvc.lock":
                 raise
@@ -110,7 +115,11 @@ def refresh() -> dict[str, list]:
                 print(f"waiting for DVC, which is at work in this folder: {error}", file=sys.stderr)
             told = True
             time.sleep(1)
-    kept = {}
+
+
+def _mark(found: list[Stage], stale: dict[str, list], folder: Path) -> None:
+    """Leave in `folder` a marker for each stage that is up to date, and none for a stale one, what comes after it, or others."""
+    kept, now = {}, None
     for stage in found:
         marker = kept[stage.marker] = Path(stage.marker)
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +129,8 @@ def refresh() -> dict[str, list]:
         marker.touch()
         now = now or marker.stat().st_mtime_ns               # all alike: none looks newer than another
         os.utime(marker, ns=(now, now))
-    for marker in set(studies.load().artifacts(".markers").iterdir()) - set(kept.values()):  # of stages that are no more
+    for marker in set(folder.iterdir()) - set(kept.values()):  # of stages that are no more
         marker.unlink()
-    return stale
 
 
 def _check_classes(study: studies.Study) -> None:
@@ -145,20 +153,15 @@ def start() -> None:
             print("another study runs in this folder; waiting for it to end", file=sys.stderr)
             fcntl.flock(_alone, fcntl.LOCK_EX)
         refresh()
-        shutil.rmtree(_failures(), ignore_errors=True)
+        shutil.rmtree(studies.load().artifacts(".failed"), ignore_errors=True)
     except studies.StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _failures() -> Path:
-    """Where stages/job.sh leaves an empty file for each stage that failed."""
-    return studies.load().artifacts(".failed")
-
-
 def failed() -> None:
-    """Name the stages that failed, at the end of what may be a long log."""
-    if names := sorted(path.name for path in _failures().glob("*")):
+    """Name the stages that failed, each of which has left an empty file (stages/job.sh), at the end of what may be a long log."""
+    if names := sorted(path.name for path in studies.load().artifacts(".failed").glob("*")):
         print(f"FAILED: {', '.join(names)}. The errors are above; dvc repro {names[0]} shows this one again", file=sys.stderr)
 
 
@@ -186,7 +189,7 @@ def main():
     """Say which stages are stale. Exit code 0: none, 3: some."""
     stale = refresh()
     if stale:
-        some = ", ".join(list(stale)[:6]) + ", ..." * (len(stale) > 6)
+        some = ", ".join(list(stale)[:6]) + (", ..." if len(stale) > 6 else "")
         print(f"{len(stale)} stages to run, and what depends on them: {some}")
         sys.exit(STALE)
     print("nothing to do: all stages are up to date")
