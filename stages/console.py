@@ -67,7 +67,7 @@ def skip(out: Path, reason: str, params: dict | None = None) -> None:
     records.write(out, status="skipped", reason=reason, params=params)
 
 
-def skipped(*inputs: Path) -> str | None:
+def upstream_skipped(*inputs: Path) -> str | None:
     """Why the first of `inputs` that an earlier stage skipped was skipped, or None. StudyError where one is not there yet."""
     for folder in inputs:
         if not folder.exists():

@@ -5,11 +5,12 @@ Example:  python -m stages.doctor
 import os
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from pipeline import records, study as studies
+from pipeline.schema import DatasetName
 from pipeline.study import Study, StudyError
 from stages import console, scale as scales
 
@@ -47,7 +48,9 @@ def main(scale: Annotated[str | None, typer.Option(help="another one than that o
         rates = calibration.measure(study, CALIBRATION)
     except StudyError as error:
         found.append(findings.Finding("training", "missing", "not one step", str(error)))
-    needed = ELSE + STAGE * (8 + len(study.backbones) + 2 * len(study.runs) - len(works)) / lanes
+    # Stages with next to nothing to compute: download and prepare, and those of `works` that this scale skips.
+    idle = 2 * len(get_args(DatasetName)) + len(study.backbones) + 2 * len(study.runs) - len(works)
+    needed = ELSE + STAGE * idle / lanes
     needed += forecast.total(study, works, rates, lanes, start) if rates else 0
     found += findings.machine(study, gpus, rates, lanes, needed) + findings.data(study)
     _show(found)
@@ -68,7 +71,8 @@ def _show(found: list) -> None:
 
 
 def _lanes(study: Study, gpus: int) -> tuple[int, int]:
-    """How many trainings run at once, and on how many threads each: as the Snakefile has it."""
+    """How many stages compute at once, and on how many threads each, as the Snakefile has it: one a GPU; without GPUs the cores
+    are shared out among as many as the study has runs."""
     cores, beside = records.cores(), gpus or len(study.included) or 1
     return gpus or min(cores, beside), max(1, cores // beside)
 

@@ -38,8 +38,7 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     if wanted is None or wanted.source is None:
         reason = f"no {dataset} data at scale {study.scale}: name them in scales.{study.scale}.{dataset}.source"
         _note(out, {"status": "skipped", "reason": reason})
-        console.skip(out, reason)
-        return
+        return console.skip(out, reason)
     root = _place(dataset, wanted.source, out)
     files, size, digest = listing(root, changing=wanted.source.folder is not None)
     if not files:
@@ -69,7 +68,8 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
     somebody's own and may be `changing`, of the time of each one's last change; else without what stages left there."""
     def row(path):
         stat = os.stat(path) if os.path.exists(path) else os.lstat(path)  # a link to nothing
-        return (os.path.relpath(path, root), stat.st_size) + (stat.st_mtime_ns,) * changing
+        own = os.path.relpath(path, root), stat.st_size
+        return (*own, stat.st_mtime_ns) if changing else own
     rows = sorted(row(path) for path in native.files(root))
     rows = [found for found in rows if changing or found[0].split(os.sep)[0] not in OWN]
     return len(rows), sum(size for _, size, *_ in rows), records.digest(rows)

@@ -26,7 +26,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     if (names := study.evaluate.get(run)) is None:
         raise StudyError(f"`evaluate` in params.yaml has no line for {run}: it says with which strategies")
     out, trained, started = study.artifacts("facts", run), study.artifacts("runs", run), time.time()
-    if (reason := study.skipped(run) or console.skipped(trained)):
+    if (reason := study.skipped(run) or console.upstream_skipped(trained)):
         return console.skip(out, reason)
     import pyarrow.parquet as pq
 

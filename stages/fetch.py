@@ -23,12 +23,12 @@ def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml"
     wanted = console.pick("published network", run, {name: each for name, each in study.runs.items() if each.published})
     out, started = study.artifacts("runs", run), time.time()
     params = {"run": wanted.model_dump(mode="json")}
-    if (reason := study.skipped(run) or console.skipped(study.artifacts("shards", wanted.dataset))):
+    if (reason := study.skipped(run) or console.upstream_skipped(study.artifacts("shards", wanted.dataset))):
         return console.skip(out, reason, params)
     from pipeline.datasets import native
-    from pipeline.models.published.checkpoints import network
+    from pipeline.models.published.checkpoints import save_network
     classes = native.reader(wanted.dataset).classes(Path())
-    metrics = network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
+    metrics = save_network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
     params |= {"training": {"crop": CROP[wanted.dataset]}, "network": study.settings.network.model_dump(mode="json")}
     records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device="CPU"))
 

@@ -34,9 +34,8 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     data, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
     shutil.rmtree(out, ignore_errors=True)
-    if reason := console.skipped(data):
-        console.skip(out, reason)
-        return
+    if reason := console.upstream_skipped(data):
+        return console.skip(out, reason)
     source = json.loads((data / "source.json").read_text())
     sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
     with records.atomic(out / "sheet.json") as partial:

@@ -26,13 +26,13 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     params = {"backbone": {"name": backbone, **family.model_dump(mode="json"), **size.model_dump(mode="json")}}
     if size.weights is not None:
         return published(study, size, family.family, out, params, started)
-    if (reason := console.skipped(study.artifacts("shards", "imagenet"))):
+    if (reason := console.upstream_skipped(study.artifacts("shards", "imagenet"))):
         return console.skip(out, reason, params)
     if study.settings.imagenet.train is None:
         key = f"scales.{study.scale}"
         return console.skip(out, f"{key}.network.backbones.{backbone} names no weights, and {key}.imagenet.train is null", params)
     params["training"] = study.settings.imagenet.train.model_dump(mode="json")
-    if torchrun.launched():
+    if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import classification, distributed
     distributed.recorded(classification.pretrain, study, backbone, out, params, started)
@@ -41,12 +41,12 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
 def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
     """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
     shards, dataset = study.artifacts("shards", "imagenet"), study.settings.imagenet
-    reason = console.skipped(shards)
+    reason = console.upstream_skipped(shards)
     from pipeline.datasets.shards import Shard
     from pipeline.models import device as devices
     from pipeline.models.published import checkpoints
     pictures = None if reason else Shard(shards / f"{dataset.evaluate.split}.arrow")
-    metrics = checkpoints.published(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
+    metrics = checkpoints.save_backbone(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
     if not reason and "top1_error" not in metrics:
         reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"
     device = "CPU" if reason else devices.describe(devices.pick())

@@ -35,7 +35,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
         raise StudyError(f"`evaluate` has no line for {run}: name one of {', '.join(study.strategies)} by --strategy")
     chosen, settings = console.pick("strategy", name, study.strategies), study.dataset(wanted.dataset)
     data, trained = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
-    if reason := study.skipped(run) or console.skipped(data, trained):
+    if reason := study.skipped(run) or console.upstream_skipped(data, trained):
         raise StudyError(f"there is nothing to submit: {reason}")
     root = Path(json.loads((data / "source.json").read_text())["root"])
     items = submission.images(wanted.dataset, root, split, complete=split == "test" and settings.source.generate is None)

@@ -13,7 +13,7 @@ import yaml
 from pipeline.study import ROOT
 
 
-def launched() -> bool:
+def relaunch_on_gpus() -> bool:
     """Run this process's command on several GPUs and return True; False where one process is all, or this is one of several.
 
     Ends this process with exit code 1 where one of them fails.

@@ -25,10 +25,10 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     out, started = study.artifacts("runs", run), time.time()
     params = {"run": wanted.model_dump(mode="json")}
     inputs = study.artifacts("shards", wanted.dataset), study.artifacts(wanted.start)
-    if (reason := study.skipped(run) or console.skipped(*inputs)):
+    if (reason := study.skipped(run) or console.upstream_skipped(*inputs)):
         return console.skip(out, reason, params)
     params |= {"training": study.training(run).model_dump(mode="json"), "network": study.settings.network.model_dump(mode="json")}
-    if torchrun.launched():
+    if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import distributed, segmentation
     distributed.recorded(segmentation.train, study, run, out, params, started)

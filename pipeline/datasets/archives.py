@@ -107,7 +107,7 @@ def _from(mirror: str, archive: Archive, target: Path) -> Path:
         raise MirrorError(f"cannot fetch by {parts.scheme}, only http, https, file")
     url = mirrors.filled(mirror)
     if archive.md5 is None and url.startswith(f"{mirrors.CITYSCAPES}/"):
-        archive = archive.model_copy(update={"md5": mirrors.published(url)})
+        archive = archive.model_copy(update={"md5": mirrors.published_md5(url)})
     partial = target.with_name(f".{archive.name}.part")
     resumed = partial.exists()
     mirrors.download(url, archive, partial)

@@ -144,7 +144,7 @@ class _StayHere(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def published(url: str) -> str:
+def published_md5(url: str) -> str:
     """The MD5 that Cityscapes publishes of the package at `url`. Raises MirrorError where it does not."""
     try:
         with _cityscapes().open(f"{CITYSCAPES}/md5-sum/?{urlsplit(url).query}", timeout=TIMEOUT) as answer:

@@ -23,7 +23,7 @@ def test_how_many_processes(monkeypatch, environment, count):
         monkeypatch.setenv(name, value)
     assert torchrun.wanted() == count
     if count < 2:
-        assert not torchrun.launched()
+        assert not torchrun.relaunch_on_gpus()
 
 
 def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_path):

@@ -41,7 +41,7 @@ def test_published_leaves_what_training_starts_from(tmp_path):
     source = deeplab.build_backbone("xception", size, 32)
     kept = {name: torch.rand_like(value) for name, value in source.state_dict().items() if "num_batches" not in name}
     save_file(kept | {"head.fc.weight": torch.zeros(3, 4)}, size.weights)
-    metrics = checkpoints.published(size, "xception", tmp_path / "out")
+    metrics = checkpoints.save_backbone(size, "xception", tmp_path / "out")
     assert metrics == {"parameters": sum(value.numel() for value in source.parameters())}
     from safetensors.torch import load_file
     source.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))

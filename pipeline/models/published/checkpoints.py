@@ -22,7 +22,8 @@ from pipeline.study import ARTIFACTS, StudyError
 CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has
 
 
-def published(size: BackboneSize, family: str, out: Path, pictures: Shard | None = None, batch: int = 1) -> dict[str, float]:
+def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | None = None,
+                  batch: int = 1) -> dict[str, float]:
     """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics.
 
     They have the errors on `pictures` (ImageNet val, `batch` at a time) where the checkpoint has its classifier.
@@ -36,7 +37,7 @@ def published(size: BackboneSize, family: str, out: Path, pictures: Shard | None
     return metrics
 
 
-def network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> dict[str, float]:
+def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> dict[str, float]:
     """Write the published network that `run.published` names to OUT/model.safetensors, as training would; return metrics.
 
     Raises StudyError that lists every variable that is missing, left over, or of another shape.
