@@ -140,10 +140,10 @@ def _claims(study: Study, trained: list[dict], claims: list[dict], limit: float)
 
 
 def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
-    """How big the two networks are here, where they differ by a tenth: at a small scale that may decide a claim. Else empty."""
+    """How big the two networks are here, where one has half as many parameters again: at a small scale that may decide a claim."""
     ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["b"]))
     if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
-            or max(ours, theirs) < 1.1 * min(ours, theirs):
+            or max(ours, theirs) < 1.5 * min(ours, theirs):
         return ""
     return f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million"
 
