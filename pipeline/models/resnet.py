@@ -75,6 +75,6 @@ class ResNet(nn.Module):
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """TensorFlow's 3x3 "SAME" pooling, stride 2: at even sizes it pads the far side only. x is not negative, so zeros do."""
+    """TensorFlow's 3x3 "SAME" pooling, stride 2: at even sizes it pads the far side only. `ceil_mode` does so without a copy."""
     height, width = x.shape[-2:]
-    return F.max_pool2d(F.pad(x, (width % 2, 1, height % 2, 1)), 3, 2)
+    return F.max_pool2d(x, 3, 2, (height % 2, width % 2), ceil_mode=True)

@@ -23,6 +23,20 @@ def test_max_pool_pads_as_tensorflow(height, width):
             assert value == line[max(0, 2 * i - near):2 * i - near + 3].max()
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 2), (2, 2), (8, 8), (9, 9), (9, 8), (8, 9), (33, 17)])
+def test_max_pool_is_that_of_a_copy_padded_with_zeros(height, width, layout):
+    """After a ReLU, in value and gradient, to the bit; with many zeros and equal values among which one is chosen."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, height, width).round().contiguous(memory_format=layout).requires_grad_()
+    pooled, padded = max_pool(F.relu(x)), F.pad(F.relu(x), (width % 2, 1, height % 2, 1))
+    expected = F.max_pool2d(padded, 3, 2)
+    assert torch.equal(pooled, expected) and pooled.stride() == expected.stride()
+    toward = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad(y, x, toward)[0] for y in (pooled, expected))
+    assert torch.equal(ours, theirs)
+
+
 def test_resize_aligns_corners():
     x = torch.arange(6.).reshape(1, 1, 2, 3)
     y = resize(x, (3, 5))
