@@ -3,6 +3,8 @@
 Integers only. mIOU, per-class IoU, trimap curves and intervals are functions of them (metrics.py); counts add, so any split of
 the images sums to the whole.
 """
+import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +18,33 @@ from pipeline.records import atomic
 
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),
                     ("prediction", pa.uint8()), ("pixels", pa.int64())])
-_BAND_OF = torch.bucketize(torch.arange(256), torch.tensor(TRIMAP_WIDTHS), out_int32=True)
+
+
+@functools.cache
+def _cells(classes: int, device: torch.device) -> torch.Tensor:
+    """int32 (65536,): where (band, target) begins in an image's counts, by 256 * distance + label. Void is one more target.
+
+    Far beyond all counts for labels that are no class, so that `count` fails there."""
+    targets = torch.full((256,), 2 ** 30, dtype=torch.int32)
+    targets[:classes], targets[VOID] = torch.arange(classes) * classes, classes * classes
+    bands = torch.bucketize(torch.arange(256), torch.tensor(TRIMAP_WIDTHS), out_int32=True)
+    return (bands.view(-1, 1) * ((classes + 1) * classes) + targets).flatten().to(device)
 
 
 def count(predictions: list[torch.Tensor], label: torch.Tensor, distance: torch.Tensor, classes: int) -> np.ndarray:
     """Pixels by (strategy, image, band, target, prediction), int64 (strategies, N, BANDS, classes, classes), void left out.
 
     predictions: one (N, H, W) for each strategy; label, distance: (N, H, W); all uint8, on one device. distance: to the nearest
-    void pixel, rounded up. One bincount for all strategies, in which void has a bin of its own at the end, dropped.
+    void pixel, rounded up. A GPU is waited for once, at the end: bincount would ask it for the largest cell before.
     """
-    images, strategies = len(label), len(predictions)
-    bins = images * BANDS * classes * classes
-    image = torch.arange(images, dtype=torch.int32, device=label.device).view(-1, 1, 1)
-    first = ((image * BANDS + _BAND_OF.to(label.device)[distance.int()]) * classes + label) * classes
-    void = label == VOID
-    cells = torch.stack([(first + prediction + number * bins).masked_fill_(void, strategies * bins)
-                         for number, prediction in enumerate(predictions)])
-    counts = torch.bincount(cells.flatten(), minlength=strategies * bins)[:strategies * bins]
-    return counts.view(strategies, images, BANDS, classes, classes).cpu().numpy()
+    shape = len(label), BANDS, classes + 1, classes
+    image = torch.arange(len(label), dtype=torch.int32, device=label.device).view(-1, 1, 1) * math.prod(shape[1:])
+    first = _cells(classes, label.device).index_select(0, (distance.int() * 256 + label).flatten()).view(label.shape) + image
+    one = torch.ones((), dtype=torch.int64, device=label.device).expand(label.numel())
+    counts = torch.zeros(len(predictions), math.prod(shape), dtype=torch.int64, device=label.device)
+    for row, prediction in zip(counts, predictions):
+        row.index_add_(0, (first + prediction).flatten(), one)
+    return counts.view(-1, *shape)[:, :, :, :classes].cpu().numpy()
 
 
 def rows(strategies: list[str], images: list[str], counts: np.ndarray) -> pa.Table:

@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
@@ -52,6 +53,29 @@ def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, widt
     for name, prediction in zip(names, predictions):
         for number in range(images):
             assert found.get((name, f"2007_{number:06d}"), {}) == slowly(prediction[number], label[number], distance[number])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
+def test_counts_equal_one_bincount_of_the_pixels_that_are_not_void(images, height, width, classes, strategies, seed):
+    """At every distance, and where an image is all void."""
+    rng = np.random.default_rng(seed)
+    predictions, label, distance = scenes(rng, images, height, width, classes, strategies)
+    distance, label[-1] = rng.integers(0, 256, label.shape).astype(np.uint8), rng.choice([0, 255])
+    bands = np.searchsorted(TRIMAP_WIDTHS, distance)
+    shape, kept = (images, len(TRIMAP_WIDTHS) + 1, classes, classes), label != 255
+    expected = [np.bincount(np.ravel_multi_index([each[kept] for each in (np.indices(label.shape)[0], bands, label, prediction)], shape),
+                            minlength=np.prod(shape)).reshape(shape) for prediction in predictions]
+    found = counted(predictions, label, distance, classes, list(range(images)))
+    assert found.dtype == np.int64 and np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("value", [4, 5, 254])
+def test_a_label_that_is_no_class_is_not_counted_as_another(value):
+    predictions, label, distance = scenes(np.random.default_rng(0), 2, 7, 5, 4, 1)
+    label[0, 3, 3] = value
+    with pytest.raises(IndexError):
+        counted(predictions, label, distance, 4, [0, 1])
 
 
 @settings(max_examples=25, deadline=None)
