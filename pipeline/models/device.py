@@ -65,10 +65,13 @@ def describe(device: torch.device) -> str:
 
 
 def gauges(device: torch.device) -> dict[str, float]:
-    """gpu_memory_gb (the most that tensors took so far, 1e9 bytes) and gpu_utilisation (per cent, lately); {} on a CPU."""
+    """gpu_memory_gb (the most that was taken since the last reading, 1e9 bytes), gpu_utilisation (per cent, lately); {} on a CPU.
+
+    The first reading has what cuDNN takes while it tries its kernels, later ones what steps and validation take."""
     if device.type != "cuda":
         return {}
     readings = {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+    torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(Exception):  # no nvidia-ml-py, or a driver (a MIG slice's, say) that does not tell: NVMLError
         readings["gpu_utilisation"] = float(torch.cuda.utilization(device))
     return readings

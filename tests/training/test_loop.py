@@ -120,6 +120,15 @@ def test_the_bar_shows_what_the_history_holds(tmp_path, monkeypatch):
         assert wanted in shown, shown
 
 
+def test_gpu_memory_is_the_most_since_the_last_reading(monkeypatch):
+    """The first step's trials of kernels take more than any later step."""
+    taken = {"now": 2e9, "most": 9e9}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: taken["most"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: taken.update(most=taken["now"]))
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 50)
+    assert [loop.devices.gauges(torch.device("cuda", 0))["gpu_memory_gb"] for _ in range(3)] == [9, 2, 2]
+
+
 def test_a_checkpoint_of_other_inputs_is_not_used_and_that_is_said(tmp_path, capsys):
     with pytest.raises(Killed):
         run(tmp_path, kill_at=6)
