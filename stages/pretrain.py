@@ -40,12 +40,12 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
 
 def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
     """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
-    shards, dataset = study.artifacts("shards", "imagenet"), study.settings.imagenet
-    reason = console.upstream_skipped(shards)
+    dataset = study.settings.imagenet
+    reason = console.upstream_skipped(study.artifacts("shards", "imagenet"))
     from pipeline.datasets.shards import Shard
     from pipeline.models import device as devices
     from pipeline.models.published import checkpoints
-    pictures = None if reason else Shard(shards / f"{dataset.evaluate.split}.arrow")
+    pictures = None if reason else Shard.of(study, "imagenet", dataset.evaluate.split)
     metrics = checkpoints.save_backbone(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
     if not reason and "top1_error" not in metrics:
         reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"

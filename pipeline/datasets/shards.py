@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.records import atomic
-from pipeline.study import StudyError
+from pipeline.schema import DatasetName
+from pipeline.study import Study, StudyError
 
 BATCH_BYTES = 1 << 19  # a record batch is closed when it has this many: pixels are written while they are in the cache
 VOID = 255  # a label: no class
@@ -66,6 +67,7 @@ def _vertical(free: np.ndarray) -> np.ndarray:
 
 
 def schema(dataset: str, classes: list[str], files: int = 1) -> pa.Schema:
+    """Columns and metadata of a shard, as above, that consists of `files` files."""
     data = pa.large_binary()
     labels = [("target", pa.int32())] if dataset == "imagenet" else [("label", data), ("distance", data)]
     return pa.schema([("id", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("image", data), *labels],
@@ -142,14 +144,11 @@ def _variable(kind: pa.DataType, offset: type, values: list[np.ndarray]) -> pa.A
 
 class Shard:
     """Read access to a shard: `len(shard)`, `shard[i] -> Example` without copies, `shard.ids`, `shard.classes`, `shard.dataset`.
-    May be pickled and forked; StudyError where the file is missing or no shard."""
+    May be forked; StudyError where the file is missing or no shard."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self._open()
-
-    def _open(self):
-        path, self._batches, number, files = self.path, [], 0, 1
+        self.path = path = Path(path)
+        self._batches, number, files = [], 0, 1
         try:
             while number < files:
                 path = file_of(self.path, number)
@@ -163,12 +162,10 @@ class Shard:
         self._starts = np.cumsum([0] + [len(batch) for batch in self._batches])
         self._columns = [{name: batch.column(name) for name in batch.schema.names} for batch in self._batches]
 
-    def __getstate__(self):
-        return {"path": self.path}
-
-    def __setstate__(self, state):
-        self.path = state["path"]
-        self._open()
+    @classmethod
+    def of(cls, study: Study, dataset: DatasetName, split: str) -> "Shard":
+        """What the stage prepare left of a split at the study's scale."""
+        return cls(study.artifacts("shards", dataset) / f"{split}.arrow")
 
     def __len__(self) -> int:
         return int(self._starts[-1])

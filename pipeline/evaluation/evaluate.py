@@ -30,7 +30,7 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     run, data = found.run, study.dataset(found.run.dataset)
     settings, batch = data.evaluate, data.evaluate_batch
     shards = study.artifacts("shards", run.dataset)
-    shard = Shard(shards / f"{settings.split}.arrow")
+    shard = Shard.of(study, run.dataset, settings.split)
     models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
     what = [each.model_dump(mode="json") for each in (run, found.network, settings, *strategies.values())]
     what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]

@@ -35,7 +35,7 @@ def status(study: Study, row: Row) -> str:
 def shard(study: Study, run: str) -> Shard:
     """The images that a run is evaluated on."""
     dataset = study.runs[run].dataset
-    return Shard(study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow")
+    return Shard.of(study, dataset, study.dataset(dataset).evaluate.split)
 
 
 def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:

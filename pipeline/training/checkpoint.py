@@ -10,12 +10,18 @@ import torch
 from torch import nn
 
 from pipeline.models import weights
-from pipeline.records import History, atomic
+from pipeline.records import History, atomic, digest
 from pipeline.training import distributed
 
 
+def inputs_digest(*parts) -> str:
+    """SHA-256 of what a training depends on: its settings and files (`parts`, as records.digest takes them), and the code
+    of training and models."""
+    return digest(*parts, Path(__file__).parent, Path(weights.__file__).parent)
+
+
 class Checkpoint:
-    """The file of one training. inputs: a digest of what the training depends on."""
+    """The file of one training. inputs: the `inputs_digest` of what it depends on."""
 
     def __init__(self, path: Path, inputs: str):
         self.path, self.inputs = path, inputs
@@ -52,14 +58,9 @@ class Checkpoint:
                     file.writelines(f"{json.dumps(row)}\n" for row in history.rows[self.shown:])
                 self.shown = len(history.rows)
 
-    def remove(self) -> None:
+    def finish(self, model: nn.Module, path: Path) -> None:
+        """Write the trained `model`'s weights to `path` and remove the checkpoint; process 0 does."""
         if distributed.rank() == 0:
+            weights.save(model, path)
             self.path.unlink(missing_ok=True)
             self.live.unlink(missing_ok=True)
-
-
-def finish(model: nn.Module, path: Path, checkpoint: Checkpoint) -> None:
-    """Write the trained `model`'s weights and drop the checkpoint; process 0 does."""
-    if distributed.rank() == 0:
-        weights.save(model, path)
-    checkpoint.remove()

@@ -10,11 +10,11 @@ from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import normalise
 from pipeline.models.weights import count_parameters
-from pipeline.records import WEIGHTS, History, digest
+from pipeline.records import WEIGHTS, History
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
-from pipeline.training.checkpoint import Checkpoint, finish
+from pipeline.training.checkpoint import Checkpoint, inputs_digest
 from pipeline.training.loop import fit
 
 
@@ -50,7 +50,7 @@ class Pictures:
 
 
 def errors(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch: int) -> dict[str, float]:
-    """Top-1 and top-5 error in percent."""
+    """Top-1 and top-5 error in percent, `batch` pictures at a time. images, targets: as `Pictures` has them."""
     scores = torch.cat([model(part) for part in images.split(batch)]).float()
     hits = scores.topk(min(5, scores.shape[1])).indices == targets[:, None]
     right = {"top1_error": hits[:, 0], "top5_error": hits.any(1)}
@@ -58,14 +58,14 @@ def errors(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch:
 
 
 def tensors(shard: Shard, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """All pictures of a classification shard, normalised, and their classes."""
+    """All pictures of a classification shard, (N, 3, H, W) float32 in [-1, 1], and their classes, (N,) int64; on `device`."""
     examples = [shard[number] for number in range(len(shard))]
     pictures = torch.from_numpy(np.stack([example.image for example in examples]))
     return normalise(pictures.to(device)), torch.tensor([example.target for example in examples], device=device)
 
 
 def loss_of(network, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Softmax cross-entropy, summed over the pictures."""
+    """Softmax cross-entropy, summed over the pictures. pictures: (N, 3, H, W) in [-1, 1]; targets: (N,) int64."""
     return F.cross_entropy(network(pictures).float(), targets, reduction="sum")
 
 
@@ -74,8 +74,7 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     dataset, family = study.settings.imagenet, study.backbones[backbone]
     training, device = dataset.train, devices.pick(dataset.train.deterministic)
     size = study.settings.network.backbones[backbone]
-    shards = study.artifacts("shards", "imagenet")
-    shard, validation = Shard(shards / f"{training.split}.arrow"), Shard(shards / f"{dataset.evaluate.split}.arrow")
+    shard, validation = (Shard.of(study, "imagenet", split) for split in (training.split, dataset.evaluate.split))
     if len(shard) and (side := shard[0].image.shape[0]) != training.crop:
         raise StudyError(f"scales.{study.scale}.imagenet.train.crop: backbones are pretrained on whole pictures, here of {side} "
                          f"pixels a side, not on crops of {training.crop}")
@@ -87,12 +86,12 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
                                    training.last_layer_gradient_multiplier, training.optimiser)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
-    code = Path(__file__).parent, Path(deeplab.__file__).parent
-    inputs = digest(family.model_dump(), size.model_dump(), training.model_dump(), shards / "sheet.json", *code)
+    settings = [each.model_dump() for each in (family, size, training)]
+    inputs = inputs_digest(settings, study.artifacts("shards", "imagenet") / "sheet.json")
     checkpoint = Checkpoint(checkpoints / f"{backbone}.pt", inputs)
 
     validate = lambda: errors(model, *held_out, dataset.evaluate_batch)
     history, metrics = fit(model, optimiser, pictures, loss_of, validate, training, checkpoint, backbone)
-    finish(model.backbone, out / WEIGHTS, checkpoint)
+    checkpoint.finish(model.backbone, out / WEIGHTS)
     metrics["parameters"] = count_parameters(model.backbone)
     return history, metrics, distributed.describe(device)

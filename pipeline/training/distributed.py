@@ -29,7 +29,6 @@ def joined():
         if local >= gpus:
             raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower --nproc-per-node")
         torch.cuda.set_device(local)
-    if gpus:
         dist.init_process_group("nccl", device_id=torch.device("cuda", local))  # a device that does not answer fails here
     else:
         dist.init_process_group("gloo")

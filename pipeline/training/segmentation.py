@@ -11,13 +11,13 @@ from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
 from pipeline.models.layers import resize
 from pipeline.models.weights import count_parameters
-from pipeline.records import MODEL, WEIGHTS, History, digest
+from pipeline.records import MODEL, WEIGHTS, History
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
 from pipeline.training import distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
-from pipeline.training.checkpoint import Checkpoint, finish
+from pipeline.training.checkpoint import Checkpoint, inputs_digest
 from pipeline.training.data import place
 from pipeline.training.loop import fit
 
@@ -52,11 +52,10 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     dataset = study.dataset(run.dataset)
     training, backbone = study.training(name), study.backbones[run.backbone]
     device = devices.pick(training.deterministic)
-    shards = study.artifacts("shards", run.dataset)
-    shard = Shard(shards / f"{training.split}.arrow")
-    validation = Shard(shards / f"{dataset.evaluate.split}.arrow")
+    shard = Shard.of(study, run.dataset, training.split)
+    validation = Shard.of(study, run.dataset, dataset.evaluate.split)
     if not len(shard):
-        raise StudyError(f"{shards}: split {training.split} has no images")
+        raise StudyError(f"{shard.path.parent}: split {training.split} has no images")
 
     torch.manual_seed(run.seed)
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))
@@ -72,7 +71,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = study.scored(run.dataset, shard.classes) or list(range(len(shard.classes)))
     settings = [each.model_dump() for each in (run, backbone, training, study.settings.network)]
-    inputs = digest(settings, shards / "sheet.json", start, Path(__file__).parent, Path(deeplab.__file__).parent)
+    inputs = inputs_digest(settings, study.artifacts("shards", run.dataset) / "sheet.json", start)
 
     def validate() -> dict[str, float]:
         return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate_batch,
@@ -80,6 +79,6 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
 
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
     history, metrics = fit(model, optimiser, crops, loss_of, validate, training, checkpoint, name, VOID)
-    finish(model, out / MODEL, checkpoint)
+    checkpoint.finish(model, out / MODEL)
     metrics["parameters"] = count_parameters(model)
     return history, metrics, distributed.describe(device)

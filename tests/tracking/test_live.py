@@ -124,7 +124,9 @@ def test_what_a_training_left_that_has_no_settings_any_more_is_passed_over(study
 
 def test_what_the_loop_writes_is_what_is_read(study):
     """The writer's side, with the loop's own class: append, resume in a new process, remove."""
-    from pipeline.training.checkpoint import Checkpoint  # torch, which no other test here needs
+    from torch import nn  # which no other test here needs
+
+    from pipeline.training.checkpoint import Checkpoint
     path = study.artifacts("checkpoints") / "t1-c16.pt"
     history, checkpoint = records.History(), Checkpoint(path, "inputs")
     history.log(20, loss=.5, learning_rate=.1)
@@ -143,5 +145,5 @@ def test_what_the_loop_writes_is_what_is_read(study):
     resumed.show(history)
     resumed.live.rmdir()
     resumed.show(history)
-    resumed.remove()
+    resumed.finish(nn.Linear(1, 1), study.artifacts("runs", "t1-c16") / records.MODEL)
     assert not live.path(study, "t1-c16").exists()

@@ -10,7 +10,7 @@ from pipeline import study as studies
 from pipeline.datasets.shards import Example, Writer
 from pipeline.models import deeplab
 from pipeline.study import StudyError
-from pipeline.training import segmentation
+from pipeline.training import checkpoint as checkpoints, segmentation
 from pipeline.training.segmentation import train
 
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     start = study.artifacts("weights", "resnet101") / "weights.safetensors"
     save_file({name: value + 1 for name, value in load_file(start).items()}, start)
     assert len({first, changed, inputs(study)}) == 3
-    monkeypatch.setattr(segmentation, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
+    monkeypatch.setattr(checkpoints, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
     assert len({*seen, inputs(study)}) == len(set(seen)) == 6
 
 
