@@ -3,19 +3,22 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
-Recipe = Literal["train", "fine_tune", "trainval"]
 SECRET = re.compile("token|key|sig|secret|pass|credential", re.IGNORECASE)  # in the name of an address's parameter
-Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 def _without_null(value):
     """A mapping without what is null in it: params.yaml names it for DVC, which looks it up."""
     return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value
+
+
+def _absent(value):
+    """None in place of a mapping with nothing but null in it: so params.yaml writes a data set that a scale does not have."""
+    return None if isinstance(value, dict) and not _without_null(value) else value
 
 
 def _without_secret(address: str) -> str:
@@ -53,7 +56,7 @@ class Run(Strict):
     image_level: bool
     atrous: bool = True
     dense_prediction_cell: bool = False
-    recipe: Recipe = "train"
+    recipe: Literal["train", "fine_tune", "trainval"] = "train"
     seed: int = 0
 
     @model_validator(mode="after")
@@ -163,7 +166,7 @@ class Training(Strict):
 class Evaluation(Strict):
     """`canvas`: height and width that images are padded to. `classes`: those that mIOU is the mean of; all if left out."""
     split: str
-    canvas: Size
+    canvas: tuple[PositiveInt, PositiveInt]
     classes: tuple[str, ...] | None = None
 
 
@@ -184,15 +187,12 @@ class ServerScore(Strict):
     miou: float = Field(ge=0, le=100)
 
 
-Absent = BeforeValidator(lambda value: None if isinstance(value, dict) and not _without_null(value) else value)
-
-
 class Scale(Strict):
     network: Network
-    voc: Annotated[Dataset | None, Absent]
-    coco: Annotated[Dataset | None, Absent]
-    cityscapes: Annotated[Dataset | None, Absent]
-    imagenet: Annotated[Dataset | None, Absent]
+    voc: Annotated[Dataset | None, BeforeValidator(_absent)]
+    coco: Annotated[Dataset | None, BeforeValidator(_absent)]
+    cityscapes: Annotated[Dataset | None, BeforeValidator(_absent)]
+    imagenet: Annotated[Dataset | None, BeforeValidator(_absent)]
 
     @property
     def trains(self) -> bool:

@@ -48,10 +48,11 @@ def overlay(image: np.ndarray, label: np.ndarray, colours: np.ndarray) -> np.nda
 
 
 def _fit(picture: np.ndarray, height: int) -> Image.Image:
+    """`picture`, uint8 (H, W, 3), as a tile of this height: resized, or centred on white where it is nearly as high."""
     image = Image.fromarray(picture)
     nearest = image.height <= height and image.height * 2 > height  # about the same size: leave the pixels alone
     if nearest:
-        frame = Image.new("RGB", (max(image.width, height if image.width <= height else image.width), height), "white")
+        frame = Image.new("RGB", (max(image.width, height), height), "white")
         frame.paste(image, ((frame.width - image.width) // 2, (height - image.height) // 2))
         return frame
     return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.BILINEAR)

@@ -12,7 +12,7 @@ from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.schema import Strategy
 
-MEAN = 128  # what lies behind transparent pixels: the mean pixel, which networks know as padding
+GREY = 128  # what lies behind transparent pixels: the mean pixel, 127.5, as near as 8 bits come; networks know it as padding
 
 
 def read(path: Path) -> np.ndarray:
@@ -42,7 +42,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(((values - low) / (high - low) * 255).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (MEAN, MEAN, MEAN, 255)), image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (GREY, GREY, GREY, 255)), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -32,7 +32,10 @@ def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device
 
 
 def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bool, bf16: bool = False) -> torch.Tensor:
-    """Class probabilities of one forward pass, (N, classes, H, W) float32. images: (N, 3, H, W). bf16: computed so."""
+    """Class probabilities of one forward pass, (N, classes, H, W) float32. images: (N, 3, H, W) float32 in [-1, 1].
+
+    bf16: True: the network runs under bfloat16 autocast.
+    """
     size = images.shape[-2:]
     inputs = images if scale == 1 else resize(images, scaled(size, scale))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -56,7 +59,8 @@ def passes(strategy: Strategy) -> set[tuple[bool, float]]:
 
 def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy],
             bf16: bool = False) -> dict[str, torch.Tensor]:
-    """Label maps of every strategy, (N, H, W) uint8 each. `models`: the same network by its output stride."""
+    """Label maps of every strategy, (N, H, W) uint8 each. `models`: the same network by its output stride. images, bf16: as
+    `probabilities` takes them."""
     labels = {}
     for output_stride, model in models.items():
         group = {name: passes(strategy) for name, strategy in strategies.items() if strategy.output_stride == output_stride}
