@@ -2,7 +2,6 @@
 
 Stages depend on the values DVC tracks in `params.yaml`, not on this module: it checks them and hands them over.
 """
-import difflib
 import functools
 import re
 from pathlib import Path
@@ -13,11 +12,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline import written
 from pipeline.schema import BackboneFamily, Dataset, DatasetName, Run, Scale, ServerScore, Strategy, Strict, Training
+from pipeline.written import check_known, suggest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path("artifacts")
-
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a run, strategy or backbone: it names folders, stages and pages
 # What a run that starts from another has to share with it: the weights would not fit.
 NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous",
@@ -58,61 +56,71 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _names_exist(self):
-        def check(key, name, known, what):
-            if name not in known:
-                raise ValueError(f"{key}: there is no {what} {name!r}{suggest(name, known)}")
-        check("scale", self.scale, self.scales, "scale")
+        """Names are well formed and differ, and what they refer to is there and fits."""
+        check_known("scale", self.scale, self.scales, "scale")
+        self._distinct()
+        for key in self.runs:
+            self._start(key)
+        self._references()
+        return self
+
+    def _distinct(self) -> None:
+        """A name can be that of a folder, a stage of DVC and a rule of Snakemake, which has _ only; nothing has two names."""
         for kind in ("runs", "strategies", "backbones", "scales"):
             alike = {}
             for name in getattr(self, kind):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
-                if (other := alike.setdefault(name.replace("-", "_"), name)) != name:  # Snakemake's rules have _ only
+                if (other := alike.setdefault(name.replace("-", "_"), name)) != name:
                     raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
         if both := sorted(self.runs.keys() & self.backbones.keys()):
             raise ValueError(f"runs.{both[0]}: a backbone has this name, too")
-        for name, run in self.runs.items():
-            if (first := next(other for other, same in self.runs.items() if same == run)) != name:
-                raise ValueError(f"runs.{name}: it is {first} by another name; a further training of it has another seed")
-        for name, strategy in self.strategies.items():
-            if (first := next(other for other, same in self.strategies.items() if same == strategy)) != name:
-                raise ValueError(f"strategies.{name}: it is {first} by another name; a run takes it in by what it is")
-        for key, run in self.runs.items():
-            check(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
-            if run.published:
-                continue
-            kind, _, name = run.start.partition("/")
-            if kind not in ("weights", "runs"):
-                meant = f" (did you mean runs/{run.start}?)" if run.start in self.runs else ""
-                raise ValueError(f"runs.{key}.start: it is weights/BACKBONE or runs/RUN, not {run.start!r}{meant}")
-            check(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
-            if kind == "weights" and name != run.backbone:
-                raise ValueError(f"runs.{key}.start: {run.start} does not fit backbone {run.backbone}")
-            if kind == "weights" and run.output_stride == 8:
-                raise ValueError(f"runs.{key}.start: a run at output_stride 8 trains with frozen batch norm, so it has to start "
-                                 f"from runs/RUN, whose statistics are learnt, not from {run.start}")
-            if run.start_run:
-                self._fits(key, run, name)
-            chain = [key]
-            while (name := self.runs[chain[-1]].start_run) in self.runs:
-                if name in chain:
-                    others = f"{', '.join(chain)} start from each other" if len(chain) > 1 else "a run cannot start from itself"
-                    raise ValueError(f"runs.{key}.start: {others}")
-                chain.append(name)
+        for kind, section, advice in (("runs", self.runs, "a further training of it has another seed"),
+                                      ("strategies", self.strategies, "a run takes it in by what it is")):
+            for name, value in section.items():
+                if (first := next(other for other, same in section.items() if same == value)) != name:
+                    raise ValueError(f"{kind}.{name}: it is {first} by another name; {advice}")
+
+    def _start(self, key: str) -> None:
+        """The run `key` has a backbone, and starts from weights that fit it; its starts lead to those of a backbone."""
+        run = self.runs[key]
+        check_known(f"runs.{key}.backbone", run.backbone, self.backbones, "backbone")
+        if run.published:
+            return
+        kind, _, name = run.start.partition("/")
+        if kind not in ("weights", "runs"):
+            meant = f" (did you mean runs/{run.start}?)" if run.start in self.runs else ""
+            raise ValueError(f"runs.{key}.start: it is weights/BACKBONE or runs/RUN, not {run.start!r}{meant}")
+        check_known(f"runs.{key}.start", name, self.backbones if kind == "weights" else self.runs, kind[:-1])
+        if kind == "weights" and name != run.backbone:
+            raise ValueError(f"runs.{key}.start: {run.start} does not fit backbone {run.backbone}")
+        if kind == "weights" and run.output_stride == 8:
+            raise ValueError(f"runs.{key}.start: a run at output_stride 8 trains with frozen batch norm, so it has to start "
+                             f"from runs/RUN, whose statistics are learnt, not from {run.start}")
+        if run.start_run:
+            self._fits(key, run, name)
+        chain = [key]
+        while (name := self.runs[chain[-1]].start_run) in self.runs:
+            if name in chain:
+                others = f"{', '.join(chain)} start from each other" if len(chain) > 1 else "a run cannot start from itself"
+                raise ValueError(f"runs.{key}.start: {others}")
+            chain.append(name)
+
+    def _references(self) -> None:
+        """Runs, strategies, scales and backbones that other sections name are there."""
         for key, names in self.evaluate.items():
-            check(f"evaluate.{key}", key, self.runs, "run")
+            check_known(f"evaluate.{key}", key, self.runs, "run")
             for name in names:
-                check(f"evaluate.{key}", name, self.strategies, "strategy")
+                check_known(f"evaluate.{key}", name, self.strategies, "strategy")
         for scale, scores in self.test_scores.items():
-            check(f"test_scores.{scale}", scale, self.scales, "scale")
+            check_known(f"test_scores.{scale}", scale, self.scales, "scale")
             for dataset, score in scores.items():
                 own = {name for name, run in self.runs.items() if run.dataset == dataset}
-                check(f"test_scores.{scale}.{dataset}.run", score.run, own, f"run on {dataset}")
-                check(f"test_scores.{scale}.{dataset}.strategy", score.strategy, self.strategies, "strategy")
+                check_known(f"test_scores.{scale}.{dataset}.run", score.run, own, f"run on {dataset}")
+                check_known(f"test_scores.{scale}.{dataset}.strategy", score.strategy, self.strategies, "strategy")
         for scale, settings in self.scales.items():
             for name in settings.network.backbones:
-                check(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
-        return self
+                check_known(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
 
     def _fits(self, key: str, run: Run, start: str) -> None:
         """The weights of run `start` have to fit `run`."""
@@ -170,12 +178,6 @@ class Study(Strict):
         return [name for name in self.runs if not self.skipped(name)]
 
 
-def suggest(name: str, known) -> str:
-    """The end of a message about an unknown name: the closest known one, or all of them."""
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(known)}"
-
-
 @functools.cache
 def load(path: str | Path = ROOT / "params.yaml") -> Study:
     """Read and check the settings. Raises StudyError with one line for each wrong key, naming it and what is allowed."""
@@ -187,10 +189,10 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
         raise StudyError(f"{path}: {error}") from error
     try:
         study = Study.model_validate(raw)
+        wrong = list(written.problems(raw, study.scale))
     except ValidationError as error:
         keys = {field for section in Strict.__subclasses__() for field in section.model_fields}
-        lines = [f"  {mistake}" for mistake in written.mistakes(error, keys)]
-        raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines)) from None
-    if lines := [f"  {problem}" for problem in written.problems(raw, study.scale)]:
-        raise StudyError(f"{Path(path).name} is not a valid study:\n" + "\n".join(lines))
+        wrong = list(written.mistakes(error, keys))
+    if wrong:
+        raise StudyError("\n  ".join([f"{Path(path).name} is not a valid study:", *wrong]))
     return study

@@ -43,6 +43,18 @@ def explained(error: yaml.MarkedYAMLError, text: str) -> str:
     return f"line {line}: {said}" + ("" if "twice" in said else ": look at indentation, quotes and brackets")
 
 
+def check_known(key: str, name: str, names, what: str) -> None:
+    """ValueError where what is written under `key` is the `name` of a `what` that is not among `names`."""
+    if name not in names:
+        raise ValueError(f"{key}: there is no {what} {name!r}{suggest(name, names)}")
+
+
+def suggest(name: str, known) -> str:
+    """The end of a message about an unknown name: the closest known one, or all of them."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(known)}"
+
+
 def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
     """What is wrong with settings that are YAML but no study, a line each. keys: all that some section has."""
     found: dict[str, list[str]] = {}
