@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
-DecoderConvs = Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
+Recipe = Literal["train", "fine_tune", "trainval"]
 SECRET = re.compile("token|key|sig|secret|pass|credential", re.IGNORECASE)  # in the name of an address's parameter
 
 
@@ -49,14 +49,14 @@ class Run(Strict):
     start: str | None = None
     published: Address | None = None
     output_stride: OutputStride
-    decoder: DecoderConvs
+    decoder: Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
     low_level: tuple[Literal["conv2", "conv3"], ...]
     low_level_channels: int = Field(gt=0)
     separable: bool
     image_level: bool
     atrous: bool = True
     dense_prediction_cell: bool = False
-    recipe: Literal["train", "fine_tune", "trainval"] = "train"
+    recipe: Recipe = "train"
     seed: int = 0
 
     @model_validator(mode="after")

@@ -29,12 +29,11 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     found, device = trained.described(folder), devices.pick()
     run, data = found.run, study.dataset(found.run.dataset)
     settings, batch = data.evaluate, data.evaluate_batch
-    shards = study.artifacts("shards", run.dataset)
     shard = Shard.of(study, run.dataset, settings.split)
     models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
     what = [each.model_dump(mode="json") for each in (run, found.network, settings, *strategies.values())]
     what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]
-    inputs = records.digest(what, folder / records.MODEL, shards / "sheet.json", *trained.CODE)
+    inputs = records.digest(what, folder / records.MODEL, study.artifacts("shards", run.dataset) / "sheet.json", *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))
     with devices.memory_explained("Lower evaluate_batch of the data set (params.yaml)"):
         tables = confusion_facts(models, shard, strategies, settings.canvas, batch, title, palette,
