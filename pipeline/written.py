@@ -4,6 +4,7 @@ DVC asks for each run's own keys, so that a change reruns what it concerns: a ke
 takes its strategies in by alias: a further line under `strategies` then leaves the other runs alone.
 """
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,10 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
     settings, wanted = raw["scales"][scale], {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
     for name in raw["backbones"]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
+    for name in ("voc", "coco", "cityscapes", "imagenet"):
+        folder = ((settings.get(name) or {}).get("source") or {}).get("folder")
+        if folder and Path(os.path.abspath(os.path.expanduser(folder))).is_relative_to(os.path.abspath("artifacts")):
+            yield f"scales.{scale}.{name}.source.folder: lies in artifacts/, where DVC deletes what it makes anew: move it away"
     for name, run in raw["runs"].items():
         if "recipe" not in run:
             yield f"runs.{name}.recipe: this key is missing; it names the data set's train settings, such as train"

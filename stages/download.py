@@ -2,6 +2,7 @@
 
 Example:  python -m stages.download voc
 """
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Annotated, get_args
 import typer
 
 from pipeline import records, schema, study as studies
-from pipeline.datasets import native
+from pipeline.datasets import archives, native
 from pipeline.study import StudyError
 from stages import console
 
@@ -33,6 +34,14 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     wanted, out = study.dataset(dataset), study.artifacts("data", dataset)
+    _check(wanted, out)
+    fetches = wanted and wanted.source and wanted.source.archives
+    with archives.alone(out) if fetches else contextlib.nullcontext():  # processes that generate would keep a lock beyond a kill
+        _get(study, dataset, wanted, out)
+
+
+def _get(study: studies.Study, dataset: schema.DatasetName, wanted: schema.Dataset | None, out: Path) -> None:
+    """Fill `out`, or say in it why not."""
     if out.exists() and not (wanted and wanted.source and wanted.source.archives):  # what archives left is gone on with
         shutil.rmtree(out)
     if wanted is None or wanted.source is None:
@@ -47,6 +56,17 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     print(f"download {dataset}: {files} files, {size / 1e6:.1f} MB in {root}")
 
 
+def _check(wanted: schema.Dataset | None, out: Path) -> None:
+    """StudyError where what is deleted and written at `out` would be somebody's own."""
+    if out.is_symlink():
+        raise StudyError(f"{out} is a link, and what is there is replaced: remove the link. A data set that lies elsewhere is "
+                         "named as source: {folder: ...} in params.yaml")
+    folder = wanted and wanted.source and wanted.source.folder
+    if folder and any(Path(folder).expanduser().resolve().is_relative_to(own.resolve()) for own in (studies.ARTIFACTS, out)):
+        raise StudyError(f"the source {folder} lies in {studies.ARTIFACTS}/, where stages delete what they make anew: move it "
+                         "elsewhere, and name that in params.yaml")
+
+
 def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Path:
     """Make the native layout and return its folder."""
     if source.generate:
@@ -58,7 +78,6 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
         if not root.is_dir():
             raise StudyError(f"the folder {root} does not exist: it is named as the source of {dataset} in params.yaml")
         return root
-    from pipeline.datasets import archives
     archives.fetch_all(source.archives, out, studies.ARTIFACTS / "archives")  # outside what is deleted when the stage runs again
     return out
 

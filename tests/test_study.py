@@ -34,6 +34,8 @@ def edited(pattern, replacement):
     (r"(?m)^scale: \S+", "scale: minature", r"scale: there is no scale 'minature' \(did you mean miniature\?\)"),
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: a, generate: {train: 1, val: 1, size: 97, seed: 1}}",
      r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
+    (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: ./artifacts/../artifacts/tiny/data/voc}",
+     r"scales\.miniature\.voc\.source\.folder: lies in artifacts/, where DVC deletes"),
     (r"runs:\n", "runs: [\n", r"^params\.yaml, line \d+: .*: look at indentation, quotes and brackets$"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [{output_stride: 16, scales: [0.9], flip: false}]", r"evaluate\.t1-c8: {.*} is none of `strategies`: add it there"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),

@@ -1,7 +1,8 @@
 """Archives of data sets: fetched from the first mirror that works, verified before anything is unpacked, unpacked safely.
 
 A download lies under `.NAME.part` until its size and MD5 are right, and goes on from there after a break, on any mirror.
-`.NAME.from` says which bytes came from where; `.NAME.lock` lets one process fetch at a time.
+`.NAME.from` says which bytes came from where; `.NAME.lock` lets one process at a time fetch NAME, or fill
+the data set's folder NAME.
 """
 import contextlib
 import fcntl
@@ -21,7 +22,8 @@ from pipeline.study import StudyError
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud.
-    Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew.
+    Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
+    process at a time in `out`: see alone().
 
     Raises StudyError where one that is needed cannot be had or unpacked.
     """
@@ -58,8 +60,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     if target.name != archive.name or archive.name.startswith("."):
         raise StudyError(f"the archive name {archive.name!r} is no plain file name")
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target):
+        with alone(target):
             if not target.exists():  # else another process has just fetched it
                 return _fetched(archive, target)
     if archive.md5 is None and _origin(target) not in (None, *_origins(archive)):
@@ -70,8 +71,9 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(target: Path):
-    """One process at a time; a killed one holds nothing."""
+def alone(target: Path):
+    """One process at a time at `target`, a file or folder; a killed one holds nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f".{target.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

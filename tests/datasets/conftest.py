@@ -1,10 +1,11 @@
-"""The server of served.py, and a small VOC that a test may change."""
+"""The server of served.py, the scale tiny in an empty folder, and a small VOC that a test may change."""
 import http.server
 import shutil
 import threading
 
 import pytest
 
+from pipeline import study
 from pipeline.datasets import miniature, mirrors
 from pipeline.schema import Generate
 from tests.datasets.served import BODY, Handler
@@ -19,6 +20,15 @@ def server(monkeypatch):
         threading.Thread(target=running.serve_forever, args=[.01], daemon=True).start()
         yield running
         running.shutdown()
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The scale `tiny` in an empty folder."""
+    settings = study.load().model_copy(update={"scale": "tiny"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "load", lambda: settings)
+    return settings
 
 
 @pytest.fixture(scope="module")

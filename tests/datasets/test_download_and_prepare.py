@@ -3,28 +3,11 @@ import json
 
 import pytest
 
-from pipeline import schema, study
 from pipeline.datasets.contact import BYTES
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
 from stages import download, prepare
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """The scale `tiny` in an empty folder."""
-    settings = study.load().model_copy(update={"scale": "tiny"})
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "load", lambda: settings)
-    return settings
-
-
-def change(monkeypatch, settings, name, **source):
-    """Give data set `name` of scale tiny another source (None: none)."""
-    dataset = settings.settings.voc.model_copy(update={"source": schema.Source(**source) if source else None})
-    scale = settings.settings.model_copy(update={name: dataset})
-    changed = settings.model_copy(update={"scales": {**settings.scales, "tiny": scale}})
-    monkeypatch.setattr(study, "load", lambda: changed)
+from tests.datasets.tiny import change
 
 
 @pytest.mark.parametrize("name", ["voc", "coco", "cityscapes", "imagenet"])
