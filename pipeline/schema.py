@@ -112,7 +112,7 @@ class Generate(Strict):
 class Archive(Strict):
     name: str
     mirrors: tuple[Address, ...]
-    md5: str | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
     size: int | None = None
     optional: bool = False  # where no mirror has it, the data set does without
 

@@ -65,8 +65,8 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
         got = f", got {problem['input']!r}"
         if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
             got = ""
-        message = {"extra_forbidden": "unknown key", "missing": "this key is missing",
-                   "tuple_type": "a list is wanted, in [ ]"}.get(problem["type"], message)
+        message = {"extra_forbidden": "unknown key", "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]",
+                   "string_pattern_mismatch": "an MD5 has 32 of 0-9, a-f"}.get(problem["type"], message)
         if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys), 1)):
             message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)

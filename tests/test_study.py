@@ -36,6 +36,7 @@ def edited(pattern, replacement):
      r"scales\.miniature\.voc\.source: name exactly one of generate, folder, archives"),
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: ./artifacts/../artifacts/tiny/data/voc}",
      r"scales\.miniature\.voc\.source\.folder: lies in artifacts/, where DVC deletes"),
+    (r"md5: 6cd6e144f989b92b3379bac3b3de84fd", "md5: 6cd6e144", r"scales\.paper\.voc\.source\.archives\.0\.md5: an MD5 has 32 of 0-9, a-f, got '6cd6e144'"),
     (r"runs:\n", "runs: [\n", r"^params\.yaml, line \d+: .*: look at indentation, quotes and brackets$"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [{output_stride: 16, scales: [0.9], flip: false}]", r"evaluate\.t1-c8: {.*} is none of `strategies`: add it there"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: []", r"evaluate\.t1-c8: .*at least 1 item"),

@@ -72,9 +72,9 @@ def download(url: str, archive: Archive, partial: Path) -> None:
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"HTTP {error.code} {http.client.responses.get(error.code, '')}"  # the server's words may have an address
-            if error.code == 416 and before:  # the server has fewer bytes
-                partial.unlink(missing_ok=True)
-            elif error.code < 500 and error.code not in (408, 429):
+            if error.code == 416 and before and archive.md5:  # the server has no more: the checksum tells whether that is all
+                return
+            if error.code < 500 and error.code not in (408, 429):
                 raise MirrorError(reason) from None
         except (http.client.InvalidURL, UnicodeError):  # their text has the address
             raise MirrorError("is no valid URL, or leads to none: a space is written %20") from None
@@ -91,6 +91,7 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
     """One request, from byte `start` on. Raises OSError where it ends early, MirrorError where the server has something else."""
     if archive.size is not None and start == archive.size:
         return
+    kept = 0  # bytes that are there, and would be written over
     # Archives are compressed already; an encoding on the way would make lengths and ranges mean something else.
     headers = {"User-Agent": "deeplabv3plus-study", "Accept-Encoding": "identity"}
     if start:
@@ -98,13 +99,17 @@ def _attempt(url: str, archive: Archive, partial: Path, start: int) -> None:
     opener = _cityscapes() if url.startswith(f"{CITYSCAPES}/") else urllib.request.build_opener(_Login)
     with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
         if start and (answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")):
-            start = 0  # a server without ranges sends all of it again
             if answer.status == 206:
                 raise MirrorError("answers with another range than asked for")
+            start, kept = 0, start  # a server without ranges sends all of it again
         length = answer.headers.get("Content-Length")
-        total = start + int(length) if length and length.isdigit() else archive.size
+        length = int(length) if length and length.isdigit() else None
+        total = archive.size if length is None else start + length
         if archive.size is not None and total != archive.size:
             raise MirrorError(f"offers {total} bytes, not {archive.size}")
+        if kept and (length is None or length < kept and length != archive.size):  # perhaps a page: log in, come back later
+            raise MirrorError(f"begins anew, with {length or 'who knows how many'} bytes, where there are {kept}: "
+                              f"if those are of no use, delete {partial}")
         got = start
         with partial.open("ab" if start else "wb") as file, progress.bar(archive.name, total, "B", initial=start) as bar:
             while chunk := answer.read1(CHUNK):
@@ -148,11 +153,14 @@ def published_md5(url: str) -> str:
     """The MD5 that Cityscapes publishes of the package at `url`. Raises MirrorError where it does not."""
     try:
         with _cityscapes().open(f"{CITYSCAPES}/md5-sum/?{urlsplit(url).query}", timeout=TIMEOUT) as answer:
-            return answer.read(1000).decode().split()[0]
+            found = answer.read(1000).decode().split()[0]
     except (http.client.InvalidURL, ValueError, IndexError):  # text that may have the address, or says nothing to a person
         raise MirrorError("does not tell the checksum") from None
     except (OSError, http.client.HTTPException) as error:
         raise MirrorError(f"does not tell the checksum: {error}") from error
+    if not re.fullmatch("[0-9a-fA-F]{32}", found):
+        raise MirrorError("does not tell the checksum: answers with a page, perhaps that it is closed for maintenance")
+    return found
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pipeline.schema import Archive
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
+PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 KEPT = {"a.bin", ".a.bin.from", ".a.bin.lock"}  # what lies there after a download
 
 
@@ -37,9 +38,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.logins.append(self.headers.get("Authorization"))
         self.server.paths.append(self.path)
         body = self.server.files[name]
+        asked = self.headers.get("Range")
         if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
             return self.send_error(403)
-        if behaviour == "missing":
+        if behaviour == "page" or (asked and behaviour.startswith("breaks-then-page")):
+            self.send_response(200)
+            if not behaviour.endswith("without-length"):
+                self.send_header("Content-Length", str(len(PAGE)))
+            self.end_headers()
+            return self.wfile.write(PAGE)
+        if behaviour == "missing" or (asked and behaviour == "breaks-then-missing"):
             return self.send_error(404)
         if behaviour == "busy-once" and len(self.server.log) == 1:
             return self.send_error(503)
@@ -56,8 +64,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if behaviour == "shorter":
             body = body[:-7]
         start = 0
-        if (asked := self.headers.get("Range")) and behaviour != "no-ranges":
+        if asked and behaviour != "no-ranges":
             start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(body):
+                return self.send_error(416)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
@@ -66,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         end = len(body)
-        if behaviour in ("breaks", "no-length") and not (behaviour == "no-length" and len(self.server.log) > 1):
+        if behaviour.startswith("breaks") or (behaviour == "no-length" and len(self.server.log) == 1):
             end = min(len(body), start + 100_000)
         if behaviour == "breaks-at-once":
             end = start

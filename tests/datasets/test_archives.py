@@ -42,6 +42,23 @@ def test_starts_anew_where_the_earlier_part_was_of_other_bytes(server, tmp_path)
         (tmp_path / "a.bin").unlink()
 
 
+def test_a_part_that_is_all_is_not_fetched_again(server, tmp_path):
+    """A kill while the MD5 was computed."""
+    (tmp_path / ".a.bin.part").write_bytes(BODY)
+    assert archives.fetch(archive(f"{server.url}/ok/a.bin", size=None), tmp_path).read_bytes() == BODY
+    assert server.log == [("ok", f"bytes={len(BODY)}-")]
+
+
+@pytest.mark.parametrize("size", [None, len(BODY)])
+@pytest.mark.parametrize("behaviours", [["breaks-then-page"], ["breaks-then-page-without-length"], ["breaks-then-missing", "page"]])
+def test_a_page_in_the_place_of_the_rest_costs_nothing(server, tmp_path, behaviours, size):
+    """Logged out, or closed for maintenance, after a break."""
+    with pytest.raises(StudyError, match="begins anew, with .* where there are 100000: .* delete .*a.bin.part|offers 54 bytes"):
+        archives.fetch(archive(*(f"{server.url}/{each}/a.bin" for each in behaviours), size=size), tmp_path)
+    assert (tmp_path / ".a.bin.part").read_bytes() == BODY[:100_000]
+    assert archives.fetch(archive(f"{server.url}/ok/a.bin", size=size), tmp_path).read_bytes() == BODY
+
+
 def test_without_checksum_nothing_is_joined(server, tmp_path):
     (tmp_path / ".a.bin.part").write_bytes(b"x" * 1000)
     assert archives.fetch(archive(f"{server.url}/ok/a.bin", md5=None), tmp_path).read_bytes() == BODY

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipeline import study
 from pipeline.datasets import archives, mirrors
 from pipeline.study import ROOT, StudyError
-from tests.datasets.served import BODY, KEPT, MD5, Handler, archive, official
+from tests.datasets.served import BODY, KEPT, MD5, PAGE, Handler, archive, official
 
 HERE = "http://lo9in:${S3CRET}@127.0.0.1:9/a.bin?token=${S3CRET}"  # nobody listens there
 ODD = [HERE.replace("}@", f"}}{odd}more@") for odd in ("/", "?", "#", "@", " ", "[", "\u212a", "\u2100")]
@@ -128,7 +128,8 @@ def test_cityscapes_archives_are_checked_by_the_published_sum(server, tmp_path, 
     (tmp_path / ".a.bin.part").write_bytes(BODY[:1000])
     assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
     assert [each for each in server.log if each[0] == "members"] == [("members", "bytes=1000-")]  # a sum known is a break survived
-    for said, content in (("has MD5", b"0" * 32 + b" a.bin"), ("does not tell the checksum", b"")):
+    for said, content in (("has MD5", b"0" * 32 + b" a.bin"), ("does not tell the checksum", b""),
+                          ("does not tell the checksum: answers with a page", PAGE)):
         (tmp_path / "a.bin").unlink(missing_ok=True)
         server.files[""] = content
         with pytest.raises(StudyError, match=said):
