@@ -3,6 +3,7 @@
 Plain files that DVC versions; MLflow is a view of them, made later. Stages that train never import it.
 """
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 
 UMASK = os.umask(0)
 os.umask(UMASK)
+FULL = errno.ENOSPC, errno.EDQUOT  # no bytes or files are left on a disk, or to its user
+REFUSED = *FULL, errno.EROFS, errno.EACCES, errno.EPERM  # why nothing can be written, whatever it is
 RECORD, HISTORY = "record.json", "history.parquet"
 WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"  # a backbone's, a whole network's
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "pyarrow")  # whose versions may move a number

@@ -12,7 +12,7 @@ from pipeline.study import Study, StudyError, suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
-OUTSIDE = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST  # no bug
+OUTSIDE = *records.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST  # no bug
 
 
 def run(command: Callable) -> None:

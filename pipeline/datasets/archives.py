@@ -20,6 +20,10 @@ from pipeline.schema import Archive
 from pipeline.study import StudyError
 
 
+class Unavailable(StudyError):
+    """No mirror has the archive."""
+
+
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud.
     Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
@@ -36,13 +40,15 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
         if stamp.exists():
             continue
         try:
-            unpack(fetch(archive, cache), Path(out))
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.write_text(content)
-        except StudyError as error:
+            path = fetch(archive, cache)
+        except Unavailable as error:
             if not archive.optional:
                 raise
             print(f"goes on without it: {error}", file=sys.stderr)
+            continue
+        unpack(path, Path(out))
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(content)
 
 
 def _content(archive: Archive) -> str:
@@ -52,7 +58,8 @@ def _content(archive: Archive) -> str:
 
 def fetch(archive: Archive, folder: Path) -> Path:
     """A file with the content of `archive`, its size and MD5 verified where they are known: FOLDER/NAME, or a mirror that is a
-    file on this machine (file:///path or a plain path), used where it lies. Raises StudyError that names every mirror tried.
+    file on this machine (file:///path or a plain path), used where it lies. Raises Unavailable, which names every mirror tried,
+    and StudyError where this machine is at fault.
 
     Without an MD5, a FOLDER/NAME that was fetched from elsewhere is another archive: this one gets a folder of its own in FOLDER.
     """
@@ -91,8 +98,8 @@ def _fetched(archive: Archive, target: Path) -> Path:
             return _from(mirror, archive, target)
         except MirrorError as error:
             failures.append(f"  {shown(mirror)}: {error}")
-    raise StudyError(f"{archive.name} could not be had from any of its {len(archive.mirrors)} mirrors:\n" + "\n".join(failures)
-                     + f"\nGet it some other way, put it at {target} and run the same command again")
+    raise Unavailable(f"{archive.name} could not be had from any of its {len(archive.mirrors)} mirrors:\n" + "\n".join(failures)
+                      + f"\nGet it some other way, put it at {target} and run the same command again")
 
 
 def _from(mirror: str, archive: Archive, target: Path) -> Path:

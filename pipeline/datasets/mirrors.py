@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlencode, urlsplit
 
-from pipeline import progress
+from pipeline import progress, records
 from pipeline.schema import Archive
+from pipeline.study import StudyError
 
 CHUNK = 1 << 20
 TIMEOUT, PAUSE = 30, 1.  # seconds: without a byte, before another try
@@ -61,7 +62,8 @@ def filled(address: str) -> str:
 
 
 def download(url: str, archive: Archive, partial: Path) -> None:
-    """Bring `partial` to its full length, going on after breaks as long as each try brings more bytes. Raises MirrorError."""
+    """Bring `partial` to its full length, going on after breaks as long as each try brings more bytes. Raises MirrorError, and
+    StudyError where this machine cannot take the bytes."""
     if archive.md5 is None:
         partial.unlink(missing_ok=True)  # without a checksum nothing would show that the two ends belong together
     tries = 0
@@ -79,6 +81,9 @@ def download(url: str, archive: Archive, partial: Path) -> None:
         except (http.client.InvalidURL, UnicodeError):  # their text has the address
             raise MirrorError("is no valid URL, or leads to none: a space is written %20") from None
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "filename", None) or getattr(error, "errno", None) in records.FULL:  # not the mirror's fault
+                raise StudyError(f"{partial}: {error.strerror}. Mend that and run the same command again; "
+                                 "what was fetched is kept") from error
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         after = partial.stat().st_size if partial.exists() else 0
         tries = 0 if after > before else tries + 1

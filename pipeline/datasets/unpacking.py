@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pipeline import progress
+from pipeline import progress, records
 from pipeline.study import StudyError
 
 CHUNK = 1 << 20
@@ -21,8 +21,8 @@ DEEPEST = 64  # folders within each other
 
 def unpack(path: Path, folder: Path) -> None:
     """Unpack archive `path` into `folder`, merging with what is there. Raises StudyError, with `folder` unchanged, where the
-    archive is damaged, cut short, larger than the disk, or has an entry that is there twice, is a link, a device, absolute, or
-    leads out of the folder by `..`. For one process at a time in a folder."""
+    disk is full or refuses, or the archive is damaged, cut short, larger than the disk, or has an entry that is there twice, is
+    a link, a device, absolute, or leads out of the folder by `..`. For one process at a time in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with _workplace(folder) as place:
         try:
@@ -33,6 +33,9 @@ def unpack(path: Path, folder: Path) -> None:
         except StudyError:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
+            if getattr(error, "errno", None) in records.REFUSED:
+                raise StudyError(f"{path} cannot be unpacked into {folder}: {error.strerror}. Mend that and run the same command "
+                                 "again") from error
             what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
             raise StudyError(f"{what}: delete it and run the same command again") from error
         _merge(place, folder)
@@ -104,7 +107,8 @@ def _unzip(path: Path, place: Path) -> None:
 def _write(source, target: Path, size: int, archive: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if size > (free := shutil.disk_usage(target.parent).free):
-        raise StudyError(f"{archive} says that {target.name} has {size / 1e9:.1f} GB, there are {free / 1e9:.1f} GB on the disk")
+        raise StudyError(f"{archive} says that {target.name} has {size:,} bytes, there are {free:,} on the disk: make room, if "
+                         "you trust it, and run the same command again")
     if target.exists():
         raise StudyError(f"{archive} has the entry {target.name!r} twice: do not trust it")
     with target.open("wb") as file:

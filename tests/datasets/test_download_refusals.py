@@ -1,14 +1,16 @@
-"""Downloads that would lose something: two at once, files of somebody's own in the way."""
+"""Downloads that would lose something, two at once or files of somebody's own in the way; disks that are full; what was stopped."""
+import errno
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.datasets import archives
+from pipeline.datasets import archives, mirrors, preparation, unpacking
 from pipeline.study import StudyError
-from stages import download
+from stages import download, prepare
 from tests.datasets.served import archive, official
 from tests.datasets.tiny import change
 
@@ -55,3 +57,74 @@ def test_a_link_in_the_place_of_the_data_is_named(tiny, monkeypatch, tmp_path, s
     with pytest.raises(StudyError, match="artifacts/tiny/data/voc is a link, .* remove the link"):
         download.main("voc")
     assert os.path.exists(theirs) == there and (not there or (theirs / "picture").exists())
+
+
+def full(*arguments, **more):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_disk_that_is_full_while_unpacking_is_not_the_archives_fault(tmp_path, monkeypatch, optional):
+    """Nor is an optional archive done then."""
+    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"}))
+    wanted = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None).model_copy(update={"optional": optional})
+    monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
+    with pytest.raises(StudyError, match="set.tar cannot be unpacked into .*data: No space left on device. Mend that and") as caught:
+        archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
+    assert "delete" not in str(caught.value) and list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_optional_archive_that_is_damaged_stops(tmp_path):
+    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"})[:700])
+    wanted = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None).model_copy(update={"optional": True})
+    with pytest.raises(StudyError, match="cannot be unpacked .* delete it"):
+        archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
+
+
+def test_sizes_that_do_not_fit_are_said_in_bytes(tmp_path, monkeypatch):
+    (tmp_path / "set.tar").write_bytes(official({"set/256.png": b"a" * 1234}))
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(StudyError, match="256.png has 1,234 bytes, there are 0 on the disk: make room"):
+        unpacking.unpack(tmp_path / "set.tar", tmp_path / "data")
+
+
+class Full:
+    """A file on a disk with room for some bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def write(self, content):
+        self.file.write(content[:self.room])
+        return full()
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_disk_that_is_full_while_fetching_is_not_the_mirrors_fault(server, tmp_path, monkeypatch, optional):
+    open_file = mirrors.Path.open
+    monkeypatch.setattr(mirrors.Path, "open", lambda path, mode="r", **more: Full(open_file(path, mode, **more), 1000)
+                        if path.name.endswith(".part") else open_file(path, mode, **more))
+    wanted = archive(f"{server.url}/ok/a.bin", f"{server.url}/ok/a.bin").model_copy(update={"optional": optional})
+    with pytest.raises(StudyError, match="[.]a.bin.part: No space left on device. .* what was fetched is kept") as caught:
+        archives.fetch_all((wanted,), tmp_path / "data", tmp_path)
+    assert "some other way" not in str(caught.value) and len(server.log) == 1
+    assert (tmp_path / ".a.bin.part").stat().st_size == 1000
+
+
+def test_a_disk_that_is_full_while_shards_are_written_is_named(tiny, monkeypatch):
+    download.main("voc")
+    monkeypatch.setattr(preparation, "split", full)
+    with pytest.raises(OSError, match="No space left on device: 'artifacts/tiny/shards/voc'"):
+        prepare.main("voc")
+
+
+def test_prepare_after_half_a_download_says_what_to_do(tiny):
+    tiny.artifacts("data", "voc").mkdir(parents=True)
+    with pytest.raises(StudyError, match="data/voc is not complete, .*: python -m stages.download voc goes on"):
+        prepare.main("voc")
