@@ -17,6 +17,8 @@ from pipeline.study import StudyError
 
 CHUNK = 1 << 20
 DEEPEST = 64  # folders within each other
+LONGEST = 1 << 16  # bytes of a tar's header, which tarfile takes into memory whole
+HEADERS = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -70,8 +72,28 @@ def inside(place: Path, name: str, archive: Path) -> Path:
     return place.joinpath(*pure.parts)
 
 
+class _Member(tarfile.TarInfo):
+    """An entry whose headers fit into memory."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in HEADERS and member.size > LONGEST:
+            raise tarfile.TarError(f"a header of {member.size:,} bytes")
+        return member
+
+
+def is_tar(path: Path) -> bool:
+    """Whether the file at `path` begins as a tar does, compressed or not."""
+    try:
+        with tarfile.open(path, tarinfo=_Member):
+            return True
+    except Exception:  # as in unpack()
+        return False
+
+
 def _untar(path: Path, place: Path) -> None:
-    with tarfile.open(path, "r:*") as archive, progress.bar(f"unpack {path.name}", None, "file") as bar:
+    with tarfile.open(path, "r:*", tarinfo=_Member) as archive, progress.bar(f"unpack {path.name}", None, "file") as bar:
         for member in archive:
             target = inside(place, member.name, path)
             if member.isdir():

@@ -97,6 +97,27 @@ def test_two_urls_whose_archives_have_one_name(tiny, monkeypatch):
     same(checkpoints.read(f"{url}/bob/model.tar.gz"), EXPECTED)
 
 
+def test_a_page_that_was_fetched_as_weights_is_to_be_deleted(tiny, monkeypatch):
+    """Not a file on this machine, which is somebody's own."""
+    monkeypatch.chdir(tiny)
+    (tiny / "artifacts/archives").mkdir(parents=True)
+    for place in (tiny / "artifacts/archives/model.tar.gz", tiny / "model.tar.gz"):
+        place.write_bytes(b"<!DOCTYPE html><html><body>Please log in</body></html>")
+    with pytest.raises(StudyError, match="artifacts/archives/model.tar.gz is neither .* delete it and run the same command again"):
+        checkpoints.read("http://127.0.0.1:9/model.tar.gz")
+    with pytest.raises(StudyError, match="model.tar.gz is no TensorFlow checkpoint"):
+        checkpoints.read((tiny / "model.tar.gz").as_uri())
+
+
+@pytest.mark.parametrize("keep", [5, 15, 300])
+def test_an_archive_cut_short(tiny, keep):
+    with tarfile.open(tiny / "model.tar.gz", "w:gz") as file:
+        file.add(tiny / "one", "some_model")
+    (tiny / "model.tar.gz").write_bytes((tiny / "model.tar.gz").read_bytes()[:keep])
+    with pytest.raises(StudyError, match="model.tar.gz"):
+        checkpoints.read(tiny / "model.tar.gz")
+
+
 def test_an_address_that_is_none_is_not_shown():
     with pytest.raises(StudyError, match="no valid URL") as caught:
         checkpoints.read("http://lo9in:s3[cret@127.0.0.1/model.tar.gz")

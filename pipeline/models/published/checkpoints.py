@@ -1,6 +1,5 @@
 """Published weights and networks: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's
 names."""
-import tarfile
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -74,9 +73,13 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
         raise StudyError("the address of published weights or of a network is no valid URL") from None
     if parts.scheme in ("http", "https", "file"):
         name = parts.path.rpartition("/")[2]
-        return read(archives.fetch(Archive(name=name, mirrors=(str(source),)), ARTIFACTS / "archives"))
+        path = archives.fetch(Archive(name=name, mirrors=(str(source),)), ARTIFACTS / "archives")
+        if parts.scheme != "file" and not is_table(path) and not unpacking.is_tar(path):
+            raise StudyError(f"{path} is neither a checkpoint nor an archive of one, but perhaps a page that asks for a login: "
+                             "delete it and run the same command again")
+        return read(path)
     path = Path(source).expanduser()
-    if path.is_file() and not is_table(path) and tarfile.is_tarfile(path):
+    if path.is_file() and not is_table(path) and unpacking.is_tar(path):
         with tempfile.TemporaryDirectory() as folder:
             unpacking.unpack(path, Path(folder))
             return read(_only(Path(folder), str(path)))
