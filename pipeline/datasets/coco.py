@@ -94,25 +94,51 @@ def label(item: Item) -> np.ndarray:
     source, height, width, spans = item.label
     numbers, labels = dict(source.numbers), np.zeros((height, width), np.uint8)
     for span in spans:
+        which = f"an annotation of {source.path}"
         try:
             found = jsonlists.element(source.path, span)
+            which = f"annotation {found.get('id', 'without id')} of {source.path}"
             number, crowd, segmentation = numbers[found["category_id"]], bool(found.get("iscrowd")), found["segmentation"]
             _check(segmentation, height, width)
             packed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
             coded = segmentation if packed else coder.frPyObjects(segmentation, height, width)
             mask = coder.decode(coder.merge(coded) if isinstance(coded, list) else coded).astype(bool)
         except Exception as error:  # pycocotools raises whatever the wrong input leads it to
-            raise OSError(f"an annotation cannot be decoded: {error}") from error
+            raise OSError(f"{which} cannot be decoded: {error}") from error
         if mask.shape != labels.shape:
-            raise OSError(f"an annotation of {mask.shape} on an image of {labels.shape}")
+            raise OSError(f"{which} has {mask.shape} on an image of {labels.shape}")
         labels[mask] = np.where((labels[mask] == 0) | (labels[mask] == number), voc.VOID if crowd else number, voc.VOID)
     return labels
 
 
 def _check(segmentation, height: int, width: int) -> None:
-    """ValueError of what pycocotools would take gigabytes for, or not survive: outlines far out, masks of another size."""
+    """ValueError of what pycocotools would take gigabytes for, fill with what lay in memory, or not survive: outlines far out,
+    masks of another size, runs that do not fill their mask."""
     if isinstance(segmentation, dict):
         if list(segmentation["size"]) != [height, width]:
             raise ValueError(f"a mask of {segmentation['size']} on an image of {height}x{width}")
+        counts = segmentation["counts"]
+        runs = _unpacked(counts) if isinstance(counts, str) else counts
+        if set(map(type, runs)) != {int} or min(runs) < 0 or sum(runs) != height * width:
+            raise ValueError(f"its runs are not whole numbers from 0 on that add up to {height}x{width} pixels")
     elif not all((np.abs(np.asarray(each, float)) <= FAR * max(height, width)).all() for each in segmentation):
         raise ValueError("an outline leads far out of the image")  # or nowhere: NaN
+
+
+def _unpacked(counts: str) -> list[int]:
+    """The runs in COCO's compressed text, as rleFrString of its maskApi.c reads it: 5 bits a character, the lowest first; a sixth
+    says that more follow; from the fourth run on the difference to the one before the last. ValueError where it is none."""
+    runs, run, shift = [], 0, 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError(f"{character!r} in its runs is not COCO's compressed text")
+        run |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            run -= (bits & 16) << shift - 4  # the sign: the highest bit of all
+            runs.append(run + (runs[-2] if len(runs) > 2 else 0))
+            run = shift = 0
+    if shift:
+        raise ValueError("its runs break off")
+    return runs

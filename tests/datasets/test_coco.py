@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 from pycocotools import mask as coder
 
 from pipeline.datasets import coco, voc
@@ -106,3 +107,33 @@ def test_coco_masks_and_images_of_absurd_sizes_are_named(instances):
     path.write_text(json.dumps(content))
     with pytest.raises(StudyError, match="is not a COCO instances file: ValueError: an image of 10000000x80 pixels"):
         coco.splits(instances)
+
+
+@given(st.data())
+def test_coco_compressed_runs_are_read_as_pycocotools_writes_them(data):
+    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    edges = data.draw(st.sets(st.integers(0, height * width), max_size=40))
+    runs = np.diff([0, *sorted(edges), height * width]).tolist()
+    counts = coder.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode()
+    assert coco._unpacked(counts) == runs
+    coco._check({"size": [height, width], "counts": counts}, height, width)
+
+
+@given(st.integers(0, 2 ** 32 - 1), st.integers(1, 60))
+def test_coco_compressed_masks_pass(seed, side):
+    mask = np.random.default_rng(seed).random((side, 70)) < .3
+    counts = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    coco._check({"size": [side, 70], "counts": counts}, side, 70)
+
+
+@pytest.mark.parametrize("counts", [[], [100], [4801], [-1, 4801], [4800, 0, -1, 1], [4294967295, 4801], [4800.0], [None], [True, 4799],
+                                    ["4800"], 4800, None, "", "2_", "T4", "no", "\u00e9", "____________", "000" * 40])
+def test_coco_runs_that_do_not_fill_the_image_are_named(tmp_path, counts):
+    """pycocotools leaves the rest of the mask as the memory was, or writes behind it."""
+    write_instances(tmp_path, [(1, 17, [[10, 10, 50, 10, 50, 40, 10, 40]], 1200), (1, 1, {"size": [60, 80], "counts": counts}, 0)])
+    path = tmp_path / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1]["id"] = 4711
+    path.write_text(json.dumps(content))
+    with pytest.raises(OSError, match="^annotation 4711 of .*instances_train2017.json cannot be decoded: "):
+        coco.label(coco.splits(tmp_path)["train"][0])
