@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,25 +77,46 @@ def read_list(path: Path) -> list[str]:
     if not path.is_file():
         raise StudyError(f"{path} is missing: is {path.parent} the native layout of the data set?")
     try:
-        ids = path.read_text("utf-8").split()
+        lines = path.read_text("utf-8-sig").split("\n")  # editors of Windows begin a file with a mark
+        ids = [line.strip() for line in lines if line.strip()]
         if any("\0" in each for each in ids):
             raise ValueError("it holds zeros")
     except ValueError as error:
         raise StudyError(f"{path} is no list of names: {error}") from error
-    if not ids or len(set(ids)) < len(ids):
-        raise StudyError(f"{path} " + ("is empty" if not ids else "names an image twice"))
+    if not ids:
+        raise StudyError(f"{path} is empty")
+    if len(set(ids)) < len(ids):
+        raise StudyError(f"{path} names an image twice: {Counter(ids).most_common(1)[0][0]}; take one of the lines out")
     if outside := [each for each in ids if each.startswith("/") or ".." in each.split("/")]:
         raise StudyError(f"{path} names {outside[0]!r}, which leads out of the data set")
     return ids
 
 
+def inside(folder: Path) -> list[Path]:
+    """What lies in `folder`, sorted; nothing where it is none. Raises StudyError where it cannot be read, which Path.glob passes
+    over."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        refuse(error)
+        return []
+
+
 def files(root: Path) -> Iterator[str]:
-    """The paths of all files under `root`, also of those in folders that links lead to; each folder once."""
+    """The paths of all files under `root`, also of those in folders that links lead to; each folder once. Raises StudyError where
+    a folder cannot be read."""
     seen = {os.path.realpath(root)}
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
         folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
         yield from (os.path.join(folder, name) for name in names)
+
+
+def refuse(error: OSError):
+    """Raise StudyError of a folder that is there and cannot be read: a data set without it would look complete."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise StudyError(f"the folder {error.filename} cannot be read ({error.strerror}): chmod u+rx gives you the right to, or "
+                         "take it out of the data set") from error
 
 
 def workers() -> int:

@@ -1,4 +1,5 @@
 """Readers of native layouts: against hand-made files, the data sets' own tools, and a real part of VOC."""
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,46 @@ def test_an_empty_folder_says_what_was_expected(tmp_path, reader, said):
         reader.splits(tmp_path)
 
 
-@pytest.mark.parametrize("content, said", [("", "is empty"), ("a\nb\na\n", "twice")])
+@pytest.mark.parametrize("content, said", [("", "is empty"), (" \n", "is empty"), ("a\nb\na\n", "twice: a;")])
 def test_lists_of_ids_are_checked(tmp_path, content, said):
     (tmp_path / "train.txt").write_text(content)
     with pytest.raises(StudyError, match=said):
         native.read_list(tmp_path / "train.txt")
+
+
+def test_lists_have_one_id_a_line(tmp_path):
+    (tmp_path / "train.txt").write_bytes("\ufeffmy cat 1 \r\n\r\n  dog\n\u732b\u3000a".encode())
+    assert native.read_list(tmp_path / "train.txt") == ["my cat 1", "dog", "\u732b\u3000a"]
+
+
+@pytest.mark.parametrize("reader, place", [(cityscapes, "leftImg8bit/val"), (cityscapes, "leftImg8bit/val/b"), (imagenet, "val"),
+                                           (imagenet, "val/b"), (native, "val/b")])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, reader, place):
+    """It would be passed over, and the data set would look complete. Root may read all: the system is made to refuse."""
+    for split in ("train", "val"):
+        for city in "ab":
+            (tmp_path / f"leftImg8bit/{split}/{city}").mkdir(parents=True)
+            (tmp_path / f"leftImg8bit/{split}/{city}/{city}_1_leftImg8bit.png").touch()
+            (tmp_path / f"{split}/{city}").mkdir(parents=True)
+            (tmp_path / f"{split}/{city}/1.png").touch()
+    read = native.files if reader is native else reader.splits
+    assert len(list(read(tmp_path))) > 1
+
+    def refusing(call):
+        def asked(path="."):
+            if str(path) == str(tmp_path / place):
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path)
+        return asked
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(f"os.{name}", refusing(getattr(os, name)))
+    with pytest.raises(StudyError, match=rf"the folder .*{place} cannot be read \(Permission denied\)"):
+        list(read(tmp_path))
+
+
+def test_a_folder_that_is_not_there_has_no_files(tmp_path):
+    """The doctor asks for the files of folders that params.yaml names."""
+    assert list(native.files(tmp_path / "nowhere")) == [] == native.inside(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")
