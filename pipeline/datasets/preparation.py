@@ -45,9 +45,14 @@ class Task:
 def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
           size: tuple[int, int] | None = None, workers: int = 1) -> dict:
     """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work. Raises StudyError
-    that lists every file that is missing, unreadable, of the wrong size, or has labels that are no class."""
+    that lists every file that is missing, unreadable, of the wrong size, or has labels that are no class, and where two images
+    have one id."""
     if not items:
         raise StudyError(f"{dataset} has no images in its split {path.stem}")
+    known = {}
+    for item in items:
+        if (other := known.setdefault(item.id, item)) is not item:
+            raise StudyError(f"{dataset} {path.stem}: {other.image} and {item.image} are both {item.id}: rename or remove one")
     tasks = []
     for start in range(0, len(items), PART):
         task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size, -(-len(items) // PART))
@@ -157,6 +162,10 @@ class Unusable(Exception):
 def load(task: Task, item: native.Item) -> tuple[Example, np.ndarray | None]:
     """The decoded example and the number of pixels of each label value, int (256,) (ImageNet: None). Raises Unusable."""
     reader = native.reader(task.dataset)
+    try:
+        item.id.encode()
+    except UnicodeEncodeError:
+        raise Unusable(f"{item.image}: its name is not UTF-8: rename it") from None
     try:
         if task.dataset == "imagenet":
             return Example(item.id, reader.read(item, task.size), target=item.label), None

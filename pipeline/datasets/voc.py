@@ -39,11 +39,15 @@ def home(root: Path) -> Path:
 def splits(root: Path) -> dict[str, list[Item]]:
     """train, val, trainval and train_aug. train_aug is (VOC train + SBD train + SBD val) - VOC val, sorted, where SBD lies at
     ROOT/benchmark_RELEASE (its masks as .mat files); else the list trainaug.txt with masks in SegmentationClassAug. VOC's own
-    mask is used where both exist."""
+    mask is used where both exist. Raises StudyError where train and val share an image."""
     root = Path(root)
     base = home(root)
     lists = base / "ImageSets/Segmentation"
     train, val = read_list(lists / "train.txt"), read_list(lists / "val.txt")
+    if shared := sorted(set(train) & set(val)):
+        more = f" and {len(shared) - 1} more" if shared[1:] else ""
+        raise StudyError(f"{lists / 'train.txt'} and {lists / 'val.txt'} both name {shared[0]}{more}: scores on images that were "
+                         "trained on say nothing; take them out of one of the two")
     sbd = next((folder for folder in (root / "benchmark_RELEASE/dataset", root / "dataset") if (folder / "cls").is_dir()), None)
     if sbd:
         extra, source, suffix = read_list(sbd / "train.txt") + read_list(sbd / "val.txt"), sbd / "cls", ".mat"

@@ -1,11 +1,12 @@
 """From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets import preparation, voc
+from pipeline.datasets import imagenet, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
 from pipeline.datasets.shards import Shard, void_distance
 from pipeline.study import StudyError
@@ -136,3 +137,23 @@ def test_contact_sheet_is_small(root, tmp_path):
     picture = Image.open(tmp_path / "contact.png").convert("RGB")
     assert picture.height == 2 * 112 + 3 * 4 and len(set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data")
                                                          else picture.getdata())) > 30
+
+
+def test_a_name_that_is_no_text_is_listed(root):
+    """Linux takes any bytes as a name; a shard's ids are UTF-8."""
+    items = voc.splits(root)["val"]
+    odd = items[0].image.with_name("caf\udce9.jpg")
+    items[0].image.rename(odd)
+    items[0] = replace(items[0], id=odd.stem, image=odd)
+    with pytest.raises(StudyError) as caught:
+        preparation.split(root.parent / "out/val.arrow", root.parent / "parts", "voc", voc.classes(root), items)
+    assert f"1 of 6 images cannot be used:\n  {odd}: its name is not UTF-8: rename it" in str(caught.value)
+
+
+def test_two_images_of_one_id_are_named(tmp_path):
+    for name in ("a.JPEG", "a.png", "b.JPEG"):
+        (tmp_path / "val/cat").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "val/cat" / name)
+    items = imagenet.splits(tmp_path)["val"]
+    with pytest.raises(StudyError, match="val/cat/a.JPEG and .*val/cat/a.png are both cat/a: rename or remove one"):
+        preparation.split(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))

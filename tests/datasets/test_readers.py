@@ -95,6 +95,21 @@ def test_lists_have_one_id_a_line(tmp_path):
     assert native.read_list(tmp_path / "train.txt") == ["my cat 1", "dog", "\u732b\u3000a"]
 
 
+@pytest.mark.parametrize("train, said", [("a\nc\nb\n", "both name c: "), ("a\nc\nd\nb\n", "both name c and 1 more: ")])
+def test_an_image_that_is_trained_on_and_scored_is_named(tmp_path, train, said):
+    lists = tmp_path / "ImageSets/Segmentation"
+    for folder in (lists, tmp_path / "JPEGImages"):
+        folder.mkdir(parents=True)
+    (lists / "train.txt").write_text(train)
+    (lists / "val.txt").write_text("d\nc\n" if "d" in train else "c\n")
+    (lists / "trainaug.txt").write_text("a\nb\nc\ne\n")
+    with pytest.raises(StudyError, match=f"Segmentation/train.txt and .*Segmentation/val.txt {said}"):
+        voc.splits(tmp_path)
+    (lists / "train.txt").write_text("a\nb\n")
+    found = {name: [item.id for item in items] for name, items in voc.splits(tmp_path).items()}
+    assert "c" in found["trainval"] and "c" not in found["train_aug"]  # on trainval scores are the server's
+
+
 @pytest.mark.parametrize("reader, place", [(cityscapes, "leftImg8bit/val"), (cityscapes, "leftImg8bit/val/b"), (imagenet, "val"),
                                            (imagenet, "val/b"), (native, "val/b")])
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, reader, place):
