@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import memory, progress
-from pipeline.datasets import native, sheet
+from pipeline.datasets import native, orphans, sheet
 from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable, void_distance
 from pipeline.records import atomic, digest
 from pipeline.study import StudyError
@@ -102,7 +102,8 @@ def _pooled(function, tasks, workers):
 
 
 def worker() -> None:
-    """How a process that decodes begins: Ctrl-C is for the one that waits for it."""
+    """How a process that decodes begins: Ctrl-C is for the one that waits for it, whose end is its own."""
+    orphans.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.keep()
 

@@ -1,15 +1,19 @@
 """From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
 import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from pipeline.datasets import imagenet, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
 from pipeline.datasets.shards import Shard, void_distance
-from pipeline.study import StudyError
+from pipeline.study import ROOT, StudyError
 
 
 def run(root, split="val", **options):
@@ -157,3 +161,27 @@ def test_two_images_of_one_id_are_named(tmp_path):
     items = imagenet.splits(tmp_path)["val"]
     with pytest.raises(StudyError, match="val/cat/a.JPEG and .*val/cat/a.png are both cat/a: rename or remove one"):
         preparation.split(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))
+
+
+@pytest.mark.parametrize("work", ["preparation._pooled(time.sleep, [60, 60], 2)", "layouts._map(time.sleep, [(60,)] * 64, 2)"])
+def test_workers_end_with_a_process_that_is_killed(work):
+    begin = f"import time; from pipeline.datasets import preparation; from pipeline.datasets.miniature import layouts; list({work})"
+    process, workers = subprocess.Popen([sys.executable, "-c", begin], cwd=ROOT), []
+
+    def left():  # one that nobody waits for may stay as a zombie
+        return [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    try:
+        deadline = time.time() + 60
+        while len(workers) < 2 and time.time() < deadline and process.poll() is None:
+            workers = psutil.Process(process.pid).children()
+        assert len(workers) == 2
+        process.kill()
+        process.wait()
+        deadline = time.time() + 10
+        while left() and time.time() < deadline:
+            time.sleep(.05)
+        assert not left()
+    finally:
+        process.kill()
+        for each in left():
+            each.kill()

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline import progress, schema
-from pipeline.datasets import coco, palettes, voc
+from pipeline.datasets import coco, orphans, palettes, voc
 from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
 from pipeline.datasets.miniature.looks import LOOKS
@@ -42,7 +42,7 @@ def _map(function, jobs, workers):
     if workers == 1 or len(jobs) < 64:
         yield from map(function, *zip(*jobs))
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        with ProcessPoolExecutor(workers, get_context("fork"), orphans.end_with_parent) as pool:
             yield from pool.map(function, *zip(*jobs), chunksize=8)
 
 
