@@ -15,7 +15,7 @@ from pipeline.study import Study, StudyError
 from stages import console, scale as scales
 
 CALIBRATION = 10.0          # seconds of training steps
-STAGE = 2.5                 # seconds of DVC's and Python's start a stage (docs/scale.md), beside the import of torch
+STAGE = 2.5                 # seconds of DVC's and Python's start a stage (docs/performance.md), beside the import of torch
 ELSE = 60.0                 # seconds of generating, counting costs, tables and page
 BUSY = 1.0                  # processes on average in the last minute
 

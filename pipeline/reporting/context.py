@@ -140,7 +140,7 @@ def _claims(study: Study, trained: list[dict], claims: list[dict], limit: float)
 
 
 def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
-    """How big the two networks are here, where one has half as many parameters again: at a small scale that may decide a claim."""
+    """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
     ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["b"]))
     if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
             or max(ours, theirs) < 1.5 * min(ours, theirs):
