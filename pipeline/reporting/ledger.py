@@ -142,7 +142,7 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
 def _errors(study: Study, measure: str, a: str, b: str) -> tuple[float, float, float]:
     """Points of top-1 or top-5 error that backbone a saves against b; normal approximation for two independent shares."""
     wrong = [records.read(study.artifacts("weights", name))["metrics"][measure] for name in (b, a)]
-    images = len(Shard(study.artifacts("shards", "imagenet") / f"{study.settings.imagenet.evaluate.split}.arrow"))
+    images = len(Shard.of(study, "imagenet", study.settings.imagenet.evaluate.split))
     half = 1.96 * math.sqrt(sum(share * (100 - share) for share in wrong) / images) if images > 1 else math.nan
     effect = wrong[0] - wrong[1]
     return effect, effect - half, effect + half
