@@ -1,4 +1,4 @@
-"""Where MLflow keeps its runs, and how an entry gets there. A password in MLFLOW_TRACKING_URI is never shown or written.
+"""Where MLflow keeps its runs, and how an entry gets there. A password or token in MLFLOW_TRACKING_URI is never shown or written.
 
 The local store belongs to this folder: a lock keeps its processes apart. A server is shared with other folders and people, who
 may write at the same time: each writer replaces what it wrote itself and leaves alone what others measured.
@@ -44,10 +44,12 @@ def is_ours() -> bool:
 
 
 def masked(text: str | None = None) -> str:
-    """`text`, by default `uri()`, without the password that MLFLOW_TRACKING_URI holds."""
-    text, address = uri() if text is None else text, uri()
-    secrets = re.findall(r"[?&]password=([^&#]*)", address)
-    for secret in re.findall("://[^:/@]*:(.*)@", address):
+    """`text`, by default `uri()`, without what may be secret in MLFLOW_TRACKING_URI: the password, over http also a login alone,
+    which may be a token, and what is behind ? and #, but for the user's name and values of up to three signs."""
+    text, address = uri() if text is None else text, "" if is_ours() else uri()
+    secrets = [value for key, value in re.findall("[?&#]([^=&#]*)=([^&#]*)", address)
+               if key != "user" and (len(value) > 3 or "pass" in key)]
+    for secret in re.findall("://[^:/@]*:(.*)@", address) + re.findall("^https?://([^:@]+):?@", address):
         secrets += [secret, *re.split("[/?#@]", secret)]  # unescaped, these end the password for some
     for secret in filter(None, secrets):
         for written in (secret, unquote(secret), unquote_plus(secret), quote(secret), quote_plus(secret)):

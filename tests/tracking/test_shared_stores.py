@@ -74,11 +74,14 @@ def test_a_password_in_the_address_is_never_shown(study, monkeypatch, address):
     ("postgresql://u:pa#s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
     ("postgresql://u:pa?s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
     ("postgresql://u:p:a[@s3cret@db/mlflow", "postgresql://u:***@db/mlflow"),
-    ("postgresql://u@db:1/mlflow?password=s3cret/pa&x=y", "postgresql://u@db:1/mlflow?password=***&x=y")])
+    ("postgresql://u@db:1/mlflow?password=s3cret/pa&x=y", "postgresql://u@db:1/mlflow?password=***&x=y"),
+    ("postgresql://db:1/mlflow?user=u&sslpassword=s3cret&passwd=abc", "postgresql://db:1/mlflow?user=u&sslpassword=***&passwd=***"),
+    ("https://dapi0123s3cret@host/a", "https://***@host/a"), ("https://dapi0123s3cret:@host", "https://***:@host"),
+    ("https://host/a?token=s3cret", "https://host/a?token=***"), ("https://host/#jwt=s3cret", "https://host/#jwt=***")])
 def test_a_password_with_signs_that_should_be_escaped_is_not_shown_either(monkeypatch, address, shown):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert store.masked() == shown
-    assert "s3cret" not in store.masked(f"cannot connect to {address.split('@', 1)[1]}")
+    assert "s3cret" not in store.masked(f"cannot connect to {address.split('@', 1)[-1]}")
 
 
 def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
