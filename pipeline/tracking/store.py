@@ -33,9 +33,10 @@ COMPLAINERS = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "psycopg2", "pymysq
 COPIED = 8_000_000  # bytes; a checkpoint up to this size is uploaded to a server. Else MLflow is told where it is, and its hash
 
 
-def uri() -> str:
-    """MLFLOW_TRACKING_URI, else the SQLite store in `mlruns` under the current folder. May hold a password: see `masked`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
+def uri(local: Path = STORE) -> str:
+    """MLFLOW_TRACKING_URI, else the SQLite store `local`, the one in `mlruns` here. May hold a password: see `masked`."""
+    path = local if "?" in str(local.absolute()) else local.absolute()  # what is behind a ? would be taken for options
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
 
 
 def is_ours() -> bool:
@@ -62,7 +63,20 @@ def connect():
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
+    if is_ours() and not STORE.exists():
+        _make()
     return MlflowClient(uri())
+
+
+def _make() -> None:
+    """The local store, made under another name first: one whose making was cut off, MLflow can neither use nor complete. The
+    caller is `alone`."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    partial = FOLDER / ".mlflow.db.part"
+    for left in FOLDER.glob(f"{partial.name}*"):  # of a process that was killed, with SQLite's journal
+        left.unlink()
+    SqlAlchemyStore(uri(partial), "mlruns").engine.dispose()
+    os.replace(partial, STORE)
 
 
 @contextlib.contextmanager

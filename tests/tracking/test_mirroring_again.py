@@ -91,3 +91,40 @@ def test_restore_does_not_import_mlflow_when_nothing_changed(study):
     code = ("import sys; from pipeline import study; from pipeline.tracking import mirror; assert mirror.current(study.load()); "
             "print([name for name in ('mlflow', 'pyarrow', 'torch') if name in sys.modules])")
     assert finish(python(code)) == "[]"
+
+
+MAKE = """
+import os
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from pipeline.tracking import store
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *more):
+    if "CREATE TABLE guardrails" in statement:
+        os._exit(9)
+with store.alone():
+    store.connect().search_experiments()
+"""
+
+
+def test_a_store_whose_making_was_cut_off_is_made_by_the_next(study):
+    """MLflow's migrations are no transaction in SQLite: what is half made can be neither used nor completed."""
+    shutil.rmtree(store.FOLDER)
+    cut = python(MAKE)
+    cut.communicate(timeout=100)
+    assert cut.returncode == 9
+    (store.FOLDER / ".mlflow.db.part-journal").write_bytes(b"of a transaction that was cut off")
+    assert finish(python("from pipeline.tracking import mirror; from tests import shipped; print(mirror.mirror(shipped.study()).changes)")
+                  ).endswith(str(len(expected(study))))
+    assert not [path for path in store.FOLDER.iterdir() if ".part" in path.name]
+
+
+def test_a_store_lies_in_its_folder_whatever_that_is_called(study, tmp_path, monkeypatch):
+    odd = tmp_path / "who? me=1&you %3F#"
+    shutil.copytree(tmp_path / "study", odd / "study", ignore=lambda folder, names: {"mlruns"} & set(names))
+    monkeypatch.chdir(odd / "study")
+    code = "from pipeline.tracking import mirror; from tests import shipped; print(mirror.mirror(shipped.study()).changes)"
+    assert finish(python(code)).endswith(str(len(expected(study))))
+    assert store.STORE.exists() and (store.FOLDER / "artifacts").is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"study", odd.name} and [path.name for path in odd.iterdir()] == ["study"]
+    assert finish(python(code)).endswith("0")
