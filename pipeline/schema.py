@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 Recipe = Literal["train", "fine_tune", "trainval"]
-SECRET = re.compile("token|key|sig|secret|pass|credential", re.IGNORECASE)  # in the name of an address's parameter
+HARMLESS = re.compile(r"(packageID|id|file|version|download|dl|raw)=\w{1,8}")  # behind an address's ?; all else may be a secret
 
 
 def _without_null(value):
@@ -22,16 +22,16 @@ def _absent(value):
 
 
 def _without_secret(address: str) -> str:
-    """`address`, a URL or path. Raises ValueError where it has a password or token: DVC copies what it sees into dvc.lock."""
+    """`address`, a URL or path. ValueError where it may have a password or token: DVC copies what it sees into dvc.lock."""
     try:
         parts = urlsplit(address)
     except ValueError:  # nothing can be fetched from it: mirrors.split says why
         return address
     login, at, _ = parts.netloc.rpartition("@")
     secrets = [login.partition(":")[2] or login] if at else []
-    secrets += [value for key, value in parse_qsl(parts.query) if SECRET.search(key)]
+    secrets += [value for key, value in parse_qsl(f"{parts.query}&{parts.fragment}") if not HARMLESS.fullmatch(f"{key}={value}")]
     if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in secrets):
-        raise ValueError("a password would reach dvc.lock: write ${NAME} in its place, and it is taken from the environment")
+        raise ValueError("a password or ?KEY=VALUE would reach dvc.lock: write ${NAME} in its place, taken from the environment")
     return address
 
 

@@ -45,13 +45,17 @@ def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address, val
     ("scales.paper.network.backbones.xception65.weights", "https://s3cret@host/a.tar.gz"),
     ("zoo.xception65_coco_voc_trainaug.published", "https://lo9in:s3cret${KEY}@host/a.tar.gz"),
     ("zoo.xception65_coco_voc_trainaug.published", "https://host/a.tar.gz?id=3&X-Amz-Signature=s3cret"),
-    ("scales.own-data.voc.source.folder", "http://lo9in:s3cret@host/data")])
+    ("scales.own-data.voc.source.folder", "http://lo9in:s3cret@host/data"),
+    *(("scales.paper.voc.source.archives.0.mirrors.0", f"https://host/a.tar{end}") for end in (
+        "?auth=s3cret", "?pwd=s3cret", "?pw=s3cret", "?jwt=s3cret", "?session=s3cret", "?ticket=s3cret", "#token=s3cret", "?name=s3cret", "?file=s3cret-and-more",
+        "?packageID=3&k=s3cret", "?packageID=3;k=s3cret", "?packageID=s3cret/and/more", "?k=${KEY}s3cret", "?id=3#a=1&jwt=s3cret"))])
 def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
     """params.yaml is in git, and DVC copies what it sees of it into dvc.lock."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
     place = functools.reduce(lambda some, part: some[part], path, raw)
-    for text, refused in ((address, True), ("https://lo9in:${KEY}@host/a.tar", False), ("https://${KEY}@host/a.tar?k=${KEY}", False)):
+    for text, refused in ((address, True), ("https://lo9in:${KEY}@host/a.tar", False), ("https://${KEY}@host/a.tar?k=${KEY}", False),
+                          ("https://host/?packageID=12&download=1&dl=0&id=4&raw=true&auth=${KEY}#part", False), ("/data/my #1 & co?", False)):
         place[last] = text
         (tmp_path / "params.yaml").write_text(yaml.dump(raw))
         if refused:
