@@ -1,14 +1,14 @@
 """The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
 import re
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 OutputStride = Literal[8, 16, 32]
 DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
 Recipe = Literal["train", "fine_tune", "trainval"]
-HARMLESS = re.compile(r"(packageID|id|file|version|download|dl|raw)=\w{1,8}")  # behind an address's ?; all else may be a secret
+HARMLESS = re.compile(r"((packageID|id|file|version|download|dl|raw)=)?\w{1,8}")  # behind an address's ?; else it may be secret
 
 
 def _without_null(value):
@@ -27,10 +27,10 @@ def _without_secret(address: str) -> str:
         parts = urlsplit(address)
     except ValueError:  # nothing can be fetched from it: mirrors.split says why
         return address
-    login, at, _ = parts.netloc.rpartition("@")
-    secrets = [login.partition(":")[2] or login] if at else []
-    secrets += [value for key, value in parse_qsl(f"{parts.query}&{parts.fragment}") if not HARMLESS.fullmatch(f"{key}={value}")]
-    if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in secrets):
+    login = parts.netloc.rpartition("@")[0]
+    behind = f"{parts.query}&{parts.fragment}".split("&") if parts.scheme else []  # in the name of a file ? and # are signs
+    values = [each.partition("=")[2] or each for each in behind if not HARMLESS.fullmatch(each)]
+    if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in filter(None, [login.partition(":")[2] or login, *values])):
         raise ValueError("a password or ?KEY=VALUE would reach dvc.lock: write ${NAME} in its place, taken from the environment")
     return address
 

@@ -89,7 +89,7 @@ def by_name(evaluate, strategies):
 
 
 def problems(raw: dict, scale: str) -> Iterator[str]:
-    """What DVC would not find, or not see, at `scale`: one line each. raw: settings that are a study."""
+    """What DVC would not find, not see, or delete, at `scale`: one line each. raw: settings that are a study."""
     for name, some in raw["evaluate"].items():
         for one in some:
             if isinstance(one, str):

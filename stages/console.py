@@ -8,7 +8,8 @@ from pathlib import Path
 import typer
 
 from pipeline import records
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C

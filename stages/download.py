@@ -2,7 +2,6 @@
 
 Example:  python -m stages.download voc
 """
-import contextlib
 import json
 import os
 import shutil
@@ -35,8 +34,7 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     wanted, out = study.dataset(dataset), study.artifacts("data", dataset)
     _check(wanted, out)
-    fetches = wanted and wanted.source and wanted.source.archives
-    with archives.alone(out) if fetches else contextlib.nullcontext():  # processes that generate would keep a lock beyond a kill
+    with archives.alone(out):
         _get(study, dataset, wanted, out)
 
 

@@ -10,7 +10,8 @@ import typer
 
 from pipeline import study as studies
 from pipeline.records import atomic
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 from stages import console
 
 LEAST = 240  # pixels: smaller panels are enlarged by a whole factor

@@ -11,7 +11,8 @@ import typer
 
 from pipeline import progress, records, study as studies
 from pipeline.schema import Strategy
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 from stages import console
 
 

@@ -85,7 +85,7 @@ def alone(target: Path):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another process fetches {target.name}; waiting for it to end", file=sys.stderr)
+            print(f"another process is at work on {target.name}; waiting for it to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

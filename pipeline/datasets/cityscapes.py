@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets import native
-from pipeline.datasets.native import Item, read_labels
+from pipeline.datasets.native import Item, listed, read_labels
 from pipeline.study import StudyError
 
 COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998,
@@ -70,8 +69,8 @@ def splits(root: Path) -> dict[str, list[Item]]:
 
 def images(root: Path, split: str) -> list[Item]:
     """The images of leftImg8bit/SPLIT, without labels: those of `test` are the server's."""
-    cities = native.inside(Path(root) / "leftImg8bit" / split)
-    paths = [path for city in cities for path in native.inside(city) if path.name.endswith("_leftImg8bit.png")]
+    cities = listed(Path(root) / "leftImg8bit" / split)
+    paths = [path for city in cities for path in listed(city) if path.name.endswith("_leftImg8bit.png")]
     return [Item(path.name.removesuffix("_leftImg8bit.png"), path, None) for path in paths]
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.native import Item, inside, read_image
+from pipeline.datasets.native import Item, listed, read_image
 from pipeline.study import StudyError
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
@@ -16,7 +16,7 @@ def splits(root: Path) -> dict[str, list[Item]]:
     numbers = {name: number for number, name in enumerate(classes(root))}
     found = {}
     for split in ("train", "val"):
-        files = [path for folder in inside(Path(root) / split) for path in _pictures(folder)]
+        files = [path for folder in listed(Path(root) / split) for path in _pictures(folder)]
         if files:
             found[split] = [Item(f"{path.parent.name}/{path.stem}", path, numbers[path.parent.name]) for path in files]
     return found
@@ -24,14 +24,14 @@ def splits(root: Path) -> dict[str, list[Item]]:
 
 def classes(root: Path) -> list[str]:
     """Names of the folders that hold images, sorted."""
-    names = sorted({folder.name for split in ("train", "val") for folder in inside(Path(root) / split) if _pictures(folder)})
+    names = sorted({folder.name for split in ("train", "val") for folder in listed(Path(root) / split) if _pictures(folder)})
     if not names:
         raise StudyError(f"{root} holds no ImageNet: expected val/CLASS/*.JPEG (and train/CLASS/*.JPEG to train)")
     return names
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [path for path in inside(folder) if path.suffix.lower() in SUFFIXES]
+    return [path for path in listed(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def read(item: Item, size: tuple[int, int] | None) -> np.ndarray:

@@ -92,13 +92,13 @@ def read_list(path: Path) -> list[str]:
     return ids
 
 
-def inside(folder: Path) -> list[Path]:
+def listed(folder: Path) -> list[Path]:
     """What lies in `folder`, sorted; nothing where it is none. Raises StudyError where it cannot be read, which Path.glob passes
     over."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        refuse(error)
+        refuse_unreadable(error)
         return []
 
 
@@ -106,15 +106,16 @@ def files(root: Path) -> Iterator[str]:
     """The paths of all files under `root`, also of those in folders that links lead to; each folder once. Raises StudyError where
     a folder cannot be read."""
     seen = {os.path.realpath(root)}
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=refuse_unreadable, followlinks=True):
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
         folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
         yield from (os.path.join(folder, name) for name in names)
 
 
-def refuse(error: OSError):
-    """Raise StudyError of a folder that is there and cannot be read: a data set without it would look complete."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+def refuse_unreadable(error: OSError):
+    """Raise StudyError of a folder that is there and cannot be read: a data set without it would look complete. Not of the one
+    that a file system has for itself."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError) and os.path.basename(error.filename) != "lost+found":
         raise StudyError(f"the folder {error.filename} cannot be read ({error.strerror}): chmod u+rx gives you the right to, or "
                          "take it out of the data set") from error
 

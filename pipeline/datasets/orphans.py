@@ -1,5 +1,4 @@
 """Processes that decode or draw end with the one that waits for them, however that ends."""
-import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -10,8 +9,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def end_with_parent() -> None:
     """Let the system kill this process of a pool when the thread that started it ends: else one whose owner is killed waits for
-    work for ever. Nothing happens where there is no prctl."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    work for ever."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != multiprocessing.parent_process().pid:  # it ended before that was said
         os._exit(1)

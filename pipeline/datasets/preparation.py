@@ -102,7 +102,7 @@ def _pooled(function, tasks, workers):
 
 
 def worker() -> None:
-    """How a process that decodes begins: Ctrl-C is for the one that waits for it, whose end is its own."""
+    """How a process that decodes begins: Ctrl-C is for the one that waits for it, and when that ends it does."""
     orphans.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.keep()

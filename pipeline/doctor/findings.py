@@ -13,7 +13,7 @@ from pipeline import study as studies
 from pipeline.datasets import mirrors, native
 from pipeline.doctor import forecast
 from pipeline.schema import Archive, DatasetName, Run
-from pipeline.study import Study
+from pipeline.study import Study, StudyError
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
 UNPACKED, SHARDS, KEPT = 1.1, 9, 2  # unpacked bytes a byte of archive, shard bytes a byte of JPEG, copies (one is DVC's cache)
@@ -107,7 +107,10 @@ def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> 
         advice = f"fewer stages at once: --cores {at_once}" if most < memory.total else "a smaller batch, or a GPU"
         found.append(_enough("memory", lanes * most, memory.total, advice))
     free = shutil.disk_usage(studies.ARTIFACTS if studies.ARTIFACTS.exists() else ".").free
-    return [*found, _enough("disk", disk(study), free, "docs/troubleshooting.md: another disk for DVC's cache")]
+    try:
+        return [*found, _enough("disk", disk(study), free, "docs/troubleshooting.md: another disk for DVC's cache")]
+    except StudyError as error:
+        return [*found, Finding("disk", "missing", "what is needed cannot be counted", str(error))]
 
 
 def _driver() -> bool:

@@ -11,7 +11,8 @@ from pipeline import records
 from pipeline.models import deeplab
 from pipeline.records import MODEL
 from pipeline.schema import Network, Run
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 
 CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # what unfinished work depends on
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 
 TABLES = Path(__file__).with_name("tables.yaml")
 TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.paper import checked
-from pipeline.study import Study, StudyError, suggest
+from pipeline.study import Study, StudyError
+from pipeline.written import suggest
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 

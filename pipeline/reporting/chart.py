@@ -34,7 +34,7 @@ def span(values) -> tuple[float, float]:
     return low - air, high + air
 
 
-class Entry(NamedTuple):
+class LegendLine(NamedTuple):
     """A line of a legend: what it says, and how the curve and its marks are drawn."""
     words: str
     colour: str
@@ -109,7 +109,7 @@ class Chart:
         self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
         return self
 
-    def legend(self, entries: list[Entry], x: float, y: float) -> "Chart":
+    def legend(self, entries: list[LegendLine], x: float, y: float) -> "Chart":
         """Entries one below the other from the pixel (x, y)."""
         for number, (words, colour, dash, hollow, square) in enumerate(entries):
             row = y + 18 * number

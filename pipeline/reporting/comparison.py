@@ -16,8 +16,8 @@ def ranks(lines: list[dict], key: str, better: int) -> list[tuple[int, int] | No
     known = _both(lines, key)
     def rank(number, side):
         return 1 + sum(better * (other[side] - number) > 0 for _, *other in known)
-    own = {id(line): (rank(theirs, 0), rank(ours, 1)) for line, theirs, ours in known}
-    return [own.get(id(line)) for line in lines]
+    pairs = [(line.get(f"{key}_paper"), line.get(key)) for line in lines]
+    return [None if theirs is None or ours is None else (rank(theirs, 0), rank(ours, 1)) for theirs, ours in pairs]
 
 
 def order(lines: list[dict], key: str) -> str:
@@ -32,7 +32,7 @@ def order(lines: list[dict], key: str) -> str:
         return f"The two measured rows are {'in' if pairs[0][1] else 'not in'} the paper's order here."
     found = f"{sum(same for _, same in pairs)} of {len(pairs)} pairs of measured rows are in the paper's order here"
     alike, apart = ([same for one_run, same in pairs if one_run == wanted] for wanted in (True, False))
-    if alike and apart and "run" in lines[0]:
+    if alike and apart:
         found += f", {sum(apart)} of {len(apart)} of different networks, {sum(alike)} of {len(alike)} of one network's strategies"
     return f"Which row beats which: {found}; by chance it would be half."
 

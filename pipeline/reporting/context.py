@@ -3,9 +3,14 @@ import functools
 
 from pipeline import paper, records
 from pipeline.evaluation.measure import read_facts
-from pipeline.paper.rows import TITLES
+from pipeline.paper.rows import TITLES, Row
 from pipeline.reporting import columns, comparison, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
+
+DECODERS = {"ResNet-101": ("ResNet-101 with decoder", "ResNet-101 with BU"),
+            "Xception": ("Xception with decoder", "Xception with BU")}  # of Figure 5's curves
+ALBUM = {"voc": ("Figure 6", "VOC", ("t5-coco", "t5-dec")),  # the paper's best networks, first the best
+         "cityscapes": ("Cityscapes", "as Figure 6 shows VOC", ("t7-x71", "t7-dec"))}
 
 
 def build(study: Study) -> dict:
@@ -25,6 +30,9 @@ def build(study: Study) -> dict:
     if own_only := measured == {False}:  # then they come first, and the paper's tables are folded
         shown.sort(key=lambda table: table["published"])
     trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
+    sizes = {run["id"]: run["parameters"] for run in trained} | {
+        name: record["metrics"].get("parameters") for name in study.backbones
+        if (record := records.read(study.artifacts("weights", name)))}
     figure5, charts = stored.get("figure5", []), {}
     for side in ("paper", "ours"):
         charts |= {f"figure5-{side}": figures.trimap(figure5, side == "ours"),
@@ -34,8 +42,8 @@ def build(study: Study) -> dict:
         "generated": sheets.generated(study, "voc"),
         "banner": _banner(study, counted),
         "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
-        "claims": _claims(study, trained, claims, limit),
-        "own_claims": _claims(study, trained, own_claims, limit),
+        "claims": _claims(claims, limit, sizes),
+        "own_claims": _claims(own_claims, limit, sizes),
         "axis": figures.scale_of_effects(limit),
         "rule": ledger.RULE,
         "intervals": ledger.INTERVALS,
@@ -80,7 +88,7 @@ def _table(name: str, lines: list[dict]) -> dict:
     for place, line in enumerate(lines):
         someone = line["backbone"] if name == "table4" else line["run"]  # None: a row that nobody outside can run
         state = "measured" if line["status"] == "measured" else "missing" if someone else "nobody"
-        command = f"dvc repro {'pretrain' if name == 'table4' else 'evaluate'}@{someone}" if state == "missing" else None
+        command = f"dvc repro {Row(name, {}, someone, None).stage}" if state == "missing" else None
         reason = "" if state == "measured" else line["status"].removeprefix("not run: ")
         rows.append({"cells": [line[key] for _, key in kinds], "label": line["label"], "state": state, "command": command,
                      "reason": "" if command and reason == f"{command} has not been run yet" else reason,
@@ -110,10 +118,6 @@ def _figure5(lines: list[dict]) -> dict:
             "squares": _squares(lines), "missing": sorted({line["status"] for line in lines} - {"measured"})}
 
 
-DECODERS = {"ResNet-101": ("ResNet-101 with decoder", "ResNet-101 with BU"),
-            "Xception": ("Xception with decoder", "Xception with BU")}  # of Figure 5's curves
-
-
 def _squares(lines: list[dict]) -> dict | None:
     """What a square structuring element changes: how far the curves move, and the decoder's gain at the narrowest band by both
     definitions. None where no curve has both."""
@@ -130,10 +134,7 @@ def _squares(lines: list[dict]) -> dict | None:
     return {"moved": moved(farthest), "width": farthest, "narrow": widths[0], "gains": gains}
 
 
-def _claims(study: Study, trained: list[dict], claims: list[dict], limit: float) -> list[dict]:
-    sizes = {run["id"]: run["parameters"] for run in trained if run["done"]}
-    sizes |= {name: record["metrics"].get("parameters") for name in study.backbones
-              if (record := records.read(study.artifacts("weights", name)))}
+def _claims(claims: list[dict], limit: float, sizes: dict[str, int | None]) -> list[dict]:
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim),
                      "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes)}
             for claim in claims]
@@ -159,10 +160,6 @@ def _truth(claim: dict) -> str:
     if low is not None and high is not None:
         return f"between {low:g} and {high:g}"
     return f"above {low:g}".replace("-", "−") if low is not None else f"below {high:g}"
-
-
-ALBUM = {"voc": ("Figure 6", "VOC", ("t5-coco", "t5-dec")),  # the paper's best networks, first the best
-         "cityscapes": ("Cityscapes", "as Figure 6 shows VOC", ("t7-x71", "t7-dec"))}
 
 
 def _album(study: Study) -> list[dict]:

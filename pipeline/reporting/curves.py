@@ -1,6 +1,6 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
 from pipeline.paper import TRIMAP_WIDTHS
-from pipeline.reporting.chart import Chart, Entry, span
+from pipeline.reporting.chart import Chart, LegendLine, span
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
             "images_per_second": ("images a second", "purple"), "gpu_memory_gb": ("GPU memory (GB)", "grey"),
@@ -44,6 +44,6 @@ def trimap(ours: list[float], published: list[float] | None, other: tuple[str, l
         chart.line(points, colour, dash, opacity=0.6 if hollow else 1)
         chart.marks(points, colour, hollow=hollow, square=square, size=3,
                     titles=[f"{name}, {width} px: {value:.2f} %" for width, value in points])
-    entries = [Entry(name, colour, dash, hollow, square) for name, _, colour, dash, hollow, square in lines]
+    entries = [LegendLine(name, colour, dash, hollow, square) for name, _, colour, dash, hollow, square in lines]
     chart.legend(entries, chart.left, chart.height - below + 8)
     return chart.svg("mIOU by trimap width", f"from {ours[0]:.1f} % within 1 pixel to {ours[-1]:.1f} % within 40")

@@ -4,7 +4,7 @@ import math
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.reporting.chart import Chart, Entry, span
+from pipeline.reporting.chart import Chart, LegendLine, span
 from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
@@ -42,7 +42,8 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
         chart.line([(row["width"], row[key]) for row in line], colour, dash, opacity=1 if ours else 0.6)
         chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, square=square, size=3,
                     titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
-    entries = [Entry(name, colour, dash, not ours, square) for name, (colour, dash, square) in CURVES.items() if points[name]]
+    entries = [LegendLine(name, colour, dash, not ours, square)
+               for name, (colour, dash, square) in CURVES.items() if points[name]]
     half = -(-len(entries) // 2)
     return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 240, chart.height - 38)
 
@@ -70,7 +71,7 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
         chart.line([(row[price], row[score]) for row in line], colour, dash=square, width=1.2, opacity=0.6)
         chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, square=square,
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
-        entries.append(Entry(name, colour, square, not ours, square))
+        entries.append(LegendLine(name, colour, square, not ours, square))
     half = -(-len(entries) // 2)
     top = chart.height - 92
     return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 240, top)

@@ -57,7 +57,7 @@ def by_class(study: Study) -> list[dict]:
     for dataset, table in found.items():
         seen = [number for number in range(len(table["names"]))
                 if any(scores[number] == scores[number] for _, _, scores in table["runs"])]
-        table |= {"dataset": dataset, "title": sheets.title(study, dataset), "names": [table["names"][number] for number in seen],
+        table |= {"title": sheets.title(study, dataset), "names": [table["names"][number] for number in seen],
                   "runs": [(run, strategy, [scores[number] for number in seen]) for run, strategy, scores in table["runs"]]}
     return list(found.values())
 

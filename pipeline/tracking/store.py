@@ -48,10 +48,10 @@ def masked(text: str | None = None) -> str:
     """`text`, by default `uri()`, without what may be secret in MLFLOW_TRACKING_URI: the password, over http also a login alone,
     which may be a token, and what is behind ? and #, but for the user's name and values of up to three signs."""
     text, address = uri() if text is None else text, "" if is_ours() else uri()
-    secrets = [value for key, value in re.findall("[?&#]([^=&#]*)=([^&#]*)", address)
-               if key != "user" and (len(value) > 3 or "pass" in key)]
-    for secret in re.findall("://[^:/@]*:(.*)@", address) + re.findall("^https?://([^:@]+):?@", address):
-        secrets += [secret, *re.split("[/?#@]", secret)]  # unescaped, these end the password for some
+    logins = re.findall("://[^:/@]*:(.*)@", address) + re.findall("^https?://([^:@]+):?@", address)
+    secrets = [part for login in logins for part in (login, *re.split("[/?#@]", login))]  # unescaped, these end it for some
+    secrets += [value for key, value in re.findall("[?&#](?:([^=&#]*)=)?([^&#]*)", address)
+                if key != "user" and (len(value) > 3 or "pass" in key)]
     for secret in filter(None, secrets):
         for written in (secret, unquote(secret), unquote_plus(secret), quote(secret), quote_plus(secret)):
             text = text.replace(written, "***")
@@ -69,8 +69,8 @@ def connect():
 
 
 def _make() -> None:
-    """The local store, made under another name first: one whose making was cut off, MLflow can neither use nor complete. The
-    caller is `alone`."""
+    """The local store, made under another name first: one whose making was cut off, MLflow can neither use nor complete. For one
+    process at a time: `mirror`, which is `alone`, comes before `read_back`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     partial = FOLDER / ".mlflow.db.part"
     for left in FOLDER.glob(f"{partial.name}*"):  # of a process that was killed, with SQLite's journal

@@ -5,6 +5,7 @@ import io
 import socket
 import tarfile
 import time
+from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
@@ -57,7 +58,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.end_headers()
         if behaviour == "elsewhere":  # the same server by another name; after ? is what goes before the host
             self.send_response(302)
-            self.send_header("Location", f"http://{self.path.partition('?')[2]}localhost:{self.server.server_port}/ok/{name}")
+            self.send_header("Location", f"http://{unquote(self.path.partition('?')[2])}localhost:{self.server.server_port}/ok/{name}")
             return self.end_headers()
         if behaviour == "other-bytes":
             body = bytes([body[0] ^ 1]) + body[1:]

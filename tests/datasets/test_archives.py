@@ -152,7 +152,7 @@ def test_one_process_fetches_and_the_others_find_it(server, tmp_path, md5, capfd
     with ThreadPoolExecutor(3) as pool:
         paths = list(pool.map(lambda _: archives.fetch(wanted, tmp_path), range(3)))
     assert paths == [tmp_path / "a.bin"] * 3 and paths[0].read_bytes() == BODY
-    assert len(server.log) == 1 and "another process fetches a.bin" in capfd.readouterr().err
+    assert len(server.log) == 1 and "another process is at work on a.bin" in capfd.readouterr().err
 
 
 FETCH = "import sys; from tests.datasets.served import archive; from pipeline.datasets import archives; archives.fetch(archive(sys.argv[1]), '.')"

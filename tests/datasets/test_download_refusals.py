@@ -28,7 +28,7 @@ def test_two_downloads_at_once_are_one(tiny, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(os, "getpid", threading.get_ident)  # here threads are what processes are elsewhere
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(download.main, ["voc", "voc"]))
-    assert len(unpacked) == 1 and "another process fetches voc" in capfd.readouterr().err
+    assert len(unpacked) == 1 and "another process is at work on voc" in capfd.readouterr().err
     assert (tiny.artifacts("data", "voc") / "set/list.txt").read_bytes() == b"a"
 
 

@@ -48,7 +48,7 @@ def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address, val
     ("scales.own-data.voc.source.folder", "http://lo9in:s3cret@host/data"),
     *(("scales.paper.voc.source.archives.0.mirrors.0", f"https://host/a.tar{end}") for end in (
         "?auth=s3cret", "?pwd=s3cret", "?pw=s3cret", "?jwt=s3cret", "?session=s3cret", "?ticket=s3cret", "#token=s3cret", "?name=s3cret", "?file=s3cret-and-more",
-        "?packageID=3&k=s3cret", "?packageID=3;k=s3cret", "?packageID=s3cret/and/more", "?k=${KEY}s3cret", "?id=3#a=1&jwt=s3cret"))])
+        "?packageID=3&k=s3cret", "?packageID=3;k=s3cret", "?packageID=s3cret/and/more", "?k=${KEY}s3cret", "?id=3#a=1&jwt=s3cret", "?s3cret-and-more", "#s3cret-and-more", "?id=3&s3cret-and-more"))])
 def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
     """params.yaml is in git, and DVC copies what it sees of it into dvc.lock."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -79,11 +79,12 @@ def test_a_password_in_the_wrong_place_is_not_shown(tmp_path):
 
 @pytest.mark.parametrize("path, sent", [
     ("ok/a.bin", [BASIC]), ("redirect/a.bin", [BASIC, BASIC]), ("elsewhere/a.bin", [BASIC, None]),
-    ("elsewhere/a.bin?bob:pw@", [BASIC, f"Basic {base64.b64encode(b'bob:pw').decode()}"])])
+    ("elsewhere/a.bin?${WHO}", [BASIC, f"Basic {base64.b64encode(b'bob:pw').decode()}"])])
 def test_user_and_password_of_an_address_go_to_its_host_only(server, tmp_path, monkeypatch, path, sent):
     asked, resolve = [], socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: asked.append(host) or resolve(host, *rest, **more))
     wanted = archive(f"{server.url}/{path}".replace("http://", "http://lo9in:${PASSWORD}@"), md5=None)
+    monkeypatch.setenv("WHO", "bob:pw@")
     monkeypatch.delenv("PASSWORD", raising=False)
     with pytest.raises(StudyError, match="needs a login: set PASSWORD in the environment"):
         archives.fetch(wanted, tmp_path)

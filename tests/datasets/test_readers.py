@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, reader, pl
 
 def test_a_folder_that_is_not_there_has_no_files(tmp_path):
     """The doctor asks for the files of folders that params.yaml names."""
-    assert list(native.files(tmp_path / "nowhere")) == [] == native.inside(tmp_path / "nowhere")
+    assert list(native.files(tmp_path / "nowhere")) == [] == native.listed(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")

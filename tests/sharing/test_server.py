@@ -34,7 +34,7 @@ def home(tmp_path_factory, study):
     return root / "home"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def database():
     with servers.postgresql(PASSWORD) as address:
         yield address
