@@ -31,8 +31,6 @@ class ASPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branches = [self.point(x), *(branch(x) for branch in self.atrous)]
         if self.image is not None:
-            # As x.mean, whose gradient comes in contiguous layout, and first. dtype: autocast would sum in a float32 copy.
-            total = x.sum((2, 3), keepdim=True, dtype=x.dtype)
-            pooled = self.image(total / (x.shape[2] * x.shape[3]))
+            pooled = self.image(x.mean((2, 3), keepdim=True))
             branches.insert(0, torch.zeros_like(branches[0]) + pooled)  # resizing 1x1 repeats it; the others' layout is kept
         return self.dropout(self.project(torch.cat(branches, 1)))

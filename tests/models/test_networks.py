@@ -63,24 +63,6 @@ def test_channels_last_stays_channels_last(size, changes):
     assert copied == []
 
 
-def test_the_gradient_of_aspps_input_is_channels_last_and_that_of_a_mean_to_the_bit(monkeypatch):
-    aspp, gradients = ASPP(8, (1, 2, 3), width=0.0625).to(memory_format=torch.channels_last).train(), []
-    leaf = torch.randn(2, 8, 7, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
-    x = leaf * 1  # a leaf's gradient would be copied into its own layout
-    x.register_hook(gradients.append)
-
-    def result():
-        torch.manual_seed(0)
-        y = aspp(x)
-        y.square().sum().backward(retain_graph=True)
-        return y
-
-    ours, image = result(), aspp.image.forward
-    monkeypatch.setattr(aspp.image, "forward", lambda _: image(x.mean((2, 3), keepdim=True)))
-    assert torch.equal(ours, result()) and torch.equal(*gradients)
-    assert [each.is_contiguous(memory_format=torch.channels_last) for each in gradients] == [True, False], "mean would do, too"
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_training_needs_two_images_and_no_more(size):
     model = network(size, separable=True).train()
