@@ -1,41 +1,20 @@
 """The sections of `params.yaml` as typed, strict objects, each checked by itself. study.py puts them together."""
 import re
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from pipeline.written import absent, without_null, without_secret
+
 OutputStride = Literal[8, 16, 32]
-DatasetName = Literal["voc", "coco", "cityscapes", "imagenet"]
+SegmentationName = Literal["voc", "coco", "cityscapes"]
+DatasetName = Literal[SegmentationName, "imagenet"]
 Recipe = Literal["train", "fine_tune", "trainval"]
-HARMLESS = re.compile(r"((packageID|id|file|version|download|dl|raw)=)?\w{1,8}")  # behind an address's ?; else it may be secret
+DECODER = re.compile(r"none|\[(1x1|3x3),[1-9]\d*\](x[1-9])?")  # Table 2's notation: kernel, filters, how often
+LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
 
 
-def _without_null(value):
-    """A mapping without what is null in it: params.yaml names it for DVC, which looks it up."""
-    return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value
-
-
-def _absent(value):
-    """None in place of a mapping with nothing but null in it: so params.yaml writes a data set that a scale does not have."""
-    return None if isinstance(value, dict) and not _without_null(value) else value
-
-
-def _without_secret(address: str) -> str:
-    """`address`, a URL or path. ValueError where it may have a password or token: DVC copies what it sees into dvc.lock."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # nothing can be fetched from it: mirrors.split says why
-        return address
-    login = parts.netloc.rpartition("@")[0]
-    behind = f"{parts.query}&{parts.fragment}".split("&") if parts.scheme else []  # in the name of a file ? and # are signs
-    values = [each.partition("=")[2] or each for each in behind if not HARMLESS.fullmatch(each)]
-    if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in filter(None, [login.partition(":")[2] or login, *values])):
-        raise ValueError("a password or ?KEY=VALUE would reach dvc.lock: write ${NAME} in its place, taken from the environment")
-    return address
-
-
-Address = Annotated[str, AfterValidator(_without_secret)]
+Address = Annotated[str, AfterValidator(without_secret)]
 
 
 class Strict(BaseModel):
@@ -44,12 +23,12 @@ class Strict(BaseModel):
 
 class Run(Strict):
     """One network: where it starts, the data it sees; or where it is published. Field meanings: comments in `params.yaml`."""
-    dataset: Literal["voc", "coco", "cityscapes"]
+    dataset: SegmentationName
     backbone: str
     start: str | None = None
     published: Address | None = None
     output_stride: OutputStride
-    decoder: Literal["none", "[3x3,256]", "[3x3,256]x2", "[3x3,256]x3", "[3x3,128]", "[1x1,256]"]
+    decoder: str
     low_level: tuple[Literal["conv2", "conv3"], ...]
     low_level_channels: int = Field(gt=0)
     separable: bool
@@ -63,8 +42,10 @@ class Run(Strict):
     def _consistent(self):
         if (self.start is None) == (self.published is None):
             raise ValueError("a network is trained from `start`, or fetched from where it is `published`: name one of the two")
-        if self.low_level not in (("conv2",), ("conv2", "conv3")):
-            raise ValueError(f"low_level must be [conv2] or [conv2, conv3], got {list(self.low_level)}")
+        if not DECODER.fullmatch(self.decoder):
+            raise ValueError(f"decoder must be none, or as Table 2 writes it, such as [3x3,256]x2; got {self.decoder!r}")
+        if self.low_level not in LOW_LEVEL:
+            raise ValueError(f"low_level must be [conv2], [conv3] or [conv2, conv3], got {list(self.low_level)}")
         return self
 
     @property
@@ -78,6 +59,12 @@ class Strategy(Strict):
     output_stride: OutputStride
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     flip: bool
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if twice := [scale for scale in self.scales if self.scales.count(scale) > 1]:
+            raise ValueError(f"scales: {twice[0]:g} is there twice")
+        return self
 
 
 class BackboneFamily(Strict):
@@ -98,7 +85,7 @@ class BackboneSize(Strict):
 class Network(Strict):
     width: float = Field(gt=0)
     atrous_rates: tuple[int, int, int]
-    backbones: Annotated[dict[str, BackboneSize], BeforeValidator(_without_null)]
+    backbones: Annotated[dict[str, BackboneSize], BeforeValidator(without_null)]
 
 
 class Generate(Strict):
@@ -189,12 +176,13 @@ class ServerScore(Strict):
 
 class Scale(Strict):
     network: Network
-    voc: Annotated[Dataset | None, BeforeValidator(_absent)]
-    coco: Annotated[Dataset | None, BeforeValidator(_absent)]
-    cityscapes: Annotated[Dataset | None, BeforeValidator(_absent)]
-    imagenet: Annotated[Dataset | None, BeforeValidator(_absent)]
+    voc: Annotated[Dataset | None, BeforeValidator(absent)]
+    coco: Annotated[Dataset | None, BeforeValidator(absent)]
+    cityscapes: Annotated[Dataset | None, BeforeValidator(absent)]
+    imagenet: Annotated[Dataset | None, BeforeValidator(absent)]
 
     @property
     def trains(self) -> bool:
         """Whether networks are trained at this scale; else published ones are fetched and evaluated."""
-        return any(dataset and dataset.train for dataset in (self.voc, self.coco, self.cityscapes))
+        found = [getattr(self, name) for name in get_args(SegmentationName)]
+        return any(dataset and dataset.train for dataset in found)

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline import written
 from pipeline.schema import BackboneFamily, Dataset, DatasetName, Run, Scale, ServerScore, Strategy, Strict, Training
-from pipeline.written import check_known, suggest
+from pipeline.written import StudyError, check_known, suggest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path("artifacts")
@@ -20,10 +19,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a run, strategy or backbon
 # What a run that starts from another has to share with it: the weights would not fit.
 NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous",
            "dense_prediction_cell")
-
-
-class StudyError(ValueError):
-    """Something in the study's settings or inputs that a person has to mend; the message names it and says how."""
 
 
 class Study(Strict):
@@ -112,6 +107,8 @@ class Study(Strict):
             check_known(f"evaluate.{key}", key, self.runs, "run")
             for name in names:
                 check_known(f"evaluate.{key}", name, self.strategies, "strategy")
+                if names.count(name) > 1:
+                    raise ValueError(f"evaluate.{key}: *{name} is there twice")
         for scale, scores in self.test_scores.items():
             check_known(f"test_scores.{scale}", scale, self.scales, "scale")
             for dataset, score in scores.items():
@@ -181,12 +178,7 @@ class Study(Strict):
 @functools.cache
 def load(path: str | Path = ROOT / "params.yaml") -> Study:
     """Read and check the settings. Raises StudyError with one line for each wrong key, naming it and what is allowed."""
-    try:
-        raw = written.read(Path(path))
-    except yaml.MarkedYAMLError as error:
-        raise StudyError(f"{Path(path).name}, {written.explained(error, Path(path).read_text())}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{path}: {error}") from error
+    raw = written.read(Path(path))
     try:
         study = Study.model_validate(raw)
         wrong = list(written.problems(raw, study.scale))

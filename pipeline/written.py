@@ -8,9 +8,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
+
+HARMLESS = re.compile(r"((packageID|id|file|version|download|dl|raw)=)?\w{1,8}")  # behind an address's ?; else it may be secret
 
 
 class Loader(yaml.SafeLoader):
@@ -30,12 +33,21 @@ class Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
 
+class StudyError(ValueError):
+    """Something in the study's settings or inputs that a person has to mend; the message names it and says how."""
+
+
 def read(path: Path):
-    """What the file holds. Raises OSError, UnicodeDecodeError and yaml.YAMLError."""
-    return yaml.load(Path(path).read_text(), Loader)
+    """What a YAML file holds. StudyError where it cannot be read, or has a key twice."""
+    try:
+        return yaml.load(path.read_text(), Loader)
+    except yaml.MarkedYAMLError as error:
+        raise StudyError(f"{path.name}, {_explained(error, path.read_text())}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"{path}: {error}") from error
 
 
-def explained(error: yaml.MarkedYAMLError, text: str) -> str:
+def _explained(error: yaml.MarkedYAMLError, text: str) -> str:
     """In one line what is wrong with a `text` that is no YAML, and where."""
     said, line = " ".join(str(error.problem).split()), error.problem_mark.line + 1
     if alias := re.fullmatch(r"found undefined alias '(.+)'", said):
@@ -71,9 +83,34 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
             message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
     for message, places in found.items():  # a mistake in a line that others take over (<<) is said once
-        others = f"  (and {len(places) - 1} more that take it over)" if len(places) > 1 else ""
+        alike = "" if message.endswith("missing") else " that take it over"
+        others = f"  (and {len(places) - 1} more{alike})" if len(places) > 1 else ""
         prefix = places[0].rpartition(".")[0]
         yield (f"{prefix}." if prefix else "") + message + others
+
+
+def without_null(value):
+    """A mapping without what is null in it: params.yaml names it for DVC, which looks it up."""
+    return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value
+
+
+def absent(value):
+    """None in place of a mapping with nothing but null in it: so params.yaml writes a data set that a scale does not have."""
+    return None if isinstance(value, dict) and not without_null(value) else value
+
+
+def without_secret(address: str) -> str:
+    """`address`, a URL or path. ValueError where it may have a password or token: DVC copies what it sees into dvc.lock."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # nothing can be fetched from it: mirrors.split says why
+        return address
+    login = parts.netloc.rpartition("@")[0]
+    behind = f"{parts.query}&{parts.fragment}".split("&") if parts.scheme else []  # in the name of a file ? and # are signs
+    values = [each.partition("=")[2] or each for each in behind if not HARMLESS.fullmatch(each)]
+    if not all(re.fullmatch(r"\$\{\w+\}", secret) for secret in filter(None, [login.partition(":")[2] or login, *values])):
+        raise ValueError("a password or ?KEY=VALUE would reach dvc.lock: write ${NAME} in its place, taken from the environment")
+    return address
 
 
 def by_name(evaluate, strategies):
@@ -97,8 +134,8 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
     settings, wanted = raw["scales"][scale], {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
     for name in raw["backbones"]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
-    for name in ("voc", "coco", "cityscapes", "imagenet"):
-        folder = ((settings.get(name) or {}).get("source") or {}).get("folder")
+    for name, section in settings.items():
+        folder = ((section or {}).get("source") or {}).get("folder")
         if folder and Path(os.path.abspath(os.path.expanduser(folder))).is_relative_to(os.path.abspath("artifacts")):
             yield f"scales.{scale}.{name}.source.folder: lies in artifacts/, where DVC deletes what it makes anew: move it away"
     for name, run in raw["runs"].items():

@@ -135,14 +135,14 @@ def _mark(found: list[Stage], stale: dict[str, list], folder: Path) -> None:
 
 def _check_classes(study: studies.Study) -> None:
     """StudyError where `evaluate.classes` names one that the data set does not have."""
-    for name in ("voc", "coco", "cityscapes"):
+    for name in sorted({run.dataset for run in study.runs.values()}):
         if (data := study.dataset(name)) and data.evaluate.classes:
             from pipeline.datasets import native
             study.scored(name, native.reader(name).classes(Path()))
 
 
 def start() -> None:
-    """`refresh` for the process that schedules: waits until it is alone in this folder; bad settings end it with one line."""
+    """`refresh` for the process that schedules, alone in this folder; bad settings end it with one line."""
     global _alone
     try:
         studies.ARTIFACTS.mkdir(exist_ok=True)

@@ -61,12 +61,13 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
     reader = native.reader(dataset)
     options = {"proportional": True} if dataset == "coco" and wanted.source.generate else {}
     found, classes = reader.splits(root, **options), reader.classes(root)
-    splits = list(dict.fromkeys(each.split for each in (wanted.train, wanted.fine_tune, wanted.trainval) if each))
+    recipes = {name: recipe for name in get_args(schema.Recipe) if (recipe := getattr(wanted, name))}
+    splits = list(dict.fromkeys(recipe.split for recipe in recipes.values()))
     splits += [] if wanted.evaluate.split in splits else [wanted.evaluate.split]
     for name in splits:
         if name not in found:
-            keys = ", ".join(f"{dataset}.{key}.split" for key in ("train", "fine_tune", "trainval", "evaluate")
-                             if (recipe := getattr(wanted, key)) and recipe.split == name)
+            users = [key for key, user in [*recipes.items(), ("evaluate", wanted.evaluate)] if user.split == name]
+            keys = ", ".join(f"{dataset}.{key}.split" for key in users)
             raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}. "
                                    f"See {keys} of this scale in params.yaml")
     _check_counts(dataset, wanted.source, {name: len(items) for name, items in found.items()}, splits)

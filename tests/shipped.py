@@ -1,5 +1,6 @@
-"""The study as it is shipped: runs, strategies and scale that somebody chose in params.yaml are no matter of tests that count rows."""
-from pipeline import paper, study as studies
+"""The study as it is shipped: runs, strategies, claims and a scale that somebody chose are no matter of tests that count rows."""
+from pipeline import paper, study as studies, written
+from pipeline.paper import claims as papers
 
 OTHERS = {"coco-x65", "own-mobilenet", "t6-test"}  # runs in no table of the paper
 
@@ -12,3 +13,8 @@ def study() -> studies.Study:
                 for run, strategies in loaded.evaluate.items() if run in runs}
     return loaded.model_copy(update={"scale": "miniature", "evaluate": evaluate,
                                      "runs": {name: run for name, run in loaded.runs.items() if name in runs}})
+
+
+def claims() -> dict:
+    """claims.yaml without those of one's own."""
+    return {name: claim for name, claim in written.read(papers.CLAIMS).items() if {"predicts", "status"} & set(claim)}

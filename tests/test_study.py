@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from pipeline import paper, study as studies
+from pipeline.paper import rows
 from pipeline.study import ROOT, StudyError
 from tests import shipped
 
@@ -28,6 +29,11 @@ def edited(pattern, replacement):
     (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key \(did you mean seed\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c9: [*os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),
+    (r"decoder: \"\[3x3,128\]\"", "decoder: \"[3x5,128]\"", r"runs\.t2-128: decoder must be none, or as Table 2 writes it, such as \[3x3,256\]x2; got '\[3x5,128\]'"),
+    (r"decoder: \"\[3x3,128\]\"", "decoder: \"[3x3,128]x0\"", r"runs\.t2-128: decoder must be none"),
+    (r"low_level: \[conv2, conv3\]", "low_level: [conv3, conv2]", r"runs\.t2-conv3: low_level must be \[conv2\], \[conv3\] or \[conv2, conv3\]"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os16, *os16]", r"evaluate\.t1-c8: \*os16 is there twice"),
+    (r"scales: \[0\.75, 1\.0, 1\.25\]", "scales: [0.75, 1.0, 0.75]", r"strategies\.os8-ms3-flip: scales: 0\.75 is there twice"),
     (r"low_level_channels: 8}", "low_level_channels: 0}", r"runs\.t1-c8\.low_level_channels: .*greater than 0, got 0"),
     (r"start: weights/xception65}", "start: weights/xception6}", r"runs\.t5-dec\.start: there is no weight 'xception6' \(did you mean xception65\?\)"),
     (r"start: weights/xception65}", "start: weights/resnet101}", r"runs\.t5-dec\.start: weights/resnet101 does not fit backbone xception65"),
@@ -101,6 +107,13 @@ def test_a_mistake_in_a_row_is_named(monkeypatch, row, message):
     monkeypatch.setattr(paper, "tables", lambda: changed)
     with pytest.raises(StudyError, match=message):
         paper.check(studies.load())
+
+
+def test_a_table_that_the_paper_does_not_have_is_named(monkeypatch):
+    changed = paper.tables() | {"mine": paper.tables()["table1"]}
+    monkeypatch.setattr(paper, "tables", lambda: changed)
+    with pytest.raises(StudyError, match="^tables.yaml: mine: no table of the paper"):
+        rows.rows(studies.load())
 
 
 def test_the_study_covers_the_paper_and_trains_each_network_once():

@@ -20,6 +20,8 @@ def status(study: Study, row: Row) -> str:
     """ "measured", or one sentence why there is no measurement."""
     if "status" in row.published:
         return row.published["status"]
+    if row.run in study.runs and (reason := study.skipped(row.run)):
+        return f"not run: {reason}"
     kinds = ("weights",) if row.table == "table4" else ("runs", "facts")  # facts without their run: it is being trained again
     found = [records.read(study.artifacts(kind, row.run)) for kind in kinds]
     if None in found:

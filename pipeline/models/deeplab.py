@@ -16,7 +16,7 @@ from pipeline.study import StudyError
 
 
 class DeepLab(nn.Module):
-    """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at stride 4 with a decoder, else the output stride."""
+    """forward: (N, 3, H, W) in [-1, 1] -> logits (N, classes, h, w), at the low-level feature's stride, or the output stride."""
 
     def __init__(self, backbone: nn.Module, aspp: ASPP | DPC, decoder: Decoder | None, classes: int):
         super().__init__()

@@ -2,11 +2,10 @@
 import functools
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.study import Study, StudyError
-from pipeline.written import suggest
+from pipeline.written import mistakes, read, suggest
 
 TABLES = Path(__file__).with_name("tables.yaml")
 TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a
@@ -30,7 +29,7 @@ class Table(BaseModel):
 @functools.cache
 def tables() -> dict[str, Table]:
     """table1 ... table7b and figure5, in the paper's order."""
-    return {name: checked(Table, table, f"{TABLES.name}: {name}") for name, table in yaml.safe_load(TABLES.read_text()).items()}
+    return {name: checked(Table, table, f"{TABLES.name}: {name}") for name, table in read(TABLES).items()}
 
 
 def checked(kind: type[BaseModel], values: dict, where: str):
@@ -38,9 +37,7 @@ def checked(kind: type[BaseModel], values: dict, where: str):
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-                for each in error.errors()]
-        raise StudyError("\n".join(f"{where}: {words}" for words in said)) from None
+        raise StudyError("\n".join(f"{where}: {words}" for words in mistakes(error, set(kind.model_fields)))) from None
 
 
 def check(study: Study) -> None:

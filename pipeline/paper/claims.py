@@ -4,12 +4,11 @@ import functools
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.paper import checked
 from pipeline.study import Study, StudyError
-from pipeline.written import suggest
+from pipeline.written import read, suggest
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -31,6 +30,10 @@ class Claim(BaseModel):
     def _testable_or_not(self):
         if (self.status is None) != bool(self.a and self.b):
             raise ValueError("a claim has either a and b, or a status that says why nobody can test it")
+        if self.a in self.b:
+            raise ValueError(f"{self.a} is compared with itself")
+        if self.bounds[0] >= self.bounds[1]:
+            raise ValueError(f"no difference is at least {self.bounds[0]:g} and at most {self.bounds[1]:g}")
         return self
 
     @property
@@ -48,21 +51,32 @@ class Claim(BaseModel):
 @functools.cache
 def claims() -> dict[str, Claim]:
     """Every claim by its id, in the order of the ledger."""
-    return {name: checked(Claim, claim, f"{CLAIMS.name}: {name}") for name, claim in yaml.safe_load(CLAIMS.read_text()).items()}
+    return {name: checked(Claim, claim, f"{CLAIMS.name}: {name}") for name, claim in read(CLAIMS).items()}
 
 
 def check(study: Study) -> None:
-    """Raise StudyError listing every claim that names a run, strategy or backbone which the study lacks."""
-    problems = []
-    for name, claim in claims().items():
-        for cell in filter(None, (claim.a, *claim.b)):
-            run, _, strategy = cell.partition("/")
-            if claim.of_backbones:
-                if run not in study.backbones:
-                    problems.append(f"{name}: there is no backbone {run!r} in params.yaml")
-            elif run not in study.runs:
-                problems.append(f"{name}: there is no run {run!r} in params.yaml{suggest(run, study.runs)}")
-            elif strategy not in study.evaluate.get(run, ()):
-                problems.append(f"{name}: evaluate.{run} in params.yaml lacks {strategy!r}")
-    if problems:
-        raise StudyError(f"claims in {CLAIMS.name} that the study does not cover:\n  " + "\n  ".join(problems))
+    """Raise StudyError listing what is wrong with the claims of `claims.yaml`, as `problems` finds it."""
+    if found := [f"{name}: {problem}" for name, claim in claims().items() for problem in problems(study, claim)]:
+        raise StudyError(f"claims in {CLAIMS.name} that the study does not cover:\n  " + "\n  ".join(found))
+
+
+def problems(study: Study, claim: Claim) -> list[str]:
+    """The runs, strategies and backbones of a claim that the study lacks, and data sets whose images cannot be paired."""
+    found, cells = [], list(filter(None, (claim.a, *claim.b)))
+    for cell in cells:
+        run, _, strategy = cell.partition("/")
+        if claim.of_backbones:
+            if run not in study.backbones:
+                found.append(f"there is no backbone {run!r} in params.yaml{suggest(run, study.backbones)}")
+        elif run not in study.runs:
+            found.append(f"there is no run {run!r} in params.yaml{suggest(run, study.runs)}")
+        elif not strategy:
+            found.append(f"{cell}: write RUN/STRATEGY, such as {run}/{study.evaluate.get(run, ('os16',))[0]}")
+        elif strategy not in study.evaluate.get(run, ()):
+            found.append(f"evaluate.{run} in params.yaml lacks {strategy!r}")
+    if not found and not claim.of_backbones:
+        sets = {cell: study.runs[cell.partition("/")[0]].dataset for cell in cells}
+        if len(set(sets.values())) > 1:
+            where = ", ".join(f"{cell} on {name}" for cell, name in sets.items())
+            found.append(f"images are paired, so both sides are evaluated on one data set: here {where}")
+    return found

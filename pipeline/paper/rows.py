@@ -3,7 +3,7 @@ table each."""
 from dataclasses import dataclass
 
 from pipeline import paper
-from pipeline.study import Study
+from pipeline.study import Study, StudyError
 
 TITLES = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "table4": "Table 4", "table5": "Table 5",
                "table6": "Table 6", "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5",
@@ -55,6 +55,8 @@ def rows(study: Study) -> dict[str, list[Row]]:
     of the paper has. The model zoo's rows are there at scales that evaluate published networks."""
     found = {}
     for name, table in paper.tables().items():
+        if name not in TITLES:
+            raise StudyError(f"{paper.TABLES.name}: {name}: no table of the paper: a row of your own goes into one of those")
         found[name] = [Row(name, dict(row), row["backbone"] if name == "table4" else row.get("run"),
                            row.get("strategy") if "run" in row else None) for row in table.rows]
     known = {(row.run, row.strategy) for table in found.values() for row in table}

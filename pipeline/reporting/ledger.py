@@ -9,7 +9,7 @@ from pipeline import records
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, status
-from pipeline.paper.claims import Claim, claims
+from pipeline.paper.claims import Claim, claims, problems
 from pipeline.paper.rows import Row
 from pipeline.study import Study
 
@@ -52,6 +52,8 @@ def judge(study: Study, claim: Claim) -> dict:
     {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
     if claim.status:
         return {"verdict": "not run", "reason": claim.status}
+    if wrong := problems(study, claim):
+        return {"verdict": "not run", "reason": wrong[0]}
     missing = [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
     if missing:
         return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
@@ -81,7 +83,9 @@ def verdict(low: float, high: float, bounds: tuple[float, float]) -> str:
 def _missing(study: Study, claim: Claim, cell: str) -> str | None:
     run, _, strategy = cell.partition("/")
     if claim.measure.startswith("madds"):
-        return None if (run, strategy) in costs(study) else "dvc repro cost has not been run yet"
+        if (counted := costs(study).get((run, strategy))) is None:
+            return "dvc repro cost has not been run yet"
+        return None if "madds_counted_as_paper" in counted else f"scale paper has no {study.runs[run].backbone} to count"
     state = status(study, Row("table4" if claim.of_backbones else "own", {}, run, strategy or None))
     return None if state == "measured" else state
 
@@ -98,9 +102,9 @@ def trainings(study: Study, run: str) -> list[str]:
 def _seeds(study: Study, claim: Claim, rival: str) -> dict:
     """The range of a - b over all pairings of the trainings of both sides; of one network's strategies, training by training."""
     none = {"seeds_low": None, "seeds_high": None, "pairings": None}
-    if claim.measure not in TERMS:
+    (run, _, strategy), (other, _, against) = claim.a.partition("/"), rival.partition("/")
+    if claim.measure not in TERMS or run != other and other in trainings(study, run):  # one network's seeds are compared
         return none
-    (run, strategy), (other, against) = claim.a.split("/"), rival.split("/")
     pairs = [(a, b) for a in trainings(study, run) for b in trainings(study, other) if run != other or a == b]
     cells = [(f"{a}/{strategy}", f"{b}/{against}") for a, b in pairs
              if strategy in study.evaluate.get(a, ()) and against in study.evaluate.get(b, ())]

@@ -35,15 +35,13 @@ def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 def start_from(model: nn.Module, run: Run, weights: Path) -> None:
     """Load the file that `run.start` left: an ImageNet backbone's weights, or a whole network's."""
-    if not run.start_run:
-        model.backbone.load_state_dict(load_file(weights))
-        return
-    start, own = load_file(weights), model.state_dict()
+    target = model if run.start_run else model.backbone
+    start, own = load_file(weights), target.state_dict()
     wrong = [name for name in own if name not in start or start[name].shape != own[name].shape]
     if wrong:
-        raise StudyError(f"a run starts from {run.start}, whose network is another one; these tensors differ: "
-                         f"{', '.join(wrong[:8])}")
-    model.load_state_dict(start)
+        raise StudyError(f"a run starts from {run.start}, whose network is another one, or of another size; these tensors "
+                         f"differ: {', '.join(wrong[:8])}")
+    target.load_state_dict(start)
 
 
 def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[History, dict[str, float], str]:

@@ -2,8 +2,10 @@
 import pytest
 import torch
 
+from pipeline import study as studies
+from pipeline.models import deeplab
 from pipeline.models.decoder import Decoder, convolutions
-from pipeline.models.layers import SeparableConvBN
+from pipeline.models.layers import SeparableConvBN, channels
 
 
 @pytest.mark.parametrize("name, expected", [("[3x3,256]", (3, 256, 1)), ("[3x3,256]x3", (3, 256, 3)), ("[1x1,256]", (1, 256, 1)),
@@ -24,6 +26,13 @@ def test_decoder_merges_conv3_then_conv2():
     assert decoder.project["conv3"].conv.in_channels == 12
     features = {"conv2": torch.randn(1, 8, 33, 25), "conv3": torch.randn(1, 12, 17, 13)}
     assert decoder(torch.randn(1, 16, 9, 7), features).shape == (1, 16, 33, 25)
+
+
+def test_conv3_alone_gives_its_own_stride():
+    run = studies.load().runs["t2-x2"].model_copy(update={"low_level": ("conv3",), "decoder": "[3x3,512]"})
+    network = deeplab.build(run, "resnet", studies.load().scales["tiny"].network, 3).eval()
+    assert list(network.decoder.refine) == ["conv3"] and network.decoder.outputs == channels(512, studies.load().scales["tiny"].network.width)
+    assert network(torch.randn(1, 3, 65, 49)).shape == (1, 3, 9, 7)
 
 
 def test_a_narrow_decoder_has_narrow_projections():

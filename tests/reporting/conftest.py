@@ -1,5 +1,6 @@
 """Made-up studies, one of them with its report, each made once for all tests that only look at it."""
 import pytest
+import yaml
 
 from pipeline import records, study as studies
 from pipeline.paper import claims
@@ -20,6 +21,17 @@ def with_own() -> studies.Study:
 
 
 OWN = claims.Claim(sentence="24 channels are no worse than 48.", where="my thesis", measure="miou", a="mine/os16", b=("t1-c48/os16",), at_least=-0.5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_papers_claims(tmp_path_factory):
+    """No others, whatever somebody has added."""
+    (path := tmp_path_factory.mktemp("claims") / "claims.yaml").write_text(yaml.safe_dump(shipped.claims(), sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "CLAIMS", path)
+        claims.claims.cache_clear()
+        yield
+    claims.claims.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -149,6 +149,22 @@ def test_a_claim_on_an_unknown_cell_is_named(study):
         claims.check(other)
 
 
+@pytest.mark.parametrize("a, b, message", [
+    ("t2-x2/os16", "coco-x65/os16", "both sides are evaluated on one data set: here t2-x2/os16 on voc, coco-x65/os16 on coco"),
+    ("t2-x2", "t3-os16-nodec/os16", "t2-x2: write RUN/STRATEGY, such as t2-x2/os16"),
+    ("t2-x2/os61", "t3-os16-nodec/os16", "evaluate.t2-x2 in params.yaml lacks 'os61'")])
+def test_what_cannot_be_compared_is_not(study, a, b, message):
+    study = study.model_copy(update={"evaluate": study.evaluate | {"coco-x65": ("os16",)}})
+    found = judged(study, "miou", a, b)
+    assert found["verdict"] == "not run" and message in found["reason"]
+
+
+def test_multiply_adds_of_a_backbone_that_the_paper_lacks_are_not_compared(study, monkeypatch):
+    monkeypatch.setattr(ledger, "costs", lambda study: {("t2-x2", "os16"): {"madds_counted_as_paper": 80.0}, ("t2-x3", "os16"): {"madds_here": 1.0}})
+    found = judged(study, "madds_saved", "t2-x3/os16", "t2-x2/os16")
+    assert (found["verdict"], found["reason"]) == ("not run", "scale paper has no resnet101 to count")
+
+
 def test_a_claim_of_ones_own_stands_apart_and_is_not_counted_as_the_papers(reported):
     text, readme = ((reported / "reports" / name).read_text() for name in ("index.html", "README.md"))
     shown = reader.Reader(text).tables
@@ -166,8 +182,19 @@ def test_a_claim_of_ones_own_stands_apart_and_is_not_counted_as_the_papers(repor
     assert conftest.OWN.sentence in (reported / "reports/runs/mine.html").read_text()
 
 
-def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch):
-    (tmp_path / "claims.yaml").write_text("mine:\n  {sentence: a, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n")
+GOOD = "mine: {sentence: a, where: b, measure: miou, a: t2-x2/os16, b: [t2-x3/os16]}\n"
+
+
+@pytest.mark.parametrize("written, message", [
+    ("mine: {sentence: a, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n",
+     r"(?s)claims\.yaml: mine: where: this key is missing.*mine: predits: unknown key \(did you mean predicts\?\)"),
+    (GOOD + GOOD, r"^claims\.yaml, line \d: mine is there twice$"),
+    ("mine: {sentence: a\n  where: b}\n", r"^claims\.yaml, line 2: .*: look at indentation, quotes and brackets$"),
+    (GOOD.replace("[t2-x3/os16]", "[t2-x3/os16, t2-x2/os16]"), "mine: t2-x2/os16 is compared with itself"),
+    (GOOD.replace("[t2-x3/os16]", "t2-x3/os16"), r"mine: b: a list is wanted, in \[ \]"),
+    (GOOD.replace("}", ", at_least: 3, at_most: 1}"), "mine: no difference is at least 3 and at most 1")])
+def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch, written, message):
+    (tmp_path / "claims.yaml").write_text(written)
     monkeypatch.setattr(claims, "CLAIMS", tmp_path / "claims.yaml")
-    with pytest.raises(studies.StudyError, match=r"(?s)claims\.yaml: mine: where: Field required.*mine: predits: Extra inputs"):
+    with pytest.raises(studies.StudyError, match=message):
         claims.claims.__wrapped__()

@@ -8,6 +8,7 @@ from pipeline.evaluation import measure, metrics
 from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import Row
 from pipeline.study import StudyError
+from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import draws, score, scoring
 
@@ -35,11 +36,17 @@ def test_scores_curves_and_intervals_of_a_cell(study):
 def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
     """It is being trained again."""
     monkeypatch.chdir(tmp_path)
-    study, row = studies.load(), Row("own", {}, "t2-x2", "os16")
+    study, row = shipped.study(), Row("own", {}, "t2-x2", "os16")
     records.write(study.artifacts("facts", "t2-x2"), status="done")
     assert measure.status(study, row) == "not run: dvc repro evaluate@t2-x2 has not been run yet"
     records.write(study.artifacts("runs", "t2-x2"), status="done")
     assert measure.status(study, row) == "measured"
+
+
+def test_what_a_scale_cannot_train_is_not_advised(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = studies.load().model_copy(update={"scale": "own-data"})
+    assert measure.status(own, Row("table1", {}, "t1-c8", "os16")).startswith("not run: scale own-data has no resnet101")
 
 
 def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):
@@ -50,7 +57,7 @@ def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):
 
 def test_facts_that_were_skipped_say_why(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = studies.load()
+    study = shipped.study()
     records.write(study.artifacts("runs", "t2-x2"), status="done")
     records.write(study.artifacts("facts", "t2-x2"), status="skipped", reason="no images")
     assert measure.status(study, Row("own", {}, "t2-x2", "os16")) == "not run: no images"

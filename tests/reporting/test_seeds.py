@@ -58,6 +58,13 @@ def test_the_range_is_over_all_pairings(study):
     assert lines["decoder-xception"]["pairings"] is None and lines["decoder-cost"]["pairings"] is None
 
 
+def test_two_seeds_of_one_network_are_compared_without_pairing_a_training_with_itself(study):
+    claim = claims.claims()["decoder-resnet"].model_copy(update={"a": "t2-x2-s1/os16", "b": ("t2-x2/os16",)})
+    found = ledger.judge(study, claim)
+    assert found["effect"] != 0 and found["pairings"] is None
+    assert found["verdict"] == ledger.verdict(found["low"], found["high"], claim.bounds)
+
+
 def test_a_seed_not_trained_yet_does_not_count(study):
     found = ledger._seeds(study, claims.claims()["decoder-structure"], "t2-128/os16")
     assert found["pairings"] == 3  # t2-x2's three against t2-128; t2-128-s1 is missing

@@ -169,8 +169,17 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
 
 def test_a_start_that_is_another_network_is_refused(study):
     trained(study, "base")
-    with pytest.raises(StudyError, match=r"starts from runs/base, whose network is another one; these tensors differ: decoder\."):
+    with pytest.raises(StudyError, match=r"starts from runs/base, whose network is another one, or of another size; these tensors differ: decoder\."):
         trained(study, "other")
+
+
+def test_weights_of_a_backbone_of_another_size_are_refused(study):
+    start = study.artifacts("weights", "resnet101") / "weights.safetensors"
+    weights = load_file(start)
+    name = next(name for name, value in weights.items() if value.dim() == 4)
+    save_file(weights | {name: weights[name][:1].contiguous()}, start)
+    with pytest.raises(StudyError, match=f"starts from weights/resnet101, whose network is .* of another size; these tensors differ: {name}"):
+        trained(study, "base")
 
 
 def test_a_split_without_images_is_refused(study):
