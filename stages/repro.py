@@ -32,6 +32,8 @@ ENDINGS = [STOPPED, -signal.SIGINT]  # a stage's exit codes that say no more tha
 
 def main() -> int:
     """Run one stage if it is stale. The exit code is DVC's."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.repro STAGE, such as train@t1-c48")
     levels = logger.set_loggers_level
     logger.set_loggers_level = lambda level: levels(min(level, logging.ERROR))
     for handler in logging.getLogger("dvc").handlers:

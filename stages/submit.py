@@ -24,7 +24,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     Interrupted, the same command goes on without labelling finished images again. The score that the server gives goes into
     params.yaml, `test_scores`, and from there into Table 6 or 7b.
 
-    Example:  python -m stages.submit t6-test --strategy os8-ms-flip
+    Example, at scale paper:  python -m stages.submit t6-test --strategy os8-ms-flip
     """
     study = studies.load()
     wanted = console.pick("run", run, study.runs)

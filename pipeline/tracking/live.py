@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.paper.rows import TRAININGS
 from pipeline.schema import Training
 from pipeline.study import Study
-from pipeline.tracking import store
+from pipeline.tracking import local, store
 
 SILENT = 1800  # seconds without a new point after which a training counts as stopped
 
@@ -51,7 +51,7 @@ class Follower:
         self.drawn = {name: drawn for name, drawn in self.drawn.items() if name in names}
         if not names:
             return 0
-        with store.alone(), store.explained():
+        with local.alone(), store.explained():
             client = store.connect()
             return sum(self._draw(client, study, name, file) for name, file in names.items())
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from pipeline import records
 from pipeline.paper.rows import TITLES, TRAININGS
 from pipeline.study import Study
-from pipeline.tracking import live, store
+from pipeline.tracking import live, local, store
 from pipeline.tracking.store import DIGEST, PARENT, WRITER
 
-SHOWN = store.FOLDER / "shown"  # the fingerprint of what the local store shows
+SHOWN = local.FOLDER / "shown"  # the fingerprint of what the local store shows
 
 
 class Mirrored(NamedTuple):
@@ -27,13 +27,13 @@ class Mirrored(NamedTuple):
 def current(study: Study) -> bool:
     """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to
     be."""
-    return store.is_ours() and store.STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
+    return store.is_ours() and local.STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
 
 
 def fingerprint(study: Study) -> str:
-    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, and the
-    settings."""
-    sha = hashlib.sha256(study.model_dump_json().encode())
+    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, the settings, and
+    where this folder is."""
+    sha = hashlib.sha256(f"{local.FOLDER.absolute()} {study.model_dump_json()}".encode())
     names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate))
              for name in group]
     for folder in [study.artifacts(kind, name) for kind, name in names] + [study.artifacts("costs")]:
@@ -48,7 +48,7 @@ def mirror(study: Study) -> Mirrored:
     """Make MLflow show what the study has measured. Raises StudyError where the store cannot be used."""
     from pipeline import progress
     from pipeline.tracking.entries import entries  # not above: pyarrow, numpy and mlflow would cost `current` a second
-    with store.alone(), store.explained():
+    with local.alone(), store.explained():
         before, client = fingerprint(study), store.connect()
         existing = {table: store.existing(client, study, table) for table in TITLES}
         changes, shown, digests = 0, {}, {}

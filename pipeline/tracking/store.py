@@ -1,10 +1,9 @@
 """Where MLflow keeps its runs, and how an entry gets there. A password or token in MLFLOW_TRACKING_URI is never shown or written.
 
-The local store belongs to this folder: a lock keeps its processes apart. A server is shared with other folders and people, who
-may write at the same time: each writer replaces what it wrote itself and leaves alone what others measured.
+The local store belongs to this folder (local.py). A server is shared with other folders and people, who may write at the same
+time: each writer replaces what it wrote itself and leaves alone what others measured.
 """
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,13 +16,12 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from pipeline.paper.rows import TITLES
 from pipeline.study import Study, StudyError
+from pipeline.tracking import local
 from pipeline.tracking.experiments import experiment, insist
 
 if TYPE_CHECKING:  # pyarrow and numpy would cost those a second who only ask whether anything changed
     from pipeline.tracking.entries import Content, Entry
 
-FOLDER = Path("mlruns")
-STORE = FOLDER / "mlflow.db"
 DIGEST, ROW, SCALE, WRITER, PARENT = "digest", "row", "scale", "writer", "mlflow.parentRunId"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "WARNING",
          "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
@@ -33,10 +31,9 @@ COMPLAINERS = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "psycopg2", "pymysq
 COPIED = 8_000_000  # bytes; a checkpoint up to this size is uploaded to a server. Else MLflow is told where it is, and its hash
 
 
-def uri(local: Path = STORE) -> str:
-    """MLFLOW_TRACKING_URI, else the SQLite store `local`, the one in `mlruns` here. May hold a password: see `masked`."""
-    path = local if "?" in str(local.absolute()) else local.absolute()  # what is behind a ? would be taken for options
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, else the local store. May hold a password: see `masked`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local.address()
 
 
 def is_ours() -> bool:
@@ -63,29 +60,9 @@ def connect():
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
-    if is_ours() and not STORE.exists():
-        _make()
+    if is_ours():
+        local.ensure()
     return MlflowClient(uri())
-
-
-def _make() -> None:
-    """The local store, made under another name first: one whose making was cut off, MLflow can neither use nor complete. For one
-    process at a time: `mirror`, which is `alone`, comes before `read_back`."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    partial = FOLDER / ".mlflow.db.part"
-    for left in FOLDER.glob(f"{partial.name}*"):  # of a process that was killed, with SQLite's journal
-        left.unlink()
-    SqlAlchemyStore(uri(partial), "mlruns").engine.dispose()
-    os.replace(partial, STORE)
-
-
-@contextlib.contextmanager
-def alone():
-    """One process of this folder at a time, so that `compile` and `ui` never log the same row twice."""
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
@@ -96,7 +73,9 @@ def explained():
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in COMPLAINERS and not isinstance(error, ModuleNotFoundError):
             raise
-        hint = f"it is only a view: delete {FOLDER} and run this again" if is_ours() else "check MLFLOW_TRACKING_URI"
+        hint = "check MLFLOW_TRACKING_URI, or unset it: the study then goes on with mlruns here"
+        if is_ours():
+            hint = f"it is only a view: delete {local.FOLDER} and run this again"
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
             hint = "PostgreSQL needs a package more: pip install psycopg2-binary"
         said = masked(f"{type(error).__name__}: {error}".partition("\n(Background")[0])
@@ -105,7 +84,7 @@ def explained():
 
 def writer() -> str:
     """Who writes: this folder on this machine, as a digest."""
-    return hashlib.sha256(f"{platform.node()}:{FOLDER.absolute()}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{platform.node()}:{local.FOLDER.absolute()}".encode()).hexdigest()[:12]
 
 
 def existing(client, study: Study, table: str) -> dict[str, list]:
@@ -131,7 +110,7 @@ def existing(client, study: Study, table: str) -> dict[str, list]:
 
 def begin(client, study: Study, table: str, key: str, name: str, started: int, tags: dict) -> str:
     """A new run with its tags; return its id."""
-    experiment_id = experiment(client, table, FOLDER / "artifacts" if is_ours() else None)
+    experiment_id = experiment(client, table, local.ARTIFACTS if is_ours() else None)
     tags = tags | {SCALE: study.scale, ROW: key, WRITER: writer(), "table": TITLES[table]}
     return client.create_run(experiment_id, start_time=started, tags=tags, run_name=name).info.run_id
 

@@ -1,10 +1,12 @@
 """An unfinished study that is mirrored once, with a real MLflow on SQLite."""
+import contextlib
 import json
 import shutil
+import sqlite3
 
 import pytest
 
-from pipeline.tracking import mirror, store
+from pipeline.tracking import local, mirror, store
 from tests import shipped
 from tests.reporting import fake_study
 from tests.tracking.mirrored import WITHOUT, expected
@@ -31,7 +33,11 @@ def study(home, tmp_path, monkeypatch):
     shutil.copytree(home, tmp_path / "study")
     monkeypatch.chdir(tmp_path / "study")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return shipped.study()
+    with contextlib.closing(sqlite3.connect(local.STORE)) as database, database:  # as if it had been made here
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(home), str(tmp_path / "study")))
+    mirror.SHOWN.write_text(mirror.fingerprint(study := shipped.study()))
+    return study
 
 
 def described(dataset, study):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.tracking import mirror, store
+from pipeline.tracking import local, mirror, store
 from tests.tracking.mirrored import expected, runs
 
 
@@ -69,7 +69,7 @@ def test_another_scale_is_kept_apart(study):
 def test_a_deleted_store_comes_back_with_the_same_numbers(study):
     before = mirror.read_back(study)
     assert before["figure5", "t2-x2/os16"]["curves"]["trimap_low"].keys() == set(range(1, 41, 3))
-    shutil.rmtree(store.FOLDER)
+    shutil.rmtree(local.FOLDER)
     assert not mirror.current(study)
     # Processes of their own: MLflow keeps open what was deleted. Two at once: without the lock they break a fresh store.
     code = ("from pipeline import study; from pipeline.tracking import mirror; study = study.load(); "
@@ -81,7 +81,7 @@ def test_a_deleted_store_comes_back_with_the_same_numbers(study):
 
 
 def test_a_broken_store_is_an_error_that_says_what_to_do(study):
-    store.STORE.write_bytes(b"this is no database" * 100)
+    local.STORE.write_bytes(b"this is no database" * 100)
     with pytest.raises(studies.StudyError, match="delete mlruns and run this again"):
         mirror.mirror(study)
 
@@ -97,26 +97,26 @@ MAKE = """
 import os
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from pipeline.tracking import store
+from pipeline.tracking import local, store
 @event.listens_for(Engine, "after_cursor_execute")
 def die(connection, cursor, statement, *more):
     if "CREATE TABLE guardrails" in statement:
         os._exit(9)
-with store.alone():
+with local.alone():
     store.connect().search_experiments()
 """
 
 
 def test_a_store_whose_making_was_cut_off_is_made_by_the_next(study):
     """MLflow's migrations are no transaction in SQLite: what is half made can be neither used nor completed."""
-    shutil.rmtree(store.FOLDER)
+    shutil.rmtree(local.FOLDER)
     cut = python(MAKE)
     cut.communicate(timeout=100)
     assert cut.returncode == 9
-    (store.FOLDER / ".mlflow.db.part-journal").write_bytes(b"of a transaction that was cut off")
+    (local.FOLDER / ".mlflow.db.part-journal").write_bytes(b"of a transaction that was cut off")
     assert finish(python("from pipeline.tracking import mirror; from tests import shipped; print(mirror.mirror(shipped.study()).changes)")
                   ).endswith(str(len(expected(study))))
-    assert not [path for path in store.FOLDER.iterdir() if ".part" in path.name]
+    assert not [path for path in local.FOLDER.iterdir() if ".part" in path.name]
 
 
 def test_a_store_lies_in_its_folder_whatever_that_is_called(study, tmp_path, monkeypatch):
@@ -125,6 +125,22 @@ def test_a_store_lies_in_its_folder_whatever_that_is_called(study, tmp_path, mon
     monkeypatch.chdir(odd / "study")
     code = "from pipeline.tracking import mirror; from tests import shipped; print(mirror.mirror(shipped.study()).changes)"
     assert finish(python(code)).endswith(str(len(expected(study))))
-    assert store.STORE.exists() and (store.FOLDER / "artifacts").is_dir()
+    assert local.STORE.exists() and (local.FOLDER / "artifacts").is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {"study", odd.name} and [path.name for path in odd.iterdir()] == ["study"]
+    assert finish(python(code)).endswith("0")
+
+
+@pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
+def test_a_folder_that_was_moved_or_copied_writes_into_itself(study, tmp_path, monkeypatch, how):
+    mirror.mirror(study)
+    assert mirror.current(study)
+    before = sorted(str(path) for path in (tmp_path / "study").rglob("*"))
+    how(tmp_path / "study", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert not mirror.current(study)
+    code = "from pipeline.tracking import mirror; from tests import shipped; print(mirror.mirror(shipped.study()).changes)"
+    assert finish(python(code)).endswith(str(len(expected(study))))
+    pictures = list(local.ARTIFACTS.rglob("*.png"))
+    assert pictures and mirror.current(study)
+    assert sorted(str(path) for path in (tmp_path / "study").rglob("*")) == (before if how is shutil.copytree else [])
     assert finish(python(code)).endswith("0")

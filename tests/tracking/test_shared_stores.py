@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import records, study as studies
 from pipeline.paper.rows import TITLES
-from pipeline.tracking import mirror, store
+from pipeline.tracking import local, mirror, store
 from tests.tracking.mirrored import expected, runs
 
 
@@ -46,7 +46,7 @@ def test_two_who_log_the_same_at_once_end_with_one_run_a_row(study, tmp_path, mo
             monkeypatch.chdir(tmp_path / "study")
         return found
     monkeypatch.setattr(store, "existing", first_look)
-    monkeypatch.setattr(store, "alone", lambda: open(os.devnull))
+    monkeypatch.setattr(local, "alone", lambda: open(os.devnull))
     shown = mirror.mirror(study).runs
     found = runs(study)
     assert found.keys() == {(TITLES[table], key) for table, key in expected(study)} and len(shown) == len(found)
@@ -66,7 +66,7 @@ def test_a_password_in_the_address_is_never_shown(study, monkeypatch, address):
         mirror.mirror(study)
     said = f"{store.masked()} {caught.value} {caught.value.__cause__} {caught.value.__suppress_context__}"
     assert "127.0.0.1:1" in said and "crt-w0rd" not in said and said.endswith("None True")
-    assert not [path for path in store.FOLDER.rglob("*") if path.is_file() and b"crt-w0rd" in path.read_bytes()]
+    assert not [path for path in local.FOLDER.rglob("*") if path.is_file() and b"crt-w0rd" in path.read_bytes()]
 
 
 @pytest.mark.parametrize("address, shown", [
@@ -85,9 +85,9 @@ def test_a_password_with_signs_that_should_be_escaped_is_not_shown_either(monkey
 
 
 def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
-    shutil.move(store.STORE, tmp_path / "elsewhere.db")
+    shutil.move(local.STORE, tmp_path / "elsewhere.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
     assert not mirror.current(study)  # nothing is known of a store that others may change
     assert mirror.mirror(study).changes == 0
     assert runs(study).keys() == {(TITLES[table], key) for table, key in expected(study)}
-    assert not store.STORE.exists()
+    assert not local.STORE.exists()

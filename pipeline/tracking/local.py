@@ -1,0 +1,50 @@
+"""The local store: an SQLite file in `mlruns`, whole or not there; this folder's own, whose processes a lock keeps apart."""
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+FOLDER = Path("mlruns")
+STORE = FOLDER / "mlflow.db"
+ARTIFACTS = FOLDER / "artifacts"
+
+
+def address(path: Path = STORE) -> str:
+    """Of an SQLite store, as MLflow takes it."""
+    path = path if "?" in str(path.absolute()) else path.absolute()  # what is behind a ? would be taken for options
+    return f"sqlite:///{path}"
+
+
+@contextlib.contextmanager
+def alone():
+    """One process of this folder at a time, so that `compile` and `ui` never log the same row twice."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ensure() -> None:
+    """Make the store where it is missing, and anew where this folder was moved or copied: MLflow notes for good where files go.
+
+    Made under another name first: one whose making was cut off, MLflow can neither use nor complete. For one process at a time:
+    `mirror`, which is `alone`, comes before `read_back`.
+    """
+    if STORE.exists() and _root() == str(FOLDER.absolute() / "0"):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    shutil.rmtree(ARTIFACTS, ignore_errors=True)  # of runs that the new store does not have
+    partial = FOLDER / ".mlflow.db.part"
+    for left in FOLDER.glob(f"{partial.name}*"):  # of a process that was killed, with SQLite's journal
+        left.unlink()
+    SqlAlchemyStore(address(partial), str(FOLDER)).engine.dispose()
+    os.replace(partial, STORE)
+
+
+def _root() -> str | None:
+    """Where the store was made to put files: the folder of experiment 0, which MLflow makes by itself."""
+    with contextlib.closing(sqlite3.connect(STORE)) as database:
+        found = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+    return found and found[0]
