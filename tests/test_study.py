@@ -53,6 +53,7 @@ def edited(pattern, replacement):
     (r"    start: weights/resnet101 .*\n", "", r"runs\.t2-x2: a network is trained from `start`, or .* name one of the two"),
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
     (r"(?m)^  xception65_coco_voc_trainaug: &", "  t1-c8: &", r"zoo\.t1-c8: there is a run of that name, too"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [*plain]", r"^params\.yaml, line \d+: there is no \*plain$"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [*os61]", r"^params\.yaml, line \d+: there is no \*os61 \(did you mean \*os16\?\)$"),
     (r"(?m)^  os32: ", "  plain: {output_stride: 16, scales: [1.0], flip: false}\n  os32: ", r"strategies\.os16: it is plain by another name"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: *os16", r"evaluate\.t1-c8: a list is wanted, in \[ \], got {"),

@@ -4,6 +4,7 @@ paper, in its order.
 Measured numbers are read back through MLflow's search API, costs from the cost stage, the published ones from `pipeline/paper`.
 Same inputs, same bytes: no times, no ids that change from run to run.
 """
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,8 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
 
 
 def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
-    """Write each table as parquet, CSV and LaTeX; tables of an earlier study that are not among them are removed."""
+    """Write each table as parquet, CSV and LaTeX, and all scores as metrics.json, which `dvc metrics` reads; tables of an earlier
+    study that are not among them are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with records.atomic(folder / f"{name}.parquet") as partial:
@@ -44,9 +46,24 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
             pa.csv.write_csv(table, partial)
         with records.atomic(folder / f"{name}.tex") as partial:
             partial.write_text(latex.document(name, table.to_pylist()), encoding="utf-8")
+    with records.atomic(folder / "metrics.json") as partial:
+        partial.write_text(json.dumps(dvc_metrics(tables), indent=1) + "\n")
     for path in folder.iterdir():
         if path.suffix in (".parquet", ".csv", ".tex") and path.stem not in tables:
             path.unlink()
+
+
+def dvc_metrics(tables: dict[str, pa.Table]) -> dict[str, dict[str, float]]:
+    """mIOU by run and strategy, and the errors of backbones, in percent: of what was measured, each once."""
+    found: dict[str, dict[str, float]] = {}
+    for name, table in tables.items():
+        for line in table.to_pylist() if name not in ("figure5", "claims") else ():
+            names = ("top1_error", "top5_error") if name == "table4" else ("miou",)
+            for score in names:
+                if line[score] is not None:
+                    place = (line["backbone"], score) if name == "table4" else (line["run"], line["strategy"])
+                    found.setdefault(place[0], {})[place[1]] = round(line[score], 4)
+    return found
 
 
 def load(folder: Path = FOLDER) -> dict[str, list[dict]]:

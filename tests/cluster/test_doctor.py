@@ -128,6 +128,12 @@ def test_another_scale_is_looked_at_and_not_chosen(monkeypatch):
         doctor.main("papr")
 
 
+def test_the_disk_is_for_archives_what_is_in_them_and_shards(tiny):
+    none = findings.disk(at(tiny, "voc", Source(archives=(Archive(name="a.tar", mirrors=()),))))
+    some = findings.disk(at(tiny, "voc", Source(archives=tuple(Archive(name=name, mirrors=(), size=10 ** 9) for name in ("a.tar", "b.tar")))))
+    assert some - none == pytest.approx(2e9 * (1 + findings.KEPT * (findings.UNPACKED + findings.SHARDS / 3)))
+
+
 def test_the_disk_is_for_pictures_wherever_links_lead(tiny, tmp_path):
     """Archives beside them are not decoded."""
     (tmp_path / "elsewhere").mkdir()

@@ -32,6 +32,20 @@ def test_work_is_steps_times_batch_times_the_networks_multiply_adds(tiny, works)
     assert work.training == pytest.approx(training.steps * training.batch * one)
 
 
+def test_a_training_infers_at_each_validation(tiny):
+    """On the images that the curve shows at most, each on the whole canvas; the last validation comes after the last step."""
+    def inference(**settings):
+        train = tiny.settings.voc.train.model_copy(update={"steps": 10, **settings})
+        scale = tiny.settings.model_copy(update={"voc": tiny.settings.voc.model_copy(update={"train": train})})
+        study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": scale}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
+        work, = (work for work in forecast.works(study) if work.stage == "train@t2-x2")
+        voc = study.settings.voc
+        height, width = voc.evaluate.canvas
+        step = work.training / (train.steps * train.batch * train.crop ** 2)  # multiply-adds of a pixel
+        return work.inference / (voc.source.generate.val * height * width * step)
+    assert [inference(validate_every=every) for every in (10, 5, 3, 100)] == pytest.approx([1, 2, 4, 1])
+
+
 def test_passes_that_strategies_share_are_counted_once(tiny):
     """os16-ms-flip's passes contain those of os16 and os16-ms."""
     def inference(names):
@@ -88,6 +102,17 @@ def test_the_rate_of_a_step_is_what_a_step_takes(tiny):
     rate = calibration.rate(tiny, "resnet101", "t2-x2", 1.0)
     assert 0 < rate.training < rate.inference < 1e15 and rate.memory > 1e8
     assert calibration.rate(tiny, "resnet101", None, 0.1).training > 0
+
+
+def test_a_smaller_step_is_measured_where_a_cpu_would_take_long_and_its_memory_grows_with_the_step(tiny, monkeypatch):
+    train = tiny.settings.voc.train.model_copy(update={"batch": 16, "crop": 257})
+    scale = tiny.settings.model_copy(update={"voc": tiny.settings.voc.model_copy(update={"train": train})})
+    large = tiny.model_copy(update={"scales": tiny.scales | {"tiny": scale}})
+    used = iter([1e9, 1.5e9])
+    monkeypatch.setattr(calibration, "_memory", lambda device: next(used))
+    monkeypatch.setattr(calibration, "ON_CPU", 1e6)
+    rate = calibration.rate(large, "resnet101", "t2-x2", 0.2)
+    assert rate.memory == pytest.approx(1e9 + 0.5e9 * (16 * 257 ** 2) / (calibration.SMALL_BATCH * calibration.SMALL_CROP ** 2))
 
 
 @pytest.mark.parametrize("seconds, said", [(95, "95 seconds"), (612, "10 minutes"), (150, "2.5 minutes"), (7 * 3600, "7.0 hours"), (5e6, "58 days")])

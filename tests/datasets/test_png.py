@@ -112,3 +112,8 @@ def test_a_small_file_that_inflates_to_more_than_it_says_takes_no_memory():
     assert png.unfiltered(bomb) is None
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("content, bits", [(b"", 8), (png.START, 8), (png.START + bytes(16), 8), (handmade(8, 4, b"", 2), 2), (b"\xff\xd8" + bytes(40), 8)])
+def test_bits_of_a_file_that_ends_before_its_header_says_them(content, bits):
+    assert png.bits(content) == bits

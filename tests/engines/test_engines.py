@@ -45,6 +45,7 @@ def test_one_parameter_runs_that_run_again_and_no_other(study):
     study.edit("params.yaml", r'decoder: "\[3x3,256\]", low_level_channels: 8\}', 'decoder: "[3x3,256]", low_level_channels: 12}')
     assert ran(study.run("dvc", "repro")) == ONE_RUN
     assert study.tables() != study.tables_before
+    assert re.search(r"t1-c8\.os16 +\S+ +\d", study.run("dvc", "metrics", "diff", "--all"))  # HEAD's may be of another scale, or none
 
 
 def test_what_dvc_ran_snakemake_calls_up_to_date(study):

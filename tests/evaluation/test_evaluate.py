@@ -107,6 +107,34 @@ def test_what_was_left_of_other_weights_is_not_used(tmp_path, counting):
     assert len(counting) == PARTS and not unfinished()
 
 
+def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
+    """By other strategies, or the same in another order or by other names, batches, precision, canvases, labels or weights: anew."""
+    folders, plain = [], {name: TINY.strategies[name] for name in ("os16", "os8")}
+    monkeypatch.setattr(evaluation, "confusion_facts", lambda *arguments: folders.append(arguments[7]) or (None, None))
+    runs = TINY.artifacts("runs", RUN)
+
+    def evaluated(strategies=plain, bf16=False, **changed):
+        voc = TINY.settings.voc.model_copy(update=changed)
+        scale = TINY.settings.model_copy(update={"voc": voc})
+        study = TINY.model_copy(update={"scales": TINY.scales | {"tiny": scale}})
+        evaluation.evaluate(study, runs, strategies, "title", Path("unfinished"), bf16)
+    evaluated()
+    evaluated()
+    assert folders[0] == folders[1] and folders[0].parent == Path("unfinished")
+    evaluated(dict(reversed(plain.items())))
+    evaluated({"other": plain["os16"], "os8": plain["os8"]})
+    evaluated({"os16": plain["os16"].model_copy(update={"flip": True}), "os8": plain["os8"]})
+    evaluated(bf16=True)
+    evaluated(evaluate_batch=3)
+    evaluated(evaluate=TINY.settings.voc.evaluate.model_copy(update={"canvas": (65, 65)}))
+    for file in (TINY.artifacts("shards", "voc") / "sheet.json", runs / "model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b" ")
+        evaluated()
+    monkeypatch.setattr(evaluation.devices, "describe", lambda device: "another machine")
+    evaluated()
+    assert len(set(folders[1:])) == len(folders[1:])
+
+
 def test_a_damaged_part_is_counted_again(monkeypatch, counting):
     stage.main(RUN)
     undisturbed = results()

@@ -1,5 +1,6 @@
 """reports/tables against the paper's own tables: rows, order, columns, numbers."""
 import io
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -111,9 +112,22 @@ def test_same_inputs_same_bytes_and_old_tables_go(built, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     (tmp_path / "a" / "own.parquet").write_bytes(b"of an earlier study")
     tables.save(built, tmp_path / "a")
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{name}.{kind}" for name in built
-                                                                  for kind in ("parquet", "csv", "tex")}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"metrics.json"} | {f"{name}.{kind}" for name in built
+                                                                                     for kind in ("parquet", "csv", "tex")}
     assert pq.read_table(tmp_path / "a/table1.parquet").equals(built["table1"])
+
+
+def test_dvc_has_each_score_once_by_run_and_strategy(built, tmp_path):
+    tables.save(built, tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    lines = [line for name in ("table1", "table3", "table5", "table7a") for line in built[name].to_pylist() if line["miou"] is not None]
+    assert len(lines) > 20
+    for line in lines:
+        assert found[line["run"]][line["strategy"]] == pytest.approx(line["miou"], abs=1e-4)
+    errors = {line["backbone"]: {name: pytest.approx(line[name], abs=1e-4) for name in ("top1_error", "top5_error")}
+              for line in built["table4"].to_pylist() if line["top1_error"] is not None}
+    assert {name: scores for name, scores in found.items() if "top1_error" in scores} == errors != {}
+    assert not {"t1-c16", "t3-os32-dec"} & set(found), "not measured"
 
 
 def test_what_is_measured_but_not_in_mlflow_says_so(study):
