@@ -72,7 +72,7 @@ def test_a_deleted_store_comes_back_with_the_same_numbers(study):
     shutil.rmtree(local.FOLDER)
     assert not mirror.current(study)
     # Processes of their own: MLflow keeps open what was deleted. Two at once: without the lock they break a fresh store.
-    code = ("from pipeline import study; from pipeline.tracking import mirror; study = study.load(); "
+    code = ("from pipeline.tracking import mirror; from tests import shipped; study = shipped.study(); "
             "print((mirror.mirror(study).changes, mirror.read_back(study)))")
     both = [python(code) for _ in range(2)]
     written, found = zip(*(ast.literal_eval(finish(process)) for process in both))
@@ -88,7 +88,7 @@ def test_a_broken_store_is_an_error_that_says_what_to_do(study):
 
 def test_restore_does_not_import_mlflow_when_nothing_changed(study):
     assert mirror.current(study)
-    code = ("import sys; from pipeline import study; from pipeline.tracking import mirror; assert mirror.current(study.load()); "
+    code = ("import sys; from pipeline.tracking import mirror; from tests import shipped; assert mirror.current(shipped.study()); "
             "print([name for name in ('mlflow', 'pyarrow', 'torch') if name in sys.modules])")
     assert finish(python(code)) == "[]"
 
