@@ -73,14 +73,15 @@ class Checkout:
 
     def mlflow(self) -> list[str]:
         """The runs in MLflow's store: experiment, name and final mIOU."""
-        return sorted(self.run("python", "-c", """
+        printed = self.run("python", "-c", """
 import mlflow
 from pipeline.tracking import store
 client = mlflow.MlflowClient(store.uri())
 for experiment in client.search_experiments():
     for run in client.search_runs([experiment.experiment_id]):
         print("run:", experiment.name, run.info.run_name, run.data.metrics.get("miou"))
-""").partition("run:")[2].splitlines())
+""")
+        return sorted(line for line in printed.splitlines() if line.startswith("run: "))
 
 
 def ran(printed: str) -> set[str]:
