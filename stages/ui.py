@@ -32,7 +32,7 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
     elsewhere = store.uri().startswith(("http:", "https:"))
     server = None
     try:
-        if not (restore or elsewhere) and (local.STORE.exists() or not store.is_ours()):
+        if not (restore or elsewhere) and (local.here() or not store.is_ours()):
             server = serve(host, port)  # it takes seconds to start: mirror meanwhile. A fresh store is made by one process alone
         if not mirror.current(study):
             print(f"MLflow: {mirror.mirror(study).changes} changes written to {store.masked()}", flush=True)

@@ -1,6 +1,6 @@
 """The study as it is shipped: runs, strategies, claims and a scale that somebody chose are no matter of tests that count rows."""
 from pipeline import paper, study as studies, written
-from pipeline.paper import claims as papers
+from pipeline.paper.claims import CLAIMS
 
 OTHERS = {"coco-x65", "own-mobilenet", "t6-test"}  # runs in no table of the paper
 
@@ -17,4 +17,4 @@ def study() -> studies.Study:
 
 def claims() -> dict:
     """claims.yaml without those of one's own."""
-    return {name: claim for name, claim in written.read(papers.CLAIMS).items() if {"predicts", "status"} & set(claim)}
+    return {name: claim for name, claim in written.read(CLAIMS).items() if {"predicts", "status"} & set(claim)}

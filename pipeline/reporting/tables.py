@@ -56,13 +56,12 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
 def dvc_metrics(tables: dict[str, pa.Table]) -> dict[str, dict[str, float]]:
     """mIOU by run and strategy, and the errors of backbones, in percent: of what was measured, each once."""
     found: dict[str, dict[str, float]] = {}
-    for name, table in tables.items():
-        for line in table.to_pylist() if name not in ("figure5", "claims") else ():
-            names = ("top1_error", "top5_error") if name == "table4" else ("miou",)
-            for score in names:
-                if line[score] is not None:
-                    place = (line["backbone"], score) if name == "table4" else (line["run"], line["strategy"])
-                    found.setdefault(place[0], {})[place[1]] = round(line[score], 4)
+    for line in (line for name, table in tables.items() if name not in ("figure5", "claims") for line in table.to_pylist()):
+        cells = [(line["run"], line["strategy"], line["miou"])] if "miou" in line else [
+            (line["backbone"], error, line[error]) for error in ("top1_error", "top5_error")]
+        for one, column, score in cells:
+            if score is not None:
+                found.setdefault(one, {})[column] = round(score, 4)
     return found
 
 

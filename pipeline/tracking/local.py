@@ -26,13 +26,26 @@ def alone():
         yield
 
 
+def here() -> bool:
+    """Whether the store is there and was made where this folder is now: MLflow notes for good where files go, and the folder may
+    have been moved or copied. Of a broken store MLflow says what is wrong."""
+    if not STORE.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(STORE)) as database:  # experiment 0 is MLflow's own
+            found = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+    except sqlite3.Error:
+        return True
+    return found == (str(FOLDER.absolute() / "0"),)
+
+
 def ensure() -> None:
-    """Make the store where it is missing, and anew where this folder was moved or copied: MLflow notes for good where files go.
+    """Make the store where it is not `here`.
 
     Made under another name first: one whose making was cut off, MLflow can neither use nor complete. For one process at a time:
     `mirror`, which is `alone`, comes before `read_back`.
     """
-    if STORE.exists() and _root() == str(FOLDER.absolute() / "0"):
+    if here():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     shutil.rmtree(ARTIFACTS, ignore_errors=True)  # of runs that the new store does not have
@@ -41,10 +54,3 @@ def ensure() -> None:
         left.unlink()
     SqlAlchemyStore(address(partial), str(FOLDER)).engine.dispose()
     os.replace(partial, STORE)
-
-
-def _root() -> str | None:
-    """Where the store was made to put files: the folder of experiment 0, which MLflow makes by itself."""
-    with contextlib.closing(sqlite3.connect(STORE)) as database:
-        found = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-    return found and found[0]

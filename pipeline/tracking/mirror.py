@@ -27,13 +27,13 @@ class Mirrored(NamedTuple):
 def current(study: Study) -> bool:
     """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to
     be."""
-    return store.is_ours() and local.STORE.exists() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
+    return store.is_ours() and local.here() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
 
 
 def fingerprint(study: Study) -> str:
-    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, the settings, and
-    where this folder is."""
-    sha = hashlib.sha256(f"{local.FOLDER.absolute()} {study.model_dump_json()}".encode())
+    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, and the
+    settings."""
+    sha = hashlib.sha256(study.model_dump_json().encode())
     names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate))
              for name in group]
     for folder in [study.artifacts(kind, name) for kind, name in names] + [study.artifacts("costs")]:

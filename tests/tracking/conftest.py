@@ -36,8 +36,7 @@ def study(home, tmp_path, monkeypatch):
     with contextlib.closing(sqlite3.connect(local.STORE)) as database, database:  # as if it had been made here
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(home), str(tmp_path / "study")))
-    mirror.SHOWN.write_text(mirror.fingerprint(study := shipped.study()))
-    return study
+    return shipped.study()
 
 
 def described(dataset, study):

@@ -82,21 +82,43 @@ def test_a_port_that_is_taken_is_said_before_anything_is_promised(home):
     assert "MLflow at" not in said and "Traceback" not in complaint
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
-def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home, ending):
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = start(home, "--port", str(port), "--every", "0.2")
+        return probe.getsockname()[1]
+
+
+def first_page(process, port) -> bytes:
+    deadline = time.time() + 90
+    while time.time() < deadline and process.poll() is None:
+        try:
+            return get(port)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    return b""
+
+
+def test_the_pages_of_a_copied_folder_are_of_the_copy(home, tmp_path):
+    start(home, "--restore").communicate(timeout=100)
+    shutil.copytree(home, tmp_path / "copy")
+    process = start(tmp_path / "copy", "--port", str(port := free_port()))
     try:
-        deadline, page = time.time() + 90, b""
-        while time.time() < deadline and process.poll() is None:
-            try:
-                page = get(port)
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.3)
-        assert b"<html" in page
+        assert b"<html" in first_page(process, port)
+        while "MLflow at" not in process.stdout.readline():
+            assert process.poll() is None
+        known = json.loads(get(port, "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Trainings"))["experiment"]
+        assert str(tmp_path / "copy/mlruns") in known["artifact_location"]
+        assert post(port, "runs/search", experiment_ids=[known["experiment_id"]])["runs"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=40)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_pages_are_served_to_this_machine_alone_until_ctrl_c(home, ending):
+    process = start(home, "--port", str(port := free_port()), "--every", "0.2")
+    try:
+        assert b"<html" in first_page(process, port)
         assert b"ok" in get(port, "/health").lower()
         shows_a_training_that_runs(home, port)
         lines = [" ".join(each.cmdline()) for each in psutil.Process(process.pid).children(recursive=True)]
