@@ -47,12 +47,13 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     for path, (maps, overlay) in bar:
         try:
             image = photos.read(path)
-            labels = photos.label(models, image, chosen, longest or 2 * found.crop - 1)
+            with devices.memory_explained("Lower --longest"):
+                labels = photos.label(models, image, chosen, longest or 2 * found.crop - 1)
             maps.parent.mkdir(parents=True, exist_ok=True)
             photos.save(labels, image, palette, maps, overlay)
-        except OSError as error:
+        except (OSError, StudyError) as error:
             failed += 1
-            bar.write(f"error: {path} {error}", file=sys.stderr)
+            bar.write(f"error: {path}: {error}", file=sys.stderr)
         else:
             bar.write(f"{path}: {photos.shares(labels, classes)} -> {maps}")
     if failed:

@@ -35,9 +35,7 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]
     inputs = records.digest(what, folder / records.MODEL, study.artifacts("shards", run.dataset) / "sheet.json", *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))
-    with devices.memory_explained("Lower evaluate_batch of the data set (params.yaml)"):
-        tables = confusion_facts(models, shard, strategies, settings.canvas, batch, title, palette,
-                                 unfinished / inputs[:16], bf16)
+    tables = confusion_facts(models, shard, strategies, settings.canvas, batch, title, palette, unfinished / inputs[:16], bf16)
     return *tables, devices.describe(device)
 
 

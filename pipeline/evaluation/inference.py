@@ -11,19 +11,22 @@ from torch import nn
 
 from pipeline.datasets.shards import VOID, Example, Shard
 from pipeline.evaluation.strategies import canvas, predict
+from pipeline.models import device as devices
 from pipeline.schema import Strategy
 
 
 def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int], batch: int,
                 numbers: list[int], bf16: bool = False) -> Iterator[tuple[list[Example], dict[str, torch.Tensor]]]:
-    """Batch by batch the examples of `numbers` and, by strategy, their label maps (N, *size) uint8 on the padded canvas."""
+    """Batch by batch the examples of `numbers` and, by strategy, their label maps (N, *size) uint8 on the padded canvas.
+    StudyError where memory runs out."""
     device = next(next(iter(models.values())).parameters()).device
     for start in range(0, len(numbers), batch):
         examples = [shard[number] for number in numbers[start:start + batch]]
-        images = canvas([example.image for example in examples], size, device)
-        if torch.backends.cudnn.benchmark:  # cuDNN would try its kernels anew on a last batch of another size
-            images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, batch - len(examples)))
-        labels = predict(models, images, strategies, bf16)
+        with devices.memory_explained():
+            images = canvas([example.image for example in examples], size, device)
+            if torch.backends.cudnn.benchmark:  # cuDNN would try its kernels anew on a last batch of another size
+                images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, batch - len(examples)))
+            labels = predict(models, images, strategies, bf16)
         yield examples, {name: maps[:len(examples)] for name, maps in labels.items()}
 
 

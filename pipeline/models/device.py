@@ -50,8 +50,8 @@ def cpu_has_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
-def memory_explained(advice: str):
-    """StudyError with `advice` when the block runs out of memory, on the GPU or on the machine."""
+def memory_explained(advice: str = "Lower evaluate_batch of the data set (params.yaml)"):
+    """StudyError with `advice` when the block (or function) runs out of memory, on the GPU or on the machine."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such

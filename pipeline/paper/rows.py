@@ -6,8 +6,8 @@ from pipeline import paper
 from pipeline.study import Study, StudyError
 
 TITLES = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "table4": "Table 4", "table5": "Table 5",
-               "table6": "Table 6", "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5",
-               "zoo": "Model zoo", "own": "Runs of your own", "trainings": "Trainings"}
+          "table6": "Table 6", "table7a": "Table 7a", "table7b": "Table 7b", "figure5": "Figure 5",
+          "zoo": "Model zoo", "own": "Runs of your own", "trainings": "Trainings"}
 TRAININGS = "trainings"  # no table: each network once, while it is trained and after
 
 

@@ -49,6 +49,7 @@ class Pictures:
         self.generator.set_state(state["generator"].cpu())
 
 
+@devices.memory_explained()
 def errors(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch: int) -> dict[str, float]:
     """Top-1 and top-5 error in percent, `batch` pictures at a time. images, targets: as `Pictures` has them."""
     scores = torch.cat([model(part) for part in images.split(batch)]).float()

@@ -107,7 +107,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                 history.log(done, learning_rate=rate, **measured, **gauges)
                 if validating:
                     model.eval()
-                    with torch.inference_mode(), devices.memory_explained("Lower evaluate_batch of the data set (params.yaml)"):
+                    with torch.inference_mode():
                         metrics = validate()
                     training_mode(model)
                     history.log(done, **metrics)

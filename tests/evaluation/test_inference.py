@@ -7,6 +7,7 @@ from torch import nn
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.evaluation.inference import predictions, progress_miou
 from pipeline.schema import Strategy
+from pipeline.study import StudyError
 
 
 def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
@@ -44,3 +45,14 @@ def test_the_last_batch_has_the_size_that_cudnn_has_tuned_for(tmp_path, monkeypa
         alone = [next(predictions({16: network}, shard, strategies, (12, 12), 1, [number]))[1]["plain"] for number in range(5)]
     assert seen[:3] == sizes and [len(examples) for examples, _ in found] == [2, 2, 1]
     assert torch.equal(torch.cat([labels["plain"] for _, labels in found]), torch.cat(alone))
+
+
+def test_running_out_of_memory_says_what_to_lower(tmp_path):
+    def full(layer, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    with Writer(tmp_path / "val.arrow", "voc", list("abcde")) as writer:
+        writer.add(Example("1", np.zeros((9, 7, 3), np.uint8), np.zeros((9, 7), np.uint8)))
+    network = nn.Conv2d(3, 5, 1)
+    network.register_forward_pre_hook(full)
+    with pytest.raises(StudyError, match="out of memory. Lower evaluate_batch"):
+        progress_miou(network, 16, Shard(tmp_path / "val.arrow"), (12, 12), 2, 1, [0])

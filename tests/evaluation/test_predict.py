@@ -82,10 +82,21 @@ def test_what_is_broken_is_named_and_the_rest_goes_on(folder, capsys):
         call(folder, first, Path("in/broken.jpg"), Path("in/notes.txt"), Path("in/gone.png"), last, out=Path("out/deep"))
     said = capsys.readouterr()
     for name, why in (("broken.jpg", "cannot be read"), ("notes.txt", "is not an image"), ("gone.png", "is not there")):
-        assert f"error: in/{name} {why}" in said.err
+        assert f"error: in/{name}: {why}" in said.err
     assert "in/first.png: " in said.out and "%" in said.out
     left = {path.name for path in Path("out/deep").iterdir()}
     assert left == {f"{stem}.{kind}.png" for stem in ("first", "last") for kind in ("labels", "overlay")}
+
+
+def test_a_photo_that_memory_does_not_suffice_for_is_named_and_the_rest_goes_on(folder, capsys, monkeypatch):
+    def label(models, image, strategy, longest, plain=photos.label):
+        if len(image) == 50:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(models, image, strategy, longest)
+    monkeypatch.setattr(photos, "label", label)
+    with pytest.raises(StudyError, match="1 of 2 photos could not be labelled"):
+        call(folder, photo(Path("large.png"), (50, 40)), photo(Path("small.png")))
+    assert "error: large.png: out of memory. Lower --longest" in capsys.readouterr().err and Path("small.labels.png").exists()
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(folder):

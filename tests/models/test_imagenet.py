@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline import records, study as studies
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab
-from pipeline.models.published import tensorflow
+from pipeline.models.published import imagenet, tensorflow
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from stages import download, prepare, pretrain
@@ -90,3 +90,12 @@ def test_weights_without_a_classifier_say_so(study, tmp_path):
     record = records.read(study.artifacts("weights", "xception65"))
     assert record["status"] == "done" and "top1_error" not in record["metrics"] and "holds no classifier" in record["reason"]
     assert (study.artifacts("weights", "xception65") / records.WEIGHTS).exists()
+
+
+def test_pictures_that_are_too_many_at_a_time_say_what_to_lower(study, tmp_path, monkeypatch):
+    def full(pictures):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    checkpoint(tmp_path / "weights" / "model.ckpt", CLASSES)
+    monkeypatch.setattr(imagenet, "normalise", full)
+    with pytest.raises(StudyError, match="out of memory. Lower evaluate_batch"):
+        pretrain.main("xception65")

@@ -81,3 +81,10 @@ def test_top_5_counts_a_picture_whose_class_is_among_five():
     scores = torch.tensor([[6., 5, 4, 3, 2, 1]]).expand(6, 6)
     found = classification.errors(nn.Identity(), scores, torch.arange(6), batch=4)
     assert found == pytest.approx({"top1_error": 100 * 5 / 6, "top5_error": 100 / 6})
+
+
+def test_pictures_that_are_too_many_at_a_time_say_what_to_lower():
+    def full(pictures):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    with pytest.raises(StudyError, match="out of memory. Lower evaluate_batch"):
+        classification.errors(full, torch.zeros(4, 3, 9, 9), torch.zeros(4), 2)

@@ -21,6 +21,7 @@ def has_classifier(variables: dict[str, np.ndarray]) -> bool:
     return f"{tensorflow.scope_of(variables)}/logits/weights" in variables
 
 
+@devices.memory_explained()
 @torch.inference_mode()
 def errors(variables: dict[str, np.ndarray], family: str, size: BackboneSize, shard: Shard, batch: int) -> dict[str, float]:
     """top1_error and top5_error in percent, of the checkpoint `variables` on all pictures of `shard`.
