@@ -164,10 +164,15 @@ class Study(Strict):
         if wanted.backbone not in self.settings.network.backbones:
             return f"scale {self.scale} has no {wanted.backbone}: see scales.{self.scale}.network.backbones"
         if dataset is None or dataset.source is None:
-            return f"no {wanted.dataset} data at scale {self.scale}: name them in scales.{self.scale}.{wanted.dataset}.source"
+            return self.no_data(wanted.dataset)
         if self.settings.trains and self.training(run) is None:
             return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"
         return self.skipped(wanted.start_run) if wanted.start_run else None
+
+    def no_data(self, dataset: DatasetName) -> str:
+        """Why what needs `dataset` is skipped where the scale names no source of it."""
+        return (f"no {dataset} data at scale {self.scale}: name them in scales.{self.scale}.{dataset}.source; docs/data.md says "
+                "how to get them")
 
     @property
     def included(self) -> list[str]:

@@ -43,7 +43,7 @@ def _get(study: studies.Study, dataset: schema.DatasetName, wanted: schema.Datas
     if out.exists() and not (wanted and wanted.source and wanted.source.archives):  # what archives left is gone on with
         shutil.rmtree(out)
     if wanted is None or wanted.source is None:
-        reason = f"no {dataset} data at scale {study.scale}: name them in scales.{study.scale}.{dataset}.source"
+        reason = study.no_data(dataset)
         _note(out, {"status": "skipped", "reason": reason})
         return console.skip(out, reason)
     root = _place(dataset, wanted.source, out)

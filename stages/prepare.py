@@ -21,8 +21,7 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
 
     Writes SPLIT.arrow (and SPLIT-0001.arrow, ...) for the splits that the scale trains and evaluates on, sheet.json (counts,
     class frequencies, sizes) and contact.png. Stops with one list of all files that are missing, unreadable, of the wrong size or
-    wrongly labelled.
-    Interrupted, it goes on where it was.
+    wrongly labelled; a long one is in a file. Interrupted, it goes on where it was.
 
     Examples:
 
@@ -68,19 +67,38 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
         if name not in found:
             users = [key for key, user in [*recipes.items(), ("evaluate", wanted.evaluate)] if user.split == name]
             keys = ", ".join(f"{dataset}.{key}.split" for key in users)
-            raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}. "
-                                   f"See {keys} of this scale in params.yaml")
-    _check_counts(dataset, wanted.source, {name: len(items) for name, items in found.items()}, splits)
-    rows = {}
+            masks = " train_aug takes the masks of SBD: docs/data.md says where they go." if name == "train_aug" else ""
+            raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}.{masks} "
+                             f"See {keys} of this scale in params.yaml")
+    counts = reader.counts(root) if dataset == "coco" else {name: len(items) for name, items in found.items()}
+    incomplete = _incomplete(dataset, wanted.source, counts, splits)
+    rows, unusable = {}, []
     for name in splits:
-        rows[name] = preparation.split(
-            out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
-            size=None if wanted.source.generate or dataset != "imagenet" else wanted.evaluate.canvas, workers=native.workers())
+        try:
+            rows[name] = preparation.split(
+                out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
+                size=None if wanted.source.generate or dataset != "imagenet" else wanted.evaluate.canvas,
+                workers=native.workers())
+        except preparation.UnusableFiles as error:
+            unusable.append(error)
+    if unusable:
+        raise StudyError(_listed(unusable, unfinished / "unusable.txt"))
     _check_canvas(dataset, wanted.evaluate, rows[wanted.evaluate.split])
     colours = reader.colours(len(classes)) if dataset != "imagenet" else None
     contact_sheet(Shard(out / f"{splits[0]}.arrow"), colours, out / "contact.png")
     shutil.rmtree(unfinished, ignore_errors=True)
-    return {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
+    sheet = {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
+    return sheet | ({"incomplete": incomplete} if incomplete else {})
+
+
+def _listed(unusable: list, path: Path) -> str:
+    """The message about files of all splits that cannot be used. Where it is cut short, the whole list goes to `path`."""
+    said, whole = "\n".join(map(str, unusable)), "\n".join(line for error in unusable for line in error.lines)
+    if said == whole:
+        return said
+    with records.atomic(path) as partial:
+        partial.write_text(f"{whole}\n", "utf-8", "backslashreplace")
+    return f"{said}\nAll of them are in {path}"
 
 
 def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> None:
@@ -92,12 +110,13 @@ def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> N
                                f"canvas they are evaluated on has {there}: enlarge evaluate.canvas of {dataset} in params.yaml")
 
 
-def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> None:
-    """A complete data set has known counts; what differs was lost on the way, or is another data set, as a folder may be."""
-    expected = getattr(native.reader(dataset), "COUNTS", {})
-    if source.generate:  # COCO leaves out images with few annotated pixels
+def _incomplete(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> list[str]:
+    """What a folder lacks of the complete data set, whose counts are known, a line a split. StudyError where anything else than a
+    folder, which may be a part of it, has other counts: that was lost on the way."""
+    expected = native.reader(dataset).COUNTS
+    if source.generate:
         train = "train_aug" if dataset == "voc" else "train"
-        expected = {} if dataset == "coco" else {train: source.generate.train, "val": source.generate.val}
+        expected = {train: source.generate.train, "val": source.generate.val}
     wrong = [f"{name} has {counts[name]} images, not {expected[name]}" for name in splits
              if counts[name] != expected.get(name, counts[name])]
     found = f"{dataset} is not complete: {'; '.join(wrong)}"
@@ -105,6 +124,7 @@ def _check_counts(dataset: str, source: schema.Source, counts: dict[str, int], s
         print(f"warning: {found}. Scores on a part of it are not those that others publish", file=sys.stderr)
     elif wrong:
         raise StudyError(f"{found}. Delete what is there and run the stage download again")
+    return wrong
 
 
 if __name__ == "__main__":

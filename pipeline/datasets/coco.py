@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets import jsonlists, voc
-from pipeline.datasets.native import Item
+from pipeline.datasets.native import Item, listed
 from pipeline.study import StudyError
 
+COUNTS = {"train": 118287, "val": 5000}  # images of COCO 2017, before some are left out
 MINIMUM_PIXELS = 1000       # images with fewer pixels in objects of the 20 classes are left out ...
 REFERENCE_AREA = 640 * 480  # ... at the usual image size; generated images are smaller and take the same share of their area
 FAR = 4                     # image sides that an outline may lead out of its image
@@ -27,6 +28,11 @@ class Source:
     path: Path
     changed: tuple[int, int]                # size and time of the file: parts made of another one are not used
     numbers: tuple[tuple[int, int], ...]    # (COCO's category id, VOC class)
+
+
+def counts(root: Path) -> dict[str, int]:
+    """Images by split, those that are left out included."""
+    return {split: len(listed(Path(root) / f"{split}2017")) for split in COUNTS}
 
 
 def coco_name(name: str) -> str:

@@ -170,15 +170,23 @@ def published_md5(url: str) -> str:
 
 @functools.cache
 def _cityscapes() -> urllib.request.OpenerDirector:
-    """An opener that is logged in, in the way of cityscapesscripts' downloader: a redirect means that the login was taken."""
+    """An opener that is logged in, in the way of cityscapesscripts' downloader: the page of the login begins a session, and a
+    redirect after it means that the login was taken."""
     cookies = urllib.request.HTTPCookieProcessor()
     form = {"username": os.environ[LOGIN[0]], "password": os.environ[LOGIN[1]], "submit": "Login"}
-    try:
-        urllib.request.build_opener(cookies, _StayHere).open(f"{CITYSCAPES}/login", urlencode(form).encode(), TIMEOUT).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != 302:
-            raise
-    else:
+    opener = urllib.request.build_opener(cookies, _StayHere)
+
+    def status(data: bytes | None = None) -> int:
+        try:
+            with opener.open(f"{CITYSCAPES}/login", data, TIMEOUT) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code >= 400:
+                raise
+            return error.code
+
+    status()
+    if status(urlencode(form).encode()) != 302:
         raise MirrorError(f"refused the login that {' and '.join(LOGIN)} give")
     return urllib.request.build_opener(cookies)

@@ -1,7 +1,7 @@
 """What every reader of a native layout gives: items (id, image file, label source), and how files become arrays.
 
 Each of the modules voc, coco, cityscapes, imagenet has `splits(root) -> {split: [Item]}` (coco's takes `proportional`, too) and
-`classes(root) -> names`; all but coco have COUNTS, {split: images} of the complete data set. Those of segmentation have
+`classes(root) -> names`, and COUNTS, {split: images} of the complete data set. Those of segmentation have
 `colours(count) -> uint8 (count, 3)` and `label(item) -> uint8 (H, W)`, those with a test server `images(root, split) -> [Item]`
 without labels. In imagenet an item's label is its class number, and `read(item, size) -> uint8 (*size, 3)` gives the image.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline import records
 from pipeline.datasets import png
@@ -50,8 +50,12 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def opened(source) -> Image.Image:
-    """The picture in a path or file, not decoded yet. Raises OSError of PostScript, which Pillow would have a program run."""
-    image = Image.open(source)
+    """The picture in a path or file, not decoded yet. Raises OSError where it is none, and of PostScript, which Pillow would have
+    a program run."""
+    try:
+        image = Image.open(source)
+    except UnidentifiedImageError:  # its words name an object in memory
+        raise UnidentifiedImageError("is not an image that Pillow can read") from None
     if image.format == "EPS":
         image.close()
         raise OSError("is PostScript, a program rather than a picture: save it as PNG")

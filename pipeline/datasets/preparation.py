@@ -44,9 +44,10 @@ class Task:
 
 def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
           size: tuple[int, int] | None = None, workers: int = 1) -> dict:
-    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work. Raises StudyError
-    that lists every file that is missing, unreadable, of the wrong size, or has labels that are no class, and where two images
-    have one id."""
+    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work.
+
+    Raises UnusableFiles where files are missing, unreadable, of the wrong size, or have labels that are no class; StudyError
+    where two images have one id."""
     if not items:
         raise StudyError(f"{dataset} has no images in its split {path.stem}")
     known = {}
@@ -64,7 +65,7 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
             facts.append(fact)
             bar.update(len(task.items))
     if found := [problem for fact in facts for problem in fact["problems"]]:
-        raise StudyError(problems(f"{dataset} {path.stem}", found, len(items)))
+        raise UnusableFiles(f"{dataset} {path.stem}", found, len(items))
     for number, task in reversed(list(enumerate(tasks))):  # the file that says how many there are comes last
         with atomic(file_of(path, number), durable=False) as partial:
             _link(task.path, partial)
@@ -79,10 +80,14 @@ def _link(part: Path, path: Path) -> None:
         shutil.copyfile(part, path)
 
 
-def problems(what: str, found: list[str], images: int) -> str:
-    """One message that lists what is wrong with the files of `what`."""
-    more = f"\n  ... and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{what}: {len(found)} of {images} images cannot be used:\n  " + "\n  ".join(found[:SHOWN]) + more
+class UnusableFiles(StudyError):
+    """What is wrong with the files of a split: `lines` is all of it, the message the first of them."""
+
+    def __init__(self, what: str, found: list[str], images: int):
+        head = f"{what}: {len(found)} of {images} images cannot be used:"
+        self.lines = [head, *(f"  {each}" for each in found)]
+        more = [f"  ... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        super().__init__("\n".join(self.lines[:SHOWN + 1] + more))
 
 
 def _map(function, tasks, workers):

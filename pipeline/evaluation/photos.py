@@ -25,8 +25,8 @@ def read(path: Path) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), opened(path) as image:
             image.load()
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError as error:
-        raise OSError("is not an image that Pillow can read") from error
+    except UnidentifiedImageError:
+        raise
     except FileNotFoundError as error:
         raise OSError("is not there") from error
     except IsADirectoryError as error:

@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline import progress
 from pipeline.datasets import cityscapes, native, palettes, voc
-from pipeline.datasets.preparation import problems
+from pipeline.datasets.preparation import UnusableFiles
 from pipeline.datasets.shards import Example
 from pipeline.evaluation.inference import predictions
 from pipeline.records import atomic
@@ -54,7 +54,7 @@ def images(dataset: str, root: Path, split: str, complete: bool) -> list[native.
     if not items:
         raise StudyError(f"{root} has no {dataset} images of the split {split}: docs/data.md says how to get them")
     if absent := [str(item.image) for item in items if not item.image.is_file()]:
-        raise StudyError(problems(f"{dataset} {split}", [f"{path}: missing" for path in absent], len(items)))
+        raise UnusableFiles(f"{dataset} {split}", [f"{path}: missing" for path in absent], len(items))
     if complete and len(items) != reader.COUNTS.get(split, len(items)):
         raise StudyError(f"{dataset} {split} has {len(items)} images in {root}, the server wants {reader.COUNTS[split]}")
     return items

@@ -26,21 +26,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
-        right = self.path == "/login" and sent == b"username=lo9in&password=ge+heim&submit=Login"
+        right = self.path == "/login" and sent == b"username=lo9in&password=ge+heim&submit=Login" and self.has("begun=1")
         self.send_response(302 if right else 200)
         if right:
             self.send_header("Location", "/missing/nothing")
             self.send_header("Set-Cookie", "session=abc")
         self.end_headers()
 
+    def has(self, cookie):
+        return cookie in (self.headers.get("Cookie") or "").split("; ")
+
     def do_GET(self):
+        if self.path == "/login":
+            self.send_response(200)
+            self.send_header("Set-Cookie", "begun=1")
+            return self.end_headers()
         _, behaviour, name = self.path.partition("?")[0].split("/")
         self.server.log.append((behaviour, self.headers.get("Range")))
         self.server.logins.append(self.headers.get("Authorization"))
         self.server.paths.append(self.path)
         body = self.server.files[name]
         asked = self.headers.get("Range")
-        if behaviour in ("members", "md5-sum") and self.headers.get("Cookie") != "session=abc":
+        if behaviour in ("members", "md5-sum") and not self.has("session=abc"):
             return self.send_error(403)
         if behaviour == "page" or (asked and behaviour.startswith("breaks-then-page")):
             self.send_response(200)

@@ -70,7 +70,7 @@ BASIC = f"Basic {base64.b64encode(b'lo9in:s3/cr@t').decode()}"
 
 
 def test_a_password_in_the_wrong_place_is_not_shown(tmp_path):
-    text = (ROOT / "params.yaml").read_text().replace('mirrors: ["http://pjreddie.com/media/files/VOC2012test.tar"]', "mirrors: 'https://lo9in:s3cret@host/a.tar'")
+    text = (ROOT / "params.yaml").read_text().replace('mirrors: ["http://pjreddie.com/', "mirrors: 'https://lo9in:s3cret@host/a.tar' # ")
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(StudyError, match="mirrors: a list is wanted") as caught:
         study.load(tmp_path / "params.yaml")
@@ -175,7 +175,7 @@ def test_a_secret_is_in_no_file_log_or_process_list(server, tmp_path, monkeypatc
     ran = subprocess.run([sys.executable, "-c", DOWNLOAD, server.url, "cityscapes"], cwd=tmp_path, env=environment, text=True,
                          capture_output=True, check=False)
     assert ran.returncode == 1 and ("has MD5" if done else "refused the login") in ran.stderr  # the second archive, or the login
-    assert bool(seen) == done and all("cityscapes" in each for each in seen)
+    assert (len(seen) > 1) == done and all("cityscapes" in each for each in seen)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "a.tar" for path in left) == done
     texts = [ran.stdout, ran.stderr, *seen, *(path.read_bytes().decode("latin-1") for path in left), *map(str, left)]

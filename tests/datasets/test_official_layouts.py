@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from pipeline import progress
 from pipeline.datasets import archives, cityscapes, coco, voc
 from tests.datasets.served import archive, dead, official, png
 
@@ -20,7 +21,7 @@ def mat(labels):
     return file.getvalue()
 
 
-def test_voc_and_sbd_from_their_archives(server, tmp_path):
+def test_voc_and_sbd_from_their_archives(server, tmp_path, monkeypatch):
     """train_aug = (VOC train + SBD train + SBD val) - VOC val, sorted; VOC's mask where both have one."""
     base, sbd = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
     mask = {name: np.full((4, 6), number, np.uint8) for number, name in enumerate(("t1", "t2", "v1", "s1", "s2"))}
@@ -36,7 +37,10 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path):
     wanted = tuple(
         archive(dead(), f"{server.url}/breaks/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=len(content))
         for name, content in server.files.items())
+    shown, bar = [], progress.bar
+    monkeypatch.setattr(progress, "bar", lambda title, *rest, **options: shown.append(title) or bar(title, *rest, **options))
     archives.fetch_all(wanted, tmp_path / "data", tmp_path / "archives")
+    assert set(shown) == {*server.files, *(f"unpack {name}" for name in server.files)}
     found = voc.splits(tmp_path / "data")
     assert [item.id for item in found["train_aug"]] == ["s1", "s2", "t1", "t2"]
     assert [int(voc.label(item)[0, 0]) for item in found["train_aug"]] == [13, 14, 0, 1]

@@ -58,7 +58,7 @@ def test_everything_wrong_is_listed_at_once(root, monkeypatch):
         run(root, "train_aug", workers=2)
     text = str(caught.value)
     assert "6 of 10 images cannot be used" in text and len(text.splitlines()) == 7
-    assert f"{items[0].image}: missing" in text and f"{items[2].image}: " in text and f"{items[4].label}: " in text
+    assert f"{items[0].image}: missing" in text and f"{items[2].image}: " in text and f"{items[4].label}: is not an image that Pillow can read" in text
     height, width = np.asarray(Image.open(items[5].image)).shape[:2]
     assert f"{items[5].label}: label of 4x3 pixels for an image of {width}x{height}" in text
     assert f"{items[6].label}: label values [21, 200] are no class (0 to 20, 255 void)" in text

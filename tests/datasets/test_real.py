@@ -1,0 +1,44 @@
+"""The real part of VOC 2012 through the stages download and prepare: counts and class frequencies against Pillow and numpy."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import schema, study as studies
+from pipeline.datasets.voc import CLASSES
+from stages import download, prepare
+
+REAL = Path(__file__).parents[3] / "shared/data/VOCdevkit"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real part of VOC at {REAL}")
+def test_the_data_sheet_of_a_real_folder(tmp_path, monkeypatch):
+    scale = studies.load().scales["own-data"]
+    voc = scale.voc.model_copy(update={"source": schema.Source(folder=str(REAL))})
+    scales = {"own-data": scale.model_copy(update={"voc": voc})}
+    study = studies.load().model_copy(update={"scale": "own-data", "scales": scales})
+    monkeypatch.setattr(studies, "load", lambda: study)
+    monkeypatch.chdir(tmp_path)
+    download.main("voc")
+    prepare.main("voc")
+    sheet = json.loads((study.artifacts("shards", "voc") / "sheet.json").read_text())
+    base = REAL / "VOC2012"
+    listed = {name: set((base / f"ImageSets/Segmentation/{name}.txt").read_text().split()) for name in ("train", "val", "trainaug")}
+    splits = {"train_aug": (listed["train"] | listed["trainaug"]) - listed["val"], "val": listed["val"]}
+    assert {name: row["images"] for name, row in sheet["splits"].items()} == {"train_aug": 1000, "val": 445}
+    assert sheet["incomplete"] == ["train_aug has 1000 images, not 10582", "val has 445 images, not 1449"]
+    for name, row in sheet["splits"].items():
+        pixels, images_with, sizes = np.zeros(256, int), np.zeros(256, int), []
+        for each in splits[name]:
+            folder = "SegmentationClass" if each in listed["train"] | listed["val"] else "SegmentationClassAug"
+            with Image.open(base / folder / f"{each}.png") as image:
+                counts = np.bincount(np.asarray(image).ravel(), minlength=256)
+                sizes.append(image.size)
+            pixels, images_with = pixels + counts, images_with + (counts > 0)
+        assert [row["pixels"][each] for each in CLASSES] == pixels[:21].tolist() and not pixels[21:255].any()
+        assert [row["images_with"][each] for each in CLASSES] == images_with[:21].tolist()
+        assert [row["frequency"][each] for each in CLASSES] == pytest.approx(pixels[:21] / pixels[:21].sum())
+        assert row["void"] == pytest.approx(pixels[255] / pixels.sum()) and row["mean_classes"] == images_with[1:21].sum() / len(sizes)
+        assert [row["width"], row["height"]] == [[min(each), max(each)] for each in zip(*sizes)]
