@@ -22,6 +22,12 @@ STUDY = studies.load()          # heavy stages share the cores; counted over the
 # None are said to Slurm, where a profile's set-threads can ask for more; a node's own number would not be what was asked for.
 CORES = 1 if "STUDY_REMOTE" in os.environ else workflow.resource_settings.cores or 1
 BESIDE = GPUS or len(STUDY.included) or 1
+DATASETS = 4                    # are decoded at once, each by as many processes as it has threads
+
+
+def threads(stage):
+    beside = BESIDE if stage.resources.get("gpu") else DATASETS if stage.name.startswith("prepare@") else CORES
+    return max(1, CORES // beside)
 
 
 rule all:
@@ -36,7 +42,7 @@ for stage in STAGES:
         output: stage.marker
         params:                 # not written into `shell`, which binds late: every job would run the last stage
             stage=stage.name, total=len(STAGES)
-        threads: max(1, CORES // BESIDE) if stage.resources.get("gpu") else 1
+        threads: threads(stage)
         priority: stage.priority
         resources: **stage.resources
         shell: dag.JOB

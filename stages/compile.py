@@ -2,11 +2,10 @@
 
 Example:  python -m stages.compile
 """
-from pipeline import paper, study as studies
-from pipeline.paper import claims
+from pipeline import study as studies
 from pipeline.reporting import ledger, tables
 from pipeline.tracking import mirror
-from stages import console
+from stages import checks, console
 
 
 def main():
@@ -15,8 +14,7 @@ def main():
     Example:  python -m stages.compile
     """
     study = studies.load()
-    paper.check(study)
-    claims.check(study)
+    checks.check(study)
     console.evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))

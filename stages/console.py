@@ -1,13 +1,14 @@
 """What every stage's command line shares: errors in one line, a Ctrl-C that is safe, help with examples."""
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import typer
 
-from pipeline import records
+from pipeline import records, study as studies
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 from stages import guard
@@ -26,6 +27,9 @@ def run(command: Callable) -> None:
     app.command()(command)
     try:
         with guard.unchanged():
+            if "DVC_STAGE" in os.environ and "STUDY_JOB" not in os.environ:  # a plain `dvc repro`: Snakemake has asked before
+                from stages import checks
+                checks.check(studies.load())
             code = app(standalone_mode=False) or 0  # typer.Exit comes back as its code, Ctrl-C as STOPPED
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import paper, study as studies
-from pipeline.paper import claims
+from pipeline import study as studies
+from stages import checks
 
 STALE = 3
 JOB = "STUDY_PID=$PPID bash stages/job.sh {params.stage} {output} {params.total} {threads} {resources.gpu}"
@@ -78,12 +78,10 @@ def stages(repo=None) -> list[Stage]:
 def refresh() -> dict[str, list]:
     """Check the settings, then bring the markers in line with DVC. Returns {stage: why DVC calls it stale}.
 
-    For one process, before anything runs. Raises StudyError.
+    For the one process that is `alone`, before anything runs. Raises StudyError.
     """
     study = studies.load()
-    paper.check(study)
-    claims.check(study)
-    _check_classes(study)
+    checks.check(study)
     stale, found = _status()
     _mark(found, stale, study.artifacts(".markers"))
     return stale
@@ -133,25 +131,22 @@ def _mark(found: list[Stage], stale: dict[str, list], folder: Path) -> None:
         marker.unlink()
 
 
-def _check_classes(study: studies.Study) -> None:
-    """StudyError where `evaluate.classes` names one that the data set does not have."""
-    for name in sorted({run.dataset for run in study.runs.values()}):
-        if (data := study.dataset(name)) and data.evaluate.classes:
-            from pipeline.datasets import native
-            study.scored(name, native.reader(name).classes(Path()))
+def alone() -> None:
+    """Wait until no other study runs in this folder, and keep others waiting until this process ends, however it ends."""
+    global _alone
+    studies.ARTIFACTS.mkdir(exist_ok=True)
+    _alone = open(studies.ARTIFACTS / ".study.lock", "w")
+    try:
+        fcntl.flock(_alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another study runs in this folder; waiting for it to end", file=sys.stderr)
+        fcntl.flock(_alone, fcntl.LOCK_EX)
 
 
 def start() -> None:
-    """`refresh` for the process that schedules, alone in this folder; bad settings end it with one line."""
-    global _alone
+    """`refresh` for the process that schedules; bad settings end it with one line."""
     try:
-        studies.ARTIFACTS.mkdir(exist_ok=True)
-        _alone = open(studies.ARTIFACTS / ".study.lock", "w")  # held until this process ends, however it ends
-        try:
-            fcntl.flock(_alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another study runs in this folder; waiting for it to end", file=sys.stderr)
-            fcntl.flock(_alone, fcntl.LOCK_EX)
+        alone()
         refresh()
         shutil.rmtree(studies.load().artifacts(".failed"), ignore_errors=True)
     except studies.StudyError as error:
@@ -187,6 +182,7 @@ def params(stage: str) -> list[str]:
 
 def main():
     """Say which stages are stale. Exit code 0: none, 3: some."""
+    alone()
     stale = refresh()
     if stale:
         some = ", ".join(list(stale)[:6]) + (", ..." if len(stale) > 6 else "")

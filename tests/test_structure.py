@@ -14,7 +14,7 @@ SETTINGS = {"pipeline.schema", "pipeline.study", "pipeline.written"}  # they che
 GROUND = ["schema", "written", "study", "records", "progress", "memory", "paper"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 READERS = {"prepare": [f"pipeline.datasets.{name}" for name in ("voc", "coco", "cityscapes", "imagenet", "jsonlists", "mat")]}  # imported by name
-WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "dag", "guard", "console"]
+WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "dag", "guard", "console", "checks"]
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -1,6 +1,9 @@
 """What cannot be meant is refused before anything runs, in words that name it; an edit while a stage runs fails that stage."""
+import fcntl
 import json
 import re
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -17,7 +20,7 @@ def checkout(tmp_path_factory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("refusals"))
 
 
-@pytest.mark.parametrize("pattern, replacement, words", [
+MISTAKES = [
     (r"low_level_channels: 64\}", "low_level_chanels: 64}", ["runs.t1-c64.low_level_chanels", "unknown key"]),
     (r"(t3-os32-dec: .*)output_stride: 32", r"\1output_stride: 12", ["runs.t3-os32-dec.output_stride", "12"]),
     (r"(?m)^  t1-c16: (\[\*os16\]|\{<<.*\})\n(?=  t1-c32: \[)", "", ["table1", "t1-c16"]),
@@ -27,7 +30,10 @@ def checkout(tmp_path_factory) -> Checkout:
     (r"(canvas: \[49, 49\])(\}\n      evaluate_batch: 4\n    coco:)", r"\1, classes: [background, aeroplne]\2",
      ["scales.tiny.voc.evaluate.classes", "aeroplne", "did you mean aeroplane?"]),
     (r"runs/coco-x65", "runs/coco-x56", ["runs.t5-coco.start", "coco-x56", "coco-x65"]),
-])
+]
+
+
+@pytest.mark.parametrize("pattern, replacement, words", MISTAKES)
 def test_a_mistake_in_the_settings_is_named_before_anything_runs(checkout, pattern, replacement, words):
     original = (checkout.root / "params.yaml").read_text()
     try:
@@ -39,6 +45,19 @@ def test_a_mistake_in_the_settings_is_named_before_anything_runs(checkout, patte
             assert not (checkout.root / "artifacts/tiny").exists()
     finally:
         (checkout.root / "params.yaml").write_text(original)
+
+
+@pytest.mark.parametrize("pattern, replacement, words", [MISTAKES[2], MISTAKES[6]])
+def test_a_plain_dvc_repro_refuses_what_dvc_itself_does_not_see(checkout, pattern, replacement, words):
+    original = (checkout.root / "params.yaml").read_text()
+    try:
+        checkout.edit("params.yaml", pattern, replacement)
+        printed = checkout.run("dvc", "repro", fails=True)
+        assert all(word in printed for word in words) and "Traceback" not in printed, printed
+        assert not list((checkout.root / "artifacts/tiny").rglob("*.*"))
+    finally:
+        (checkout.root / "params.yaml").write_text(original)
+        shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
 
 
 GUARDED = """
@@ -144,3 +163,27 @@ def test_a_folder_without_git_is_told_so(checkout):
         assert "error: DVC wants a git checkout" in printed and "git init" in printed and "Traceback" not in printed
     finally:
         (checkout.root / ".elsewhere").rename(checkout.root / ".git")
+
+
+@pytest.mark.parametrize("command", [("python", "-m", "stages.dag"), ("snakemake", "--cores", "2", "--dry-run", "--quiet")], ids=lambda each: each[0])
+def test_a_second_study_in_a_folder_waits(checkout, command):
+    """As `make study` begins, and as Snakemake does."""
+    (checkout.root / "artifacts").mkdir(exist_ok=True)
+    with open(checkout.root / "artifacts/.study.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(command, cwd=checkout.root, env=checkout.settings(), stderr=subprocess.PIPE, text=True)
+        assert second.stderr.readline() == "another study runs in this folder; waiting for it to end\n"
+        time.sleep(.5)
+        assert second.poll() is None
+    second.communicate(timeout=120)
+    assert second.returncode == (dag.STALE if command[0] == "python" else 0)
+
+
+@pytest.mark.parametrize("options, shares", [
+    (["--cores", "16"], {"download@voc": "1 0", "prepare@voc": "4 0", "train@t1-c8": "1 1", "cost": "1 0"}),
+    (["--cores", "16", "--resources", "gpu=2"], {"prepare@voc": "4 0", "pretrain@resnet101": "8 1", "train@t1-c8": "8 1", "evaluate@t1-c8": "8 1"}),
+    (["--cores", "2"], {"prepare@voc": "1 0", "train@t1-c8": "1 1"})])
+def test_stages_share_the_cores_and_devices(checkout, options, shares):
+    printed = checkout.run("snakemake", "--dry-run", "--printshellcmds", *options)
+    for stage, share in shares.items():
+        assert re.search(rf"job\.sh {stage} \S+ \d+ (\d+ \d+)\n", printed)[1] == share, stage
