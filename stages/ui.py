@@ -45,7 +45,8 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
         while server is None or server.poll() is None:
             shown = follow(shown, follower)
             time.sleep(every)
-        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}")
+        hint = f"; if it is for its store, {local.ADVICE}" if store.is_ours() else ""
+        raise studies.StudyError(f"MLflow's server stopped with code {server.returncode}, its words are above{hint}")
     except KeyboardInterrupt:
         print("\nMLflow stopped")
     finally:

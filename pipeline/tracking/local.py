@@ -6,9 +6,12 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from pipeline.study import StudyError
+
 FOLDER = Path("mlruns")
 STORE = FOLDER / "mlflow.db"
 ARTIFACTS = FOLDER / "artifacts"
+ADVICE = f"it is only a view: delete {FOLDER} and run this again"
 
 
 def address(path: Path = STORE) -> str:
@@ -28,13 +31,15 @@ def alone():
 
 def here() -> bool:
     """Whether the store is there and was made where this folder is now: MLflow notes for good where files go, and the folder may
-    have been moved or copied. Of a broken store MLflow says what is wrong."""
+    have been moved or copied. StudyError where it is damaged; of other troubles MLflow says what is wrong."""
     if not STORE.exists():
         return False
     try:
         with contextlib.closing(sqlite3.connect(STORE)) as database:  # experiment 0 is MLflow's own
             found = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise StudyError(f"MLflow's store {STORE} is damaged ({error}); {ADVICE}") from error
         return True
     return found == (str(FOLDER.absolute() / "0"),)
 

@@ -75,7 +75,7 @@ def explained():
             raise
         hint = "check MLFLOW_TRACKING_URI, or unset it: the study then goes on with mlruns here"
         if is_ours():
-            hint = f"it is only a view: delete {local.FOLDER} and run this again"
+            hint = local.ADVICE
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
             hint = "PostgreSQL needs a package more: pip install psycopg2-binary"
         said = masked(f"{type(error).__name__}: {error}".partition("\n(Background")[0])

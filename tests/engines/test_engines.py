@@ -100,10 +100,15 @@ def test_a_lost_mlflow_store_comes_back(study):
 def test_a_fresh_clone_with_the_same_cache_trains_nothing(study, tmp_path):
     other = study.clone(tmp_path / "other")
     other.run("dvc", "cache", "dir", "--local", str(study.root / ".dvc/cache"))
-    printed = other.run("dvc", "repro", "evaluate@t1-c48")
-    assert not ran(printed) and "is cached - skipping run" in printed
-    facts = "artifacts/tiny/facts/t1-c48/facts.parquet"
-    assert (other.root / facts).read_bytes() == (study.root / facts).read_bytes()
+    printed = other.run("dvc", "repro")
+    assert ran(printed) <= {"compile", "report"} and "is cached - skipping run" in printed
+    assert other.tables() == study.tables()
+
+
+def test_results_move_to_another_disk(study, tmp_path):
+    """As docs/troubleshooting.md says."""
+    study.run("bash", "-c", f"mv .dvc/cache {tmp_path}/dvc-cache && dvc cache dir --local {tmp_path}/dvc-cache")
+    assert not ran(study.run("dvc", "repro"))
 
 
 def test_a_change_of_code_is_noticed_where_it_is_used(study):

@@ -2,6 +2,7 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline import records, study as studies
 from pipeline.tracking import local, mirror, store
+from stages import ui
 from tests.tracking.mirrored import expected, runs
 
 
@@ -80,10 +82,13 @@ def test_a_deleted_store_comes_back_with_the_same_numbers(study):
     assert all(len(same) == 1 for same in runs(study).values()) and mirror.current(study)
 
 
-def test_a_broken_store_is_an_error_that_says_what_to_do(study):
+@pytest.mark.parametrize("ask", [mirror.mirror, mirror.current, lambda study: ui.main(restore=True), lambda study: ui.main(port=5997)],
+                         ids=["mirror", "current", "restore", "ui"])
+def test_a_damaged_store_is_an_error_that_says_what_to_do(study, monkeypatch, ask):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     local.STORE.write_bytes(b"this is no database" * 100)
     with pytest.raises(studies.StudyError, match="delete mlruns and run this again"):
-        mirror.mirror(study)
+        ask(study)
 
 
 def test_restore_does_not_import_mlflow_when_nothing_changed(study):
