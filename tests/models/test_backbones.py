@@ -9,6 +9,7 @@ from pipeline.models.xception import Xception
 from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
 from tests.models.small_networks import SIZES, network, stir
+from tests.models.variants import VARIANTS
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -42,6 +43,19 @@ def test_low_level_features_are_taken_before_relu(size):
     features = stir(network(size)).backbone(torch.randn(1, 3, 65, 65))
     assert features["conv2"].min() < 0 and features["conv3"].min() < 0  # an in-place ReLU downstream would have cut them
     assert features["out"].min() >= 0
+
+
+@pytest.mark.parametrize("variant, conv2, conv3", [  # protocol, sections 2 and 3; Xception's conv3 is ours, by analogy
+    ("resnet_v1_50_beta", "block1.1.conv3", "block2.2.conv3"), ("resnet_v1_101_beta", "block1.1.conv3", "block2.2.conv3"),
+    ("xception_41", "blocks.1.stack.conv2", "blocks.2.stack.conv2"), ("xception_65", "blocks.1.stack.conv2", "blocks.2.stack.conv2"),
+    ("xception_71", "blocks.2.stack.conv2", "blocks.4.stack.conv2")])
+def test_low_level_features_are_these_modules_outputs(variant, conv2, conv3):  # MobileNet's: test_timm.py
+    with torch.device("meta"):
+        backbone, made = deeplab.build_backbone(*VARIANTS[variant], 16).eval(), {}
+        for name in (conv2, conv3):
+            backbone.get_submodule(name).register_forward_hook(lambda module, inputs, output, name=name: made.update({name: output}))
+        features = backbone(torch.empty(1, 3, 65, 65))
+    assert features["conv2"] is made[conv2] and features["conv3"] is made[conv3]
 
 
 @pytest.mark.parametrize("output_stride, strides, rates", [  # protocol, section 2
