@@ -22,10 +22,12 @@ PAIRS = sorted(path for path in FOLDER.glob("*.json") if path.with_suffix(".npz"
 
 
 def seeded(folder: Path = FOLDER):
-    """The module seeded_weights: `weight(name, shape)` and `image(size)`. From `folder`, or from the default one."""
+    """The module seeded_weights: `weight(name, shape)` and `image(size)`. From `folder`, or from the default one.
+
+    Who asks for it has pairs to check: without it none of them can be, which is a failure.
+    """
     path = next((place / "seeded_weights.py" for place in (folder, SHARED) if (place / "seeded_weights.py").exists()), None)
-    if path is None:
-        pytest.skip(f"no seeded_weights.py in {folder}: the reference tensors are not here")
+    assert path, f"no seeded_weights.py in {folder} or {SHARED}: the pairs cannot be checked"
     spec = importlib.util.spec_from_file_location("seeded_weights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -54,6 +56,13 @@ def test_the_folder_has_pairs():
     if not FOLDER.exists() and "PARITY_DIR" not in os.environ:
         pytest.skip(f"{FOLDER} is not here: no parity with the authors' code was checked")
     assert PAIRS, f"no NAME.json with NAME.npz in {FOLDER}"
+
+
+def test_pairs_without_seeded_weights_are_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_parity.SHARED", tmp_path)
+    with pytest.raises((AssertionError, pytest.skip.Exception)) as raised:
+        seeded(tmp_path)
+    assert raised.type is AssertionError
 
 
 @pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
