@@ -105,6 +105,15 @@ def test_atrous_convolutions_count_on_the_padded_map():
     assert (found.madds_executed, found.madds_counted_as_paper) == (3 * 8 * 9 * 33 * 30, 3 * 8 * 9 * 36 * 30)
 
 
+def test_networks_are_built_without_memory():
+    seen = []
+
+    def build():
+        seen.append(torch.empty(1).device.type)
+        return torch.nn.Dropout()
+    assert not cost.on_meta(build).training and seen == ["meta"]
+
+
 def test_activation_bytes_are_the_most_alive_at_once():
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(inplace=True),
                                  torch.nn.Conv2d(8, 2, 1))
