@@ -45,11 +45,7 @@ class Step(Counter):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
-        if operation is torch.ops.aten.convolution.default:
-            self._convolution(weight=args[1], rates=args[5], sizes=result.shape[2:])
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self._memory(tensor.untyped_storage())
+        self._count(operation, args, result)
         return result
 
 

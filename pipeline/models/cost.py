@@ -3,8 +3,8 @@
 How the paper counts (reconstructed; it fits 36 of the 38 cells of Tables 3 and 5 within 0.35 %, and the other two contradict
 their own multi-scale row): convolutions only, one multiply-add is 1, batch 1. A convolution with atrous rate r > 1 counts on
 the map that TensorFlow's space_to_batch pads for it, so that a side of n positions counts as (ceil((n + 2r) / r) - 2) * r.
-PyTorch convolves the map itself; that is `executed`, all taps of it, though those that meet only padding are left out then
-(layers.convolve), 0.2 % of a multi-scale row of Table 3. Resizing, batch norm, activations, softmax: not counted in either.
+PyTorch convolves the map itself, without the taps that meet only padding (layers.convolve): that is `executed`. Resizing, batch
+norm, activations, softmax: not counted in either.
 """
 import dataclasses
 import functools
@@ -74,17 +74,24 @@ class Counter(TorchDispatchMode):
             result = (torch.empty(args[0].shape, device="meta"), *(torch.empty(0, device="meta") for _ in range(2)))
         else:
             result = operation(*args, **(kwargs or {}))
+        self._count(operation, args, result)
+        return result
+
+    def _count(self, operation, args, result):
         if operation is torch.ops.aten.convolution.default:
             self._convolution(weight=args[1], rates=args[5], sizes=result.shape[2:])
+        if operation.is_view and isinstance(args[0], nn.Parameter):  # the weight's own memory
+            return
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
                 self._memory(tensor.untyped_storage())
-        return result
 
     def _convolution(self, weight, rates, sizes):
         self.executed += weight.numel() * sizes[0] * sizes[1]
-        # A strided convolution has no atrous rate in these networks, so the map that is padded is as large as the output.
-        self.as_paper += weight.numel() * padded(sizes[0], rates[0]) * padded(sizes[1], rates[1])
+        # All taps: layers.convolve leaves some out by a view. A strided convolution has no atrous rate in these networks, so the
+        # map that is padded is as large as the output.
+        whole = weight.untyped_storage().nbytes() // weight.itemsize
+        self.as_paper += whole * padded(sizes[0], rates[0]) * padded(sizes[1], rates[1])
 
     def _memory(self, storage):
         if storage in self._seen:  # a view, or an operation in place

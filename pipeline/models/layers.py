@@ -54,11 +54,10 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """`conv(x)`, without the taps that meet nothing but padding: those of an atrous rate as large as the map.
 
     There a 3x3 filter "degenerates to a simple 1x1 filter since only the center filter weight is effective" (DeepLabv3, section
-    3.3), for a ninth of the work. Compiled and exported networks, whose maps may have any size, keep all taps; so do those on
-    `meta`, which cost.py counts as the paper does.
+    3.3), for a ninth of the work. Compiled and exported networks, whose maps may have any size, keep all taps.
     """
     beyond = [rate >= side for rate, side in zip(conv.dilation, x.shape[-2:])]
-    if x.is_meta or torch.compiler.is_compiling() or not any(beyond):
+    if torch.compiler.is_compiling() or not any(beyond):
         return conv(x)
     taps = (slice(size // 2, size // 2 + 1) if lost else slice(None) for lost, size in zip(beyond, conv.kernel_size))
     padding = [0 if lost else each for lost, each in zip(beyond, conv.padding)]
