@@ -19,7 +19,7 @@ def main():
     count = sum(map(len, study.evaluate.values()))
     rows = list(progress.bar("costs", count, "strategy", of=cost.rows(study)))
     types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64())
-    types["activation_bytes_here"] = pa.int64()
+    types |= dict.fromkeys(("activation_bytes_paper", "activation_bytes_here"), pa.int64())
     table = pa.Table.from_pylist(rows, pa.schema(list(types.items())))
     with records.atomic(study.artifacts("costs") / "costs.parquet") as partial:
         pq.write_table(table, partial)

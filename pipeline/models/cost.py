@@ -23,7 +23,7 @@ from pipeline.study import Study
 
 CLASSES = {"voc": 21, "coco": 21, "cityscapes": 19}  # generated data has the same layouts, so the same classes
 COLUMNS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here",
-           "activation_bytes_here")
+           "activation_bytes_paper", "activation_bytes_here")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Counter(TorchDispatchMode):
 
 
 def rows(study: Study) -> Iterator[dict]:
-    """One dict for each (run, strategy) of `evaluate`: run, strategy and COLUMNS; multiply-adds in 1e9, parameters in 1e6.
+    """One dict for each (run, strategy) of `evaluate`: run, strategy and COLUMNS; multiply-adds in 1e9, parameters in 1e6, bytes.
 
     "paper": the network of scale paper on its canvas, whatever scale is studied, or of scale zoo where the network is published;
     "here": the studied scale's on its own canvas. None where there is no such network: the paper has no such backbone, or this
@@ -120,7 +120,8 @@ def rows(study: Study) -> Iterator[dict]:
             row = {"run": name, "strategy": strategy} | dict.fromkeys(COLUMNS)
             if (found := (zoo if run.published else paper).of(run, study.strategies[strategy])):
                 row |= {"madds_counted_as_paper": found[0].madds_counted_as_paper / 1e9,
-                        "madds_executed": found[0].madds_executed / 1e9, "parameters_paper": found[1] / 1e6}
+                        "madds_executed": found[0].madds_executed / 1e9, "parameters_paper": found[1] / 1e6,
+                        "activation_bytes_paper": found[0].activation_bytes}
             if not study.skipped(name) and (found := here.of(run, study.strategies[strategy])):
                 row |= {"madds_here": found[0].madds_executed / 1e9, "parameters_here": found[1] / 1e6,
                         "activation_bytes_here": found[0].activation_bytes}

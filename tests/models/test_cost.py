@@ -160,6 +160,7 @@ def test_rows_cover_the_study_and_leave_out_what_does_not_exist():
     assert plain["parameters_paper"] == pytest.approx(59.47, abs=0.01)
     assert plain["parameters_here"] * 1e6 == sum(each.numel() for each in network("t2-x2", 16).parameters())
     assert multi["madds_here"] > 12 * plain["madds_here"] and multi["activation_bytes_here"] > plain["activation_bytes_here"]
+    assert plain["activation_bytes_paper"] == COSTS.of(STUDY.runs["t2-x2"], STUDY.strategies["os16"])[0].activation_bytes
     assert (other["run"], other["strategy"]) == ("own-mobilenet", "os16")
     assert all(other[column] is None for column in cost.COLUMNS)
     paper = STUDY.model_copy(update={"scale": "paper", "evaluate": {"t7-dec": ("os16",)}})  # no Cityscapes there by default
