@@ -1,8 +1,5 @@
 """TensorFlow's checkpoint formats V1 and V2, sliced variables and archives: bytes that TensorFlow wrote, and damage."""
-import functools
-import http.server
 import tarfile
-import threading
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from hypothesis import given, strategies as some
 from pipeline.models.published import checkpoints, slices
 from pipeline.study import StudyError
 from tests.models import bundle
+from tests.models.server import Server
 from tests.models.tensorflow_bytes import EXPECTED, PARTED, SLICED, SLICED_INDEX, V1, V2_DATA, V2_INDEX, same, unpacked
 
 
@@ -82,29 +80,26 @@ def test_an_archive_and_its_url(tiny, kind, expected, monkeypatch):
 
 def test_two_urls_whose_archives_have_one_name(tiny, monkeypatch):
     monkeypatch.chdir(tiny)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tiny)
     for owner, kind in (("alice", "one"), ("bob", "two")):
         (tiny / owner).mkdir()
         with tarfile.open(tiny / owner / "model.tar.gz", "w:gz") as file:
             file.add(tiny / kind, "some_model")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=[.01], daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        same(checkpoints.read(f"{url}/alice/model.tar.gz"), EXPECTED | PARTED)
-        same(checkpoints.read(f"{url}/bob/model.tar.gz"), EXPECTED)
-        server.shutdown()
-    same(checkpoints.read(f"{url}/alice/model.tar.gz"), EXPECTED | PARTED)  # both are kept
-    same(checkpoints.read(f"{url}/bob/model.tar.gz"), EXPECTED)
+    with Server(tiny) as server:
+        same(checkpoints.read(f"{server.url}/alice/model.tar.gz"), EXPECTED | PARTED)
+        same(checkpoints.read(f"{server.url}/bob/model.tar.gz"), EXPECTED)
+    same(checkpoints.read(f"{server.url}/alice/model.tar.gz"), EXPECTED | PARTED)  # both are kept
+    same(checkpoints.read(f"{server.url}/bob/model.tar.gz"), EXPECTED)
 
 
 def test_a_page_that_was_fetched_as_weights_is_to_be_deleted(tiny, monkeypatch):
     """Not a file on this machine, which is somebody's own."""
     monkeypatch.chdir(tiny)
     (tiny / "artifacts/archives").mkdir(parents=True)
-    for place in (tiny / "artifacts/archives/model.tar.gz", tiny / "model.tar.gz"):
-        place.write_bytes(b"<!DOCTYPE html><html><body>Please log in</body></html>")
-    with pytest.raises(StudyError, match="artifacts/archives/model.tar.gz is neither .* delete it and run the same command again"):
-        checkpoints.read("http://127.0.0.1:9/model.tar.gz")
+    for place in ("artifacts/archives/model.tar.gz", "artifacts/archives/w.safetensors", "model.tar.gz"):
+        (tiny / place).write_bytes(b"<!DOCTYPE html><html><body>Please log in</body></html>")
+    for name, load in (("model.tar.gz", checkpoints.read), ("w.safetensors", lambda source: checkpoints.load_backbone_weights(source, None))):
+        with pytest.raises(StudyError, match=f"artifacts/archives/{name} is neither .* delete it and run the same command again"):
+            load(f"http://127.0.0.1:9/{name}")
     with pytest.raises(StudyError, match="model.tar.gz is no TensorFlow checkpoint"):
         checkpoints.read((tiny / "model.tar.gz").as_uri())
 

@@ -16,6 +16,7 @@ from pipeline.models import deeplab
 from pipeline.models.published import checkpoints, tensorflow
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import StudyError
+from tests.models.server import Server
 from tests.models.tensorflow_bytes import same
 
 
@@ -46,6 +47,17 @@ def test_published_leaves_what_training_starts_from(tmp_path):
     from safetensors.torch import load_file
     source.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
     assert all(torch.equal(source.state_dict()[name], value) for name, value in kept.items())
+
+
+@pytest.mark.parametrize("address", ["~/w.safetensors", "file://{home}/w.safetensors", "{url}/w.safetensors"])
+def test_safetensors_are_found_by_any_address(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there, here = small().backbone, small().backbone
+    save_file(there.state_dict(), "w.safetensors")
+    with Server(tmp_path) as server:
+        assert checkpoints.load_backbone_weights(address.format(home=tmp_path, url=server.url), here) == {}
+    assert all(torch.equal(value, here.state_dict()[name]) for name, value in there.state_dict().items())
 
 
 def test_safetensors_that_do_not_fit_are_listed(tmp_path):

@@ -1,8 +1,5 @@
 """Scale zoo from end to end: made-up checkpoints with the authors' names, in archives as theirs, from a local server, through the
 stages download, prepare, fetch and evaluate to the rows of the table."""
-import functools
-import http.server
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +21,11 @@ from pipeline.reporting import ledger, page, tables
 from pipeline.study import StudyError
 from stages import download, evaluate, fetch, predict, prepare, train
 from tests.models import bundle
+from tests.models.server import Server
 
 SCOPES = {"xception": "xception_65", "mobilenet": "MobilenetV2"}
 SIZES = {"xception65": {"middle": 1, "width": 0.03125}, "mobilenetv2_100": {"width": 0.25}, "mobilenetv2_050": {"width": 0.125}}
 XCEPTION, MOBILENET = "xception65_coco_voc_trainaug", "mobilenetv2_coco_voc_trainaug"
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self, folder):
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-        handler.log_message = lambda *words: None
-        super().__init__(("127.0.0.1", 0), handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 def small(address, **scale):
@@ -68,7 +58,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("zoo")
     (home / "models").mkdir()
     server = Server(home / "models")
-    study = small(f"http://127.0.0.1:{server.server_address[1]}")
+    study = small(server.url)
     for name in (XCEPTION, MOBILENET):
         archive = study.runs[name].published.rpartition("/")[2]
         bundle.archive(home / "models" / archive, variables_of(study, name), archive.split(".")[0])

@@ -1,11 +1,11 @@
 """Published weights and networks: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's
-names."""
+names (URL or file)."""
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -48,15 +48,16 @@ def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path)
 
 
 def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:
-    """Load published ImageNet weights into a backbone. `weights`: a safetensors file, or whatever `read` takes.
+    """Load published ImageNet weights into a backbone. `weights`: a safetensors file or its URL, or what `read` takes.
 
     Returns all variables of a TensorFlow checkpoint, {} for safetensors. Raises StudyError that lists everything missing, left
     over or of another shape.
     """
-    if str(weights).endswith(".safetensors"):
-        _load_safetensors(Path(weights), backbone)
+    path = _local(weights)
+    if path.suffix == ".safetensors":
+        _load_safetensors(path, backbone)
         return {}
-    variables = read(weights)
+    variables = read(path)
     tensorflow.load(backbone, variables)
     return variables
 
@@ -67,18 +68,7 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
     `source`: a checkpoint's prefix (model.ckpt-30000), its .index file, a folder or archive (.tar.gz) that holds one checkpoint,
     or the http(s) or file URL of such an archive, which is kept in artifacts/archives.
     """
-    try:
-        parts = urlsplit(str(source))
-    except ValueError:  # its text may have a password
-        raise StudyError("the address of published weights or of a network is no valid URL") from None
-    if parts.scheme in ("http", "https", "file"):
-        name = parts.path.rpartition("/")[2]
-        path = archives.fetch(Archive(name=name, mirrors=(str(source),)), ARTIFACTS / "archives")
-        if parts.scheme != "file" and not is_table(path) and not unpacking.is_tar(path):
-            raise StudyError(f"{path} is neither a checkpoint nor an archive of one, but perhaps a page that asks for a login: "
-                             "delete it and run the same command again")
-        return read(path)
-    path = Path(source).expanduser()
+    path = _local(source)
     if path.is_file() and not is_table(path) and unpacking.is_tar(path):
         with tempfile.TemporaryDirectory() as folder:
             unpacking.unpack(path, Path(folder))
@@ -88,6 +78,21 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
     if path.name.endswith(".index"):
         path = path.with_name(path.name.removesuffix(".index"))
     return _read(path)
+
+
+def _local(source: str | Path) -> Path:
+    """Where `source` lies on this machine; what a URL names is fetched."""
+    try:
+        parts = urlsplit(str(source))
+    except ValueError:  # its text may have a password
+        raise StudyError("the address of published weights or of a network is no valid URL") from None
+    if parts.scheme not in ("http", "https", "file"):
+        return Path(source).expanduser()
+    path = archives.fetch(Archive(name=parts.path.rpartition("/")[2], mirrors=(str(source),)), ARTIFACTS / "archives")
+    if parts.scheme != "file" and not (is_table(path) or unpacking.is_tar(path) or _is_safetensors(path)):
+        raise StudyError(f"{path} is neither a checkpoint, an archive of one nor safetensors, but perhaps a page that asks for a "
+                         "login: delete it and run the same command again")
+    return path
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -113,6 +118,14 @@ def _only(folder: Path, shown: str) -> Path:
         names = ", ".join(sorted(str(path.relative_to(folder)) for path in found)) or "none"
         raise StudyError(f"{shown} should hold one checkpoint, found {names}" + (": name one of them" if found else ""))
     return found.pop()
+
+
+def _is_safetensors(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def _load_safetensors(path: Path, backbone: nn.Module) -> None:
