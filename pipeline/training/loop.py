@@ -33,7 +33,8 @@ class Window:
         return {"losses": self.losses, "numbers": self.numbers, "seconds": seconds}
 
     def resume(self, state: dict) -> None:
-        self.losses, self.numbers, self.began = state["losses"], state["numbers"], time.perf_counter() - state["seconds"]
+        self.losses = [loss / distributed.world() for loss in state["losses"]]  # one process's: several save no open window
+        self.numbers, self.began = state["numbers"], time.perf_counter() - state["seconds"]
 
     def close(self, title: str, step: int) -> dict[str, float]:
         """Mean loss and images per second of the window that ends after `step`. This waits for the device.

@@ -35,6 +35,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # statistics need more than bfloat16's 8 bits
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         own, mean = mean, total(mean) / world()
         variance = total(variance + (own - mean).square()) / world()
@@ -44,7 +45,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         mean, scale, shift = (each[:, None, None] for each in (mean, self.weight * (variance + self.eps).rsqrt(), self.bias))
-        return (x - mean) * scale + shift
+        return ((x - mean) * scale + shift).to(dtype)
 
 
 class SharedDropout(nn.Dropout):

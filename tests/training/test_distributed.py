@@ -43,6 +43,22 @@ def test_in_single_precision_the_losses_agree_as_far_as_rounding_lets_them(resul
     assert results["single-2-1"]["losses"] == together["losses"]
 
 
+def test_in_bfloat16_two_processes_learn_what_one_does(results):
+    alone, together = results["bfloat16-1-0"]["losses"], results["bfloat16-2-0"]["losses"]
+    assert together[0] == pytest.approx(alone[0], abs=1e-3)
+    assert together == pytest.approx(alone, abs=0.01)
+    assert alone != results["single-1-0"]["losses"]
+
+
+@pytest.mark.parametrize("name", ["moved-1-0", "moved-2-0", "moved-2-1"])
+def test_any_number_of_processes_goes_on_from_any_others_checkpoint(results, name):
+    """Stopped in step 11: one process saved it, with three steps of a log line; of two the checkpoint is that of step 8."""
+    undisturbed, moved = results["unmoved-1-0"], results[name]
+    assert len(undisturbed["losses"]) == 5
+    assert moved["losses"] == pytest.approx(undisturbed["losses"], rel=1e-9)
+    assert moved["sums"] == pytest.approx(undisturbed["sums"], rel=1e-7, abs=1e-9)
+
+
 def test_alone_nothing_is_replaced():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.1))
     assert synchronised.parallel(model) is model and type(model[1]) is nn.BatchNorm2d and type(model[2]) is nn.Dropout

@@ -1,21 +1,25 @@
 """A script for test_distributed.py: python tests/training/together.py FOLDER PORT.
 
-One network is trained by one process and by two, on a CPU, in double and in single precision; each process leaves its losses and
-the sums of its tensors in FOLDER. torch is imported once, and the processes are forked from here.
+One network is trained by one process and by two, on a CPU, in double and in single precision and in bfloat16; each process leaves
+its losses and the sums of its tensors in FOLDER. In double precision, two trainings are stopped within a log line's steps and gone
+on with by another number of processes. torch is imported once, and the processes are forked from here.
 """
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
 
 import torch
+import torch._dynamo  # as the first backward pass of each child would
 from torch.nn import functional as F
 
 from pipeline.models import deeplab
 from pipeline.models.layers import resize
 from pipeline.schema import Network, Run, Training
 from pipeline.training import distributed, schedule
+from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import fit
@@ -47,45 +51,64 @@ class Pairs:
         pass
 
 
-def train(folder: Path, name: str, dtype: torch.dtype, learning_rate: float, accumulate: int) -> None:
+def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = None, learning_rate: float = 0.02, accumulate: int = 1,
+          validate_every: int = 1) -> None:
+    """stop_in: the step, from 1, that SIGTERM comes in."""
     with distributed.joined():
         torch.manual_seed(0)
         torch.set_num_threads(1)
+        torch.cpu.get_capabilities = lambda: {"avx512_bf16": True}  # others compute it too, slowly
+        in_bfloat16, steps = dtype is torch.bfloat16, [0]
+        dtype = torch.float32 if in_bfloat16 else dtype
         training = Training(split="train", crop=49, batch=8, steps=STEPS, learning_rate=learning_rate, power=0.9,
-                            validate_every=1, accumulate=accumulate)
+                            validate_every=validate_every, accumulate=accumulate, cpu_bfloat16=in_bfloat16)
         model = deeplab.build(RUN, "resnet", NETWORK, 3).to(dtype=dtype, memory_format=torch.channels_last)
         schedule.set_batch_norm(model, 0.95, training.batch_norm_decay, STEPS)
+        adapt(model, training)
 
         def loss_of(network, pixels, labels):
-            logits = resize(network((pixels / 127.5 - 1).to(dtype)), labels.shape[-2:])
+            logits = resize(network((pixels / 127.5 - 1).to(dtype)).to(dtype), labels.shape[-2:])
+            steps[0] += 1
+            if steps[0] == stop_in:
+                os.kill(os.getpid(), signal.SIGTERM)
             return F.cross_entropy(logits, labels, ignore_index=255, reduction="sum")
 
         crops = Crops(Pairs(), training.crop, training.batch, 0, distributed.rank(), distributed.world())
-        checkpoint, optimiser = Checkpoint(folder / f"{name}.pt", name), schedule.optimiser(model, 1e-4, learning_rate)
+        checkpoint, optimiser = Checkpoint(folder / f"{name}.pt", "inputs"), schedule.optimiser(model, 1e-4, learning_rate)
         history, _ = fit(model, optimiser, crops, loss_of, dict, training, checkpoint, name, 255)
         losses = [row[2] for row in history.rows if row[1] == "loss"]
         sums = {key: float(value.double().abs().sum()) for key, value in model.state_dict().items()}
         (folder / f"{name}-{distributed.rank()}.json").write_text(json.dumps({"losses": losses, "sums": sums}))
 
 
-def forked(folder: Path, world: int, port: str, name: str, *settings) -> None:
+def forked(folder: Path, world: int, port: str, *settings, **more) -> list[int]:
+    """Exit statuses of `world` processes that train."""
     children = []
     for rank in range(world):
         if not (child := os.fork()):
             os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
                            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             try:
-                train(folder, name, *settings)
+                train(folder, *settings, **more)
+            except KeyboardInterrupt:
+                os._exit(2)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
         children.append(child)
-    assert not any(os.waitpid(child, 0)[1] for child in children)
+    return [os.waitpid(child, 0)[1] for child in children]
 
 
 if __name__ == "__main__":
-    to, free_port = sys.argv[1:]
+    to, free_port = Path(sys.argv[1]), sys.argv[2]
     for count in (1, 2):
-        forked(Path(to), count, free_port, f"double-{count}", torch.float64, 0.02, 2)
-        forked(Path(to), count, free_port, f"single-{count}", torch.float32, 0.002, 1)
+        everyone = [0] * count
+        assert forked(to, count, free_port, f"double-{count}", torch.float64, accumulate=2) == everyone
+        assert forked(to, count, free_port, f"single-{count}", torch.float32, learning_rate=0.002) == everyone
+        assert forked(to, count, free_port, f"bfloat16-{count}", torch.bfloat16, learning_rate=0.002) == everyone
+        moved = f"moved-{count}", torch.float64
+        stopped = forked(to, 3 - count, free_port, *moved, stop_in=11, validate_every=4)
+        assert (stopped == [2 << 8] if count == 2 else all(stopped)) and (to / f"moved-{count}.pt").exists()
+        assert forked(to, count, free_port, *moved, validate_every=4) == everyone
+    assert forked(to, 1, free_port, "unmoved-1", torch.float64, validate_every=4) == [0]
