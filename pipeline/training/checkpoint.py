@@ -59,8 +59,9 @@ class Checkpoint:
                 self.shown = len(history.rows)
 
     def finish(self, model: nn.Module, path: Path) -> None:
-        """Write the trained `model`'s weights to `path` and remove the checkpoint; process 0 does."""
+        """Write the trained `model`'s weights to `path` and remove the checkpoint, and what a kill left while one was written;
+        process 0 does."""
         if distributed.rank() == 0:
             weights.save(model, path)
-            self.path.unlink(missing_ok=True)
-            self.live.unlink(missing_ok=True)
+            for made in (self.path, self.live, *self.path.parent.glob(f".{self.path.name}.*.part")):
+                made.unlink(missing_ok=True)
