@@ -38,6 +38,19 @@ def test_processes_share_the_pictures_that_one_would_have_drawn():
             assert torch.equal(some, batch[rank::2]) and torch.equal(their, targets[rank::2]) and drawn == numbers
 
 
+def test_pictures_resume_exactly():
+    images = torch.arange(5. * 3 * 16 * 16).view(5, 3, 16, 16)
+    stream, again = (classification.Pictures(images, torch.arange(5), list("abcde"), 4, seed) for seed in (0, 1))
+    for _ in range(3):
+        stream()
+    state, later = stream.state(), [stream() for _ in range(4)]
+    again()
+    again.resume(state)
+    for pictures, targets, numbers in later:
+        batch, their, drawn = again()
+        assert torch.equal(batch, pictures) and torch.equal(their, targets) and drawn == numbers
+
+
 def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     """Learning rates, decays, splits, optimiser, this process's share: as `fit` is given them."""
     monkeypatch.chdir(tmp_path)

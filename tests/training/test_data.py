@@ -55,6 +55,15 @@ def test_on_the_cpu_nothing_is_copied_and_nothing_warned_about(shard, recwarn):
     assert not recwarn.list
 
 
+def test_a_gpu_holds_a_split_that_takes_three_tenths_of_its_free_memory_and_is_streamed_a_larger_one(shard, monkeypatch):
+    for home in ("Resident", "Streamed"):
+        monkeypatch.setattr(data, home, lambda shard, device, home=home: (home, shard, device))
+    gpu, enough = torch.device("cuda", 1), int(size(shard) / 0.3) + 1
+    for free, home in ((enough, "Resident"), (enough - 4, "Streamed")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: {gpu: (free, 100 * enough)}[device])
+        assert place(shard, gpu) == (home, shard, gpu)
+
+
 def test_size_counts_images_and_labels(shard):
     assert size(shard) == sum(4 * shard[number].label.size for number in range(9))
 
