@@ -129,10 +129,10 @@ def _untracked(unit: nn.Module):
 def memory_advice(training: Training) -> str:
     """Which settings to change where memory does not suffice for this training."""
     ways = [f"a crop below {training.crop}", f"a batch below {training.batch}"]
-    if not training.checkpoint_activations:
-        ways.insert(0, "checkpoint_activations: true (up to a third more computation)")
     if parts := [parts for parts in range(training.accumulate + 1, training.batch // 2 + 1) if training.batch % parts == 0]:
         images = training.batch // parts[0]
         ways.insert(0, f"accumulate: {parts[0]} (now {training.accumulate}; batch norm then sees {images} images)")
+    if not training.checkpoint_activations:
+        ways.insert(0, "checkpoint_activations: true (up to a third more computation, same result)")
     return (f"In the data set's train settings (params.yaml), try {'; or '.join(ways)}. How runs that are trained already are "
             "kept: docs/troubleshooting.md")
