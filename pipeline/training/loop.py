@@ -82,7 +82,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     forward = compiled(network) if training.compile else network
     training_mode(model)
     saved, advice = time.perf_counter(), memory_advice(training)
-    with (progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0) as bar,
+    with (progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0, drawn=False) as bar,
           interruption.deferred(title, wanted=distributed.world() == 1) as interrupted):
         for step in range(first, training.steps):
             rate = learning_rate(training, step)
@@ -113,9 +113,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                     training_mode(model)
                     history.log(done, **metrics)
                 checkpoint.show(history)
-                bar.set_postfix({"loss": f"{measured['loss']:.3f}", "rate": f"{rate:.2g}",
-                                 "images/s": f"{measured['images_per_second']:.1f}",
-                                 **{name: f"{value:.1f}" for name, value in (gauges | metrics).items()}}, refresh=False)
+                bar.set_postfix_str(shown(measured, metrics, gauges, rate), refresh=False)
             stopping = interrupted()  # once: it may change at any time
             if done < training.steps and (validating or stopping or time.perf_counter() - saved > CHECKPOINT_EVERY):
                 checkpoint.save(model=model.state_dict(), optimiser=optimiser.state_dict(), batches=batches.state(), step=done,
@@ -126,6 +124,15 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                     raise KeyboardInterrupt
             window.began = time.perf_counter()
     return history, metrics
+
+
+def shown(measured: dict[str, float], metrics: dict[str, float], gauges: dict[str, float], rate: float) -> str:
+    """What the line of progress says, in 50 columns: loss, first metric, images per second, GPU memory and utilisation, rate."""
+    speed = measured["images_per_second"]
+    parts = [f"loss={measured['loss']:.3f}", *[f"{name}={value:.1f}" for name, value in metrics.items()][:1],
+             f"{speed:.{int(speed < 100)}f}img/s"]
+    forms = {"gpu_memory_gb": "{:.3g}GB", "gpu_utilisation": "{:.0f}%"}
+    return " ".join([*parts, *(form.format(gauges[name]) for name, form in forms.items() if name in gauges), f"lr={rate:.2g}"])
 
 
 def gradients(network: nn.Module, forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, loss_of: Callable, ignored: int,

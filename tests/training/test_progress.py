@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from pipeline import progress
+from pipeline.training import loop
+from tests.training.terminals import terminal
 
 
 class Clock:
@@ -85,6 +87,19 @@ def test_the_time_left_counts_validations_too(monkeypatch, clock):
 def test_a_terminal_gets_a_bar_that_redraws_itself(monkeypatch, clock):
     text = lines(monkeypatch, clock, 50, 1, terminal=True)
     assert text.count("\r") > 10 and text.count("\n") == 1 and "50/50" in text
+
+
+def test_80_columns_hold_all_that_a_training_has_to_say(monkeypatch, clock):
+    """The longest name of the paper's runs, and its steps at one a second and more. Half of it is done."""
+    said = loop.shown({"loss": 1.2345, "images_per_second": 123.4}, {"miou": 78.91}, {"gpu_memory_gb": 139.4, "gpu_utilisation": 100.0}, 0.00376)
+    with terminal(monkeypatch) as redrawn:
+        bar = progress.bar("t3-os16-nodec", 30_000, "step", initial=14_990, drawn=False)
+        clock.now += 40
+        bar.set_postfix_str(said, refresh=False)
+        bar.update(10)
+        bar.close()
+    assert redrawn[-1] == "t3-os16-nodec 50% <16:40:00, loss=1.234 miou=78.9 123img/s 139GB 100% lr=0.0038"
+    assert max(map(len, redrawn)) <= 80
 
 
 @pytest.mark.parametrize("terminal", [True, False])
