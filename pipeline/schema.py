@@ -73,8 +73,8 @@ class BackboneFamily(Strict):
 
 class BackboneSize(Strict):
     """How big a backbone is at one scale. `weights`: a URL or file of published ImageNet weights, else it is pretrained."""
-    units: tuple[int, int, int, int] | None = None  # ResNet: bottleneck units per block
-    middle: int | None = None                       # Xception: modules of the middle flow
+    units: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None  # ResNet: bottleneck units per block
+    middle: int | None = Field(None, ge=0)          # Xception: modules of the middle flow
     entry: Literal[3, 5] = 3                        # Xception: modules of the entry flow (5: Xception-71)
     width: float = Field(1.0, gt=0)
     weights: Address | None = None
@@ -82,7 +82,7 @@ class BackboneSize(Strict):
 
 class Network(Strict):
     width: float = Field(gt=0)
-    atrous_rates: tuple[int, int, int]
+    atrous_rates: tuple[PositiveInt, PositiveInt, PositiveInt]
     backbones: Annotated[dict[str, BackboneSize], BeforeValidator(without_null)]
 
 

@@ -45,6 +45,8 @@ class Study(Strict):
         for name in zoo:
             if name in runs:
                 raise ValueError(f"zoo.{name}: there is a run of that name, too")
+            if not isinstance(zoo[name] or {}, dict):
+                raise ValueError(f"zoo.{name}: a network's settings are wanted here, such as published: ADDRESS")
             if "published" not in (zoo[name] or {}):
                 raise ValueError(f"zoo.{name}.published: this key is missing")
         return raw | {"runs": {**runs, **zoo}}

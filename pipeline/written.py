@@ -71,7 +71,10 @@ def suggest(name: str, known) -> str:
 def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
     """What is wrong with settings that are YAML but no study, a line each. keys: all that some section has."""
     found: dict[str, list[str]] = {}
+    within = {problem["loc"][:depth] for problem in error.errors() for depth in range(len(problem["loc"]))}
     for problem in error.errors():
+        if problem["type"] == "too_short" and problem["loc"] in within:  # what is wrong in a list is not counted
+            continue
         key = ".".join(str(part) for part in problem["loc"])
         last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
         got = f", got {problem['input']!r}"
