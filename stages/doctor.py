@@ -49,7 +49,7 @@ def main(scale: Annotated[str | None, typer.Option(help="another one than that o
     except StudyError as error:
         found.append(findings.Finding("training", "missing", "not one step", str(error)))
     # Stages with next to nothing to compute: download and prepare, and those of `works` that this scale skips.
-    idle = 2 * len(get_args(DatasetName)) + len(study.backbones) + 2 * len(study.runs) - len(works)
+    idle = 2 * len(get_args(DatasetName)) + len(study.backbones) + len(study.runs) + len(study.evaluate) - len(works)
     needed = ELSE + STAGE * idle / lanes
     needed += forecast.total(study, works, rates, lanes, start) if rates else 0
     found += findings.machine(study, gpus, rates, lanes, needed) + findings.data(study)

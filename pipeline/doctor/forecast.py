@@ -49,11 +49,12 @@ def works(study: Study) -> list[Work]:
             each = madds(run, run.output_stride, training.crop)
             after = f"train@{run.start_run}" if run.start_run else f"pretrain@{run.backbone}"
             found.append(Work(f"train@{name}", kind_of(run), after, *_training(data, training, shown, each)))
-        chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
-        shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
-        pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
-        inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
-        found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
+        if name in study.evaluate:
+            chosen = [study.strategies[strategy] for strategy in study.evaluate[name]]
+            shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
+            pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
+            inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
+            found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
     return found
 
 

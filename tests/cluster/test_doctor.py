@@ -2,8 +2,8 @@
 import pytest
 import typer
 
-from pipeline import study as studies
-from pipeline.doctor import calibration, findings
+from pipeline import study as studies, written
+from pipeline.doctor import calibration, findings, forecast
 from pipeline.doctor.calibration import Rate
 from pipeline.models import device as devices
 from pipeline.schema import Archive, Generate, Source
@@ -126,6 +126,18 @@ def test_another_scale_is_looked_at_and_not_chosen(monkeypatch):
     assert seen == ["tiny"] and (studies.ROOT / "params.yaml").read_text() == written
     with pytest.raises(StudyError, match="did you mean paper"):
         doctor.main("papr")
+
+
+def test_every_stage_of_dvc_yaml_takes_its_start_at_least(tiny, monkeypatch):
+    """Those that compute are `works`, measured; here no rate is. Three make the report."""
+    params, needed = written.read(studies.ROOT / "params.yaml"), []
+    each = [body["foreach"] for body in written.read(studies.ROOT / "dvc.yaml")["stages"].values() if "foreach" in body]
+    stages = sum(len(items) if isinstance(items, list) else len(params[items[2:-1]]) for items in each)
+    monkeypatch.setattr(calibration, "measure", lambda *_: {})
+    monkeypatch.setattr(findings, "machine", lambda study, gpus, rates, lanes, seconds: needed.append((seconds, lanes)) or [])
+    doctor.main("tiny")
+    seconds, lanes = needed[0]
+    assert (seconds - doctor.ELSE) * lanes / doctor.STAGE == pytest.approx(stages - len(forecast.works(tiny)))
 
 
 def test_the_disk_is_for_archives_what_is_in_them_and_shards(tiny):
