@@ -1,10 +1,13 @@
 """What every stage's command line shares: errors in one line, a Ctrl-C that is safe, help with examples."""
 import contextlib
 import errno
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -32,15 +35,13 @@ def run(command: Callable) -> None:
                 checks.check(studies.load())
             code = app(standalone_mode=False) or 0  # typer.Exit comes back as its code, Ctrl-C as STOPPED
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        failed(str(error))
     except KeyboardInterrupt:
         code = STOPPED
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
-        print(f"error: {error.filename or 'a file that was to be written'}: {error.strerror}", file=sys.stderr)
-        sys.exit(1)
+        failed(f"{error.filename or 'a file that was to be written'}: {error.strerror}")
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)
@@ -50,6 +51,17 @@ def run(command: Callable) -> None:
         print("\nstopped; the same command goes on from what was saved last", file=sys.stderr)
     if code:
         sys.exit(code)
+
+
+def failed(reason: str) -> NoReturn:
+    """Print `reason` and exit with 1. One of several processes leaves it to torchrun (torchrun.main), which prints one of all."""
+    said = {"message": {"message": reason, "extraInfo": {"timestamp": int(time.time())}}}
+    try:
+        with records.atomic(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), durable=False) as partial:
+            partial.write_text(json.dumps(said))
+    except (KeyError, OSError):  # a disk may be full
+        print(f"error: {reason}", file=sys.stderr)
+    sys.exit(1)
 
 
 def pick(what: str, name: str, known: Mapping):

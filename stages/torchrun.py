@@ -3,6 +3,7 @@
 How many: `gpu` of the stage's `meta` in dvc.yaml, or what the Snakemake job was given (STUDY_GPUS). Not a param: it changes no
 result beyond rounding and, on GPUs, what dropout draws, so it makes nothing stale.
 """
+import logging
 import os
 import subprocess
 import sys
@@ -16,14 +17,14 @@ from pipeline.study import ROOT
 def relaunch_on_gpus() -> bool:
     """Run this process's command on several GPUs and return True; False where one process is all, or this is one of several.
 
-    Ends this process with exit code 1 where one of them fails.
+    Ends this process with exit code 1 where one of them fails; `main` has said why.
     """
     count = wanted()
     if count < 2:
         return False
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS", 1)) // count)
     own = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "STUDY_PID": str(os.getpid())}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command = [sys.executable, "-m", "stages.torchrun", "--standalone", f"--nproc-per-node={count}"]
     if subprocess.run([*command, "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]], env=own, check=False).returncode:
         raise typer.Exit(1)
     return True
@@ -43,3 +44,22 @@ def wanted() -> int:
         import torch
         gpus = min(gpus, torch.cuda.device_count())
     return gpus
+
+
+def main() -> None:
+    """What the command torchrun does, but in the place of its report one line: what the first process that failed said of it
+    (console.failed), or how it ended."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+    logging.disable(logging.ERROR)
+    try:
+        run(parse_args(None))
+    except ChildFailedError as error:  # the message of a process that said nothing is torchrun's own, a str
+        rank, first = min(error.failures.items(), key=lambda each: (isinstance(each[1].message, str), each[1].timestamp))
+        ended = first.signal_name() if first.exitcode < 0 else f"exit code {first.exitcode}"
+        said = f"process {rank} ended with {ended}; what it printed is above"
+        sys.exit(f"error: {said if isinstance(first.message, str) else first.message['message']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,13 @@
 """A stage that is given several devices is one process a device, through torchrun, and a kill leaves none of them behind."""
 import json
+import subprocess
+import sys
 import time
 
 import pytest
 
-from stages import torchrun
+from pipeline.study import ROOT
+from stages import console, torchrun
 from tests.engines.checkout import Checkout
 
 
@@ -37,12 +40,32 @@ def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_pa
         assert torchrun.wanted() == min(4, devices)
 
 
+@pytest.mark.parametrize("how, ranks, said", [
+    ("said", "0 1", "error: out of memory"), ("said", "1", "error: out of memory"),
+    ("disk", "0 1", "error: model.pt: No space left on device"),
+    ("killed", "1", "error: process 1 ended with SIGKILL; what it printed is above"),
+    ("bug", "1", "error: process 1 ended with exit code 1; what it printed is above")])
+def test_what_went_wrong_is_said_once_and_last(how, ranks, said):
+    ended = subprocess.run([sys.executable, "-m", "tests.cluster.failing", how, *ranks.split()], cwd=ROOT, capture_output=True, text=True,
+                           env=Checkout.settings() | {"STUDY_GPUS": "2"}, timeout=300, check=False)
+    assert ended.returncode == 1 and ended.stderr.endswith(f"{said}\n"), ended.stderr
+    assert "ValueError: not foreseen" in ended.stderr if how == "bug" else ended.stderr.count("\n") == 1, ended.stderr
+
+
+def test_what_one_of_several_cannot_leave_to_torchrun_it_prints(monkeypatch, tmp_path, capsys):
+    (tmp_path / "full").touch()
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "full/error.json"))
+    with pytest.raises(SystemExit):
+        console.failed("wrong")
+    assert capsys.readouterr().err == "error: wrong\n"
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.run("dvc", "repro", "prepare@imagenet")
     printed = checkout.run("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="3", fails=True)  # eight images, three processes
-    assert "cannot be split evenly over 3 processes" in printed
+    assert printed.count("cannot be split evenly over 3 processes") == 1
     started = checkout.start("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2", SHELL="/bin/sh")  # some sh stay between DVC and a stage
     wait_for(lambda: sum("-m stages.pretrain" in line or "stages/pretrain.py" in line for line in checkout.processes()) >= 3)
     started.kill()
