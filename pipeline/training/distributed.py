@@ -27,7 +27,8 @@ def joined():
     gpus, local = devices.count(), int(os.environ["LOCAL_RANK"])
     if gpus:
         if local >= gpus:
-            raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower --nproc-per-node")
+            raise StudyError(f"there are {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes: lower STUDY_GPUS (or "
+                             "--nproc-per-node)")
         torch.cuda.set_device(local)
         dist.init_process_group("nccl", device_id=torch.device("cuda", local))  # a device that does not answer fails here
     else:
