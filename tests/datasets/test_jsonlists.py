@@ -44,12 +44,13 @@ def test_garbage_in_a_large_file_is_found_without_reading_it_all(tmp_path, monke
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 from pipeline.datasets import coco
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from tests.peak import peak
+before = peak()
 items = coco.splits(Path(sys.argv[1]))["train"]
-print(len(items), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(len(items), peak() - before)
 """
 
 
