@@ -21,7 +21,11 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
          out: Annotated[Path, typer.Option(help="folder for NETWORK.pt2 and NETWORK.onnx")] = Path(),
          kind: Annotated[list[Kind], typer.Option("--format", help="only this one")] = (Kind.pt2, Kind.onnx),
          output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the training's if left out")] = None):
-    """Export a trained network as NETWORK.pt2 and NETWORK.onnx: photo (1, H, W, 3) uint8 -> labels (1, H, W) uint8, any size.
+    """Export a trained network as NETWORK.pt2 and NETWORK.onnx: photo (1, H, W, 3) uint8 -> labels (1, H, W) uint8, any size from
+    2x2 up.
+
+    The photo is labelled at its own size. stages.predict shrinks larger ones to twice the training crop first: that size is in
+    the file, as "longest", beside the class names; docs/extend.md has the lines that do the same.
 
     Example:  python -m stages.export t2-x2 --out exported
     """
@@ -32,14 +36,14 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     import torch
 
     from pipeline.datasets import native
-    from pipeline.evaluation import trained
-    from pipeline.evaluation.export import export
-    run = trained.described(folder).run
-    stride = output_stride or run.output_stride
-    model = trained.load(study, folder, {stride}, torch.device("cpu"))[stride]
+    from pipeline.evaluation import export, photos, trained
+    found = trained.described(folder)
+    stride = output_stride or found.run.output_stride
+    program = export.traced(trained.load(study, folder, {stride}, torch.device("cpu"))[stride])
+    classes, longest = native.reader(found.run.dataset).classes(Path()), photos.longest(found.crop)
     for each in kind:
         path = out / f"{folder.name}.{each}"
-        export(model, native.reader(run.dataset).classes(Path()), path)
+        export.write(program, classes, longest, path)
         print(path)
 
 

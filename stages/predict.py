@@ -48,7 +48,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
         try:
             image = photos.read(path)
             with devices.memory_explained("Lower --longest"):
-                labels = photos.label(models, image, chosen, longest or 2 * found.crop - 1)
+                labels = photos.label(models, image, chosen, longest or photos.longest(found.crop))
             maps.parent.mkdir(parents=True, exist_ok=True)
             photos.save(labels, image, palette, maps, overlay)
         except (OSError, StudyError) as error:

@@ -1,7 +1,8 @@
 """A trained network as one file for programs that know nothing of this project: torch.export (.pt2) and ONNX.
 
 The exported graph takes a photo and gives its label map, (1, H, W, 3) uint8 RGB -> (1, H, W) uint8, for any H and W from 2 up:
-what `photos.label` does with the plain strategy. Class names travel with it.
+what `photos.label` does with the plain strategy, but for the size: the graph shrinks no photo. The class names and the size that
+`photos.longest` gives travel with it: as classes and longest in the metadata of ONNX, as classes.json and longest.json in a .pt2.
 """
 import json
 from importlib.util import find_spec
@@ -35,20 +36,24 @@ class Labeller(nn.Module):
         return F.pad(labels, (0, 1, 0, 1))[:, :height, :width]
 
 
-def export(network: nn.Module, classes: list[str], path: Path) -> None:
-    """Write `network` (on the CPU) to `path`, whose ending says how: .pt2 or .onnx. StudyError where a package is missing."""
+def traced(network: nn.Module) -> torch.export.ExportedProgram:
+    """The graph of `network` (on the CPU), from photo to label map."""
+    image, sides = torch.zeros(1, 90, 125, 3, dtype=torch.uint8), {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
+    with torch.no_grad():
+        return torch.export.export(Labeller(network).eval(), (image,), dynamic_shapes={"image": sides})
+
+
+def write(program: torch.export.ExportedProgram, classes: list[str], longest: int, path: Path) -> None:
+    """Write `program` to `path`, whose ending says how: .pt2 or .onnx. StudyError where a package is missing."""
     kind = path.suffix.removeprefix(".")
     if lacking := [name for name in MAKERS[kind] if find_spec(name) is None]:
         raise StudyError(f"{path} not written: it takes the packages {' and '.join(MAKERS[kind])}; missing: {', '.join(lacking)}")
-    image, sides = torch.zeros(1, 90, 125, 3, dtype=torch.uint8), {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
-    with torch.no_grad():
-        program = torch.export.export(Labeller(network).eval(), (image,), dynamic_shapes={"image": sides})
-    names = json.dumps(classes)
+    about = {"classes": json.dumps(classes), "longest": json.dumps(longest)}
     with atomic(path) as partial:
         if kind == "pt2":
             with open(partial, "wb") as file:
-                torch.export.save(program, file, extra_files={"classes.json": names})
+                torch.export.save(program, file, extra_files={f"{name}.json": text for name, text in about.items()})
         else:
             onnx = torch.onnx.export(program, dynamo=True, input_names=["image"], output_names=["labels"], verbose=False)
-            onnx.model.metadata_props["classes"] = names
+            onnx.model.metadata_props.update(about)
             onnx.save(partial)

@@ -46,6 +46,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def longest(crop: int) -> int:
+    """The longest side, in pixels, at which photos are labelled by a network that was trained on crops of this side."""
+    return 2 * crop - 1
+
+
 def label(models: dict[int, nn.Module], image: np.ndarray, strategy: Strategy, longest: int) -> np.ndarray:
     """The label map, uint8 (H, W), of an image (H, W, 3) uint8.
 

@@ -1,38 +1,44 @@
-"""Exported networks give the labels that the network gives, at any size: torch.export and ONNX."""
+"""Exported networks give the labels that the network gives, at any size: torch.export and ONNX; and that predict gives, by what they say."""
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline import study as studies
 from pipeline.evaluation import photos
-from pipeline.evaluation.export import MAKERS, export
+from pipeline.evaluation.export import MAKERS, traced, write
 from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Strategy
 from pipeline.study import StudyError
 
+DOCS = (studies.ROOT / "docs/extend.md").read_text()
 CLASSES = [f"class-{number}" for number in range(7)]
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 1, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
-PHOTOS = [(49, 65), (50, 64), (3, 40), (97, 17)]  # of the form 16k+1 and not, smaller than a canvas
+PHOTOS = [(49, 65), (50, 64), (3, 40), (97, 17), (2, 2)]  # of the form 16k+1 and not, smaller than a canvas
+WITH_ONNX = pytest.mark.skipif(any(find_spec(name) is None for name in (*MAKERS["onnx"], "onnxruntime")),
+                               reason="ONNX not checked: that takes the packages onnx, onnxscript and onnxruntime")
 
 
 @pytest.fixture(scope="module", params=[("t2-x2", 16), ("t5-nodec", 8)], ids=str)
 def network(request):
-    """An untrained small network whose labels vary, and its output stride."""
+    """An untrained small network whose labels vary, its output stride, and its graph."""
     study, (name, stride) = studies.load(), request.param
     run, network = study.runs[name], study.scales["tiny"].network.model_copy(update={"backbones": SIZES})
     torch.manual_seed(0)
     model = deeplab.build(run, study.backbones[run.backbone].family, network, len(CLASSES), stride)
     with torch.inference_mode():
         model.eval().logits.weight /= model(torch.randn(1, 3, 49, 65)).std()  # untrained logits are so small that all classes tie
-    return model.to(memory_format=torch.channels_last), stride
+    model = model.to(memory_format=torch.channels_last)
+    return model, stride, traced(model)
 
 
 def check(network, labels_of):
     """labels_of(image (1, H, W, 3) uint8 array) -> (1, H, W): against what photos are labelled with."""
-    model, stride = network
+    model, stride, _ = network
     rng, seen = np.random.default_rng(0), set()
     for size in PHOTOS:
         image = rng.integers(0, 256, (1, *size, 3)).astype(np.uint8)
@@ -45,25 +51,36 @@ def check(network, labels_of):
 
 @pytest.mark.filterwarnings("error")
 def test_torch_export(tmp_path, network):
-    export(network[0], CLASSES, tmp_path / "x.pt2")
-    extra = {"classes.json": ""}
-    program = torch.export.load(tmp_path / "x.pt2", extra_files=extra).module()
-    assert json.loads(extra["classes.json"]) == CLASSES
+    write(network[2], CLASSES, 193, tmp_path / "x.pt2")
+    about = {"classes.json": "", "longest.json": ""}
+    program = torch.export.load(tmp_path / "x.pt2", extra_files=about).module()
+    assert [json.loads(text) for text in about.values()] == [CLASSES, 193]
     check(network, lambda image: program(torch.from_numpy(image)).numpy())
 
 
-@pytest.mark.skipif(any(find_spec(name) is None for name in (*MAKERS["onnx"], "onnxruntime")),
-                    reason="ONNX not checked: that takes the packages onnx, onnxscript and onnxruntime")
-def test_onnx(tmp_path, network):
+@WITH_ONNX
+def test_onnx_and_what_the_docs_do_with_it(tmp_path, network, monkeypatch):
+    """docs/extend.md labels a large photo, turned as EXIF says, as predict does."""
     import onnxruntime
-    export(network[0], CLASSES, tmp_path / "x.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
-    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == CLASSES
+    monkeypatch.chdir(tmp_path)
+    longest = 64
+    write(network[2], CLASSES, longest, Path("t2-x2.onnx"))
+    session = onnxruntime.InferenceSession("t2-x2.onnx", providers=["CPUExecutionProvider"])
     check(network, lambda image: session.run(["labels"], {"image": image})[0])
+    exif, documented = Image.Exif(), next(block for block in DOCS.split("```python\n") if "onnxruntime" in block.partition("```")[0])
+    exif[0x0112] = 6
+    for size in ((150, 77), (40, 61)):
+        pixels = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save("photo.jpg", exif=exif)
+        exec(documented.partition("```")[0], said := {})
+        plain = Strategy(output_stride=network[1], scales=(1.0,), flip=False)
+        expected = photos.label({network[1]: network[0]}, photos.read(Path("photo.jpg")), plain, longest)
+        assert np.array_equal(said["labels"], expected) and expected.shape == size[::-1]
+        assert said["about"] == {"classes": CLASSES, "longest": longest}
 
 
 def test_without_the_packages_for_onnx_it_says_which(tmp_path, monkeypatch):
     monkeypatch.setitem(MAKERS, "onnx", ("onnx", "no_such_package"))
     with pytest.raises(StudyError, match="x.onnx not written.*no_such_package"):
-        export(torch.nn.Identity(), CLASSES, tmp_path / "x.onnx")
+        write(None, CLASSES, 193, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

@@ -134,9 +134,11 @@ def test_wrong_names_and_folders_say_what_to_do(folder):
 def test_export_hands_over_the_network_at_the_output_stride_that_was_asked_for(folder, monkeypatch, capsys):
     import pipeline.evaluation.export as module
     handed = []
-    monkeypatch.setattr(module, "export", lambda *arguments: handed.append(arguments))
+    monkeypatch.setattr(module, "traced", lambda network: network)
+    monkeypatch.setattr(module, "write", lambda *arguments: handed.append(arguments))
     export.main(str(folder), Path("out"), list(export.Kind), 8)
-    assert [path for *_, path in handed] == [Path("out/net.pt2"), Path("out/net.onnx")] and handed[0][1][15] == "person"
+    assert [path for *_, path in handed] == [Path("out/net.pt2"), Path("out/net.onnx")]
+    assert handed[0][1][15] == "person" and handed[0][2] == 65  # predict's, at the training crop of 33
     expected, x = trained.load(STUDY, folder, {8}, torch.device("cpu"))[8], torch.randn(1, 3, 65, 65)
     with torch.inference_mode():
         assert torch.equal(handed[0][0](x), expected(x))
