@@ -15,6 +15,8 @@ from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 from stages import console
 
+ENDINGS = ".labels.png", ".overlay.png"
+
 
 def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or the folder or file (model.safetensors) of one")],
          images: Annotated[list[Path], typer.Argument(help="photos of any size and format that Pillow reads")],
@@ -24,13 +26,17 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
                                                      "twice the training crop if left out")] = None):
     """Label your own photos: NAME.labels.png, a palette PNG, and NAME.overlay.png.
 
-    A photo that cannot be read is named, the rest goes on, and the exit code is 1.
+    A photo that cannot be read is named, the rest goes on, and the exit code is 1. Results of an earlier call beside their photos
+    are left out: FOLDER/* may be given twice.
 
     Example:  python -m stages.predict t2-x2 holiday.jpg --out labelled
     """
     study = studies.load()
     chosen = strategy and console.pick("strategy", strategy, study.strategies)
-    folder, targets = locate(study, network), names(images, out)
+    folder, left = locate(study, network), results(images)
+    targets = names([path for path in images if path not in left], out)
+    if left:
+        print(f"left out: results of an earlier call beside their photos, {len(left)} files such as {min(left)}", file=sys.stderr)
     from pipeline.datasets import native, palettes
     from pipeline.evaluation import photos, trained
     from pipeline.models import device as devices
@@ -72,8 +78,16 @@ def locate(study: Study, network: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def results(images: list[Path]) -> set[Path]:
+    """Those that are NAME.labels.png or NAME.overlay.png beside NAME, or a NAME.EXT, among `images`: no photos."""
+    photos = {path.parent / name for path in images for name in (path.stem, path.name)}
+    return {path for path in images for ending in ENDINGS
+            if path.name.endswith(ending) and path.parent / path.name.removesuffix(ending) in photos}
+
+
 def names(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]:
-    """For each photo its label map and its overlay: STEM.labels.png, or NAME.EXT.labels.png where two photos share a stem."""
+    """For each photo its label map and its overlay: STEM.labels.png, or NAME.EXT.labels.png where two photos share a stem.
+    StudyError where one of these is a photo itself, or another photo's."""
     images = list(dict.fromkeys(images))
     stems = Counter((out or path.parent) / path.stem for path in images)
     targets = {path: (out or path.parent) / (path.stem if stems[(out or path.parent) / path.stem] == 1 else path.name)
@@ -82,7 +96,11 @@ def names(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]
     twice = [str(path) for path in images if users[targets[path]] > 1]
     if twice:
         raise StudyError(f"{', '.join(twice)} would leave the same files in {out}: label them with different --out")
-    return {path: (Path(f"{target}.labels.png"), Path(f"{target}.overlay.png")) for path, target in targets.items()}
+    found = {path: tuple(Path(f"{target}{ending}") for ending in ENDINGS) for path, target in targets.items()}
+    given = {path.resolve() for path in images}
+    if lost := [f"{each}, by what {path} gives" for path, pair in found.items() for each in pair if each.resolve() in given]:
+        raise StudyError(f"photos would be overwritten: {'; '.join(lost)}. Label them with another --out")
+    return found
 
 
 if __name__ == "__main__":

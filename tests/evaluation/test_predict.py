@@ -107,6 +107,32 @@ def test_photos_of_one_name_do_not_overwrite_each_other(folder):
     assert not Path("out").exists()
 
 
+def test_a_folder_given_twice_is_labelled_anew_without_its_results(folder, capsys):
+    photo(Path("in/a.png")), photo(Path("in/a.bmp"), (20, 20)), photo(Path("in/b.labels.png"), (33, 33))
+    call(folder, *sorted(Path("in").iterdir()))
+    first = {path: path.read_bytes() for path in Path("in").iterdir()}
+    assert len(first) == 9 and "left out" not in capsys.readouterr().err
+    Path("in/a.png.labels.png").write_bytes(b"lost")
+    call(folder, *sorted(Path("in").iterdir()))
+    assert {path: path.read_bytes() for path in Path("in").iterdir()} == first
+    said = capsys.readouterr()
+    assert "left out: results of an earlier call beside their photos, 6 files such as in/a.bmp.labels.png\n" in said.err
+    assert said.out.count(" -> ") == 3
+    for path in Path("in").glob("a.bmp*"):  # a.png.labels.png is still no photo, though a.png's would now be named a.labels.png
+        path.unlink()
+    call(folder, *sorted(Path("in").iterdir()), out=Path("out"))
+    assert "4 files such as" in capsys.readouterr().err
+    assert {path.name for path in Path("out").glob("a*")} == {f"a.{kind}.png" for kind in ("labels", "overlay")}
+
+
+def test_a_photo_is_not_overwritten(folder):
+    images = photo(Path("in/a.png")), photo(Path("out/a.labels.png"), (33, 33))
+    before = images[1].read_bytes()
+    with pytest.raises(StudyError, match="overwritten: out/../out/a.labels.png, by what in/a.png gives. Label them with another --out"):
+        call(folder, *images, out=Path("out/../out"))
+    assert images[1].read_bytes() == before and len(list(Path("out").iterdir())) == 1
+
+
 def test_wrong_names_and_folders_say_what_to_do(folder):
     with pytest.raises(StudyError, match="nowhere is no folder and no run"):
         call("nowhere", Path("a.png"))
