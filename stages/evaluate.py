@@ -14,7 +14,8 @@ from stages import console
 
 
 def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.yaml")],
-         bf16: Annotated[bool, typer.Option("--bf16", help="in bfloat16: faster on a GPU, mIOU differs a little")] = False):
+         bf16: Annotated[bool, typer.Option("--bf16", help="in bfloat16, to compare: into artifacts/SCALE/facts-bf16/RUN. The "
+                                             "study's own facts stay in float32")] = False):
     """Evaluate one trained run with all its strategies: artifacts/SCALE/facts/RUN, counts from which every metric follows.
 
     Interrupted, the same command goes on without computing finished images again.
@@ -25,7 +26,8 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     console.pick("run", run, study.runs)
     if (names := study.evaluate.get(run)) is None:
         raise StudyError(f"`evaluate` in params.yaml has no line for {run}: it says with which strategies")
-    out, trained, started = study.artifacts("facts", run), study.artifacts("runs", run), time.time()
+    out, started = study.artifacts("facts-bf16" if bf16 else "facts", run), time.time()
+    trained = study.artifacts("runs", run)
     if (reason := study.skipped(run) or console.upstream_skipped(trained)):
         return console.skip(out, reason)
     import pyarrow.parquet as pq

@@ -107,6 +107,18 @@ def test_what_was_left_of_other_weights_is_not_used(tmp_path, counting):
     assert len(counting) == PARTS and not unfinished()
 
 
+def test_bfloat16_is_left_beside_the_study():
+    stage.main(RUN)
+    undisturbed, record = results(), records.read(TINY.artifacts("facts", RUN))
+    stage.main(RUN, bf16=True)
+    assert results() == undisturbed and records.read(TINY.artifacts("facts", RUN)) == record and not record["params"]["bf16"]
+    beside = TINY.artifacts("facts-bf16", RUN)
+    assert records.read(beside)["params"] == record["params"] | {"bf16": True}
+    found, plain = (metrics.Facts.read(folder / "facts.parquet") for folder in (beside, TINY.artifacts("facts", RUN)))
+    matrices = [metrics.confusion(facts, TINY.evaluate[RUN][0], CLASSES) for facts in (found, plain)]
+    assert np.array_equal(matrices[0].sum(1), matrices[1].sum(1)) and not np.array_equal(*matrices)  # the same pixels, other labels
+
+
 def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
     """By other strategies, or the same in another order or by other names, batches, precision, canvases, labels or weights: anew."""
     folders, plain = [], {name: TINY.strategies[name] for name in ("os16", "os8")}
