@@ -8,8 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipeline import study as studies
-from pipeline.records import atomic
+from pipeline import records, study as studies
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 from stages import console
@@ -55,7 +54,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for kept in maps])), palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / f"{words}{'-' if words else ''}{picked.replace('/', '_')}.png"
-        with atomic(path) as partial:
+        with records.atomic(path) as partial:
             partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, titles=True))
         print(f"{path}: {caption}")
 
@@ -65,8 +64,10 @@ def _strategy(study: Study, run: str, wanted: str | None, other: str | None) -> 
     names = console.pick("evaluated run", run, study.evaluate)
     if wanted and wanted not in names:
         raise StudyError(f"evaluate.{run} in params.yaml lacks {wanted!r}{suggest(wanted, names)}")
-    if not (study.artifacts("facts", run) / "facts.parquet").exists():
-        raise StudyError(f"{run} has not been evaluated: dvc repro evaluate@{run}")
+    folder = study.artifacts("facts", run)
+    if not (folder / "facts.parquet").exists():
+        why = study.skipped(run) or (records.read(folder) or {}).get("reason") or f"dvc repro evaluate@{run}"
+        raise StudyError(f"{run} has not been evaluated: {why}")
     return wanted or (other if other in names else names[0])
 
 

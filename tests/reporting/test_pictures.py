@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import study as studies
+from pipeline import records, study as studies
 from pipeline.evaluation import measure
 from pipeline.reporting import panels, pictures
 from pipeline.study import StudyError
@@ -21,6 +21,7 @@ def home(tmp_path_factory):
         few = {name: study.runs[name] for name in ("t2-x2", "t3-os16-nodec", "t7-dec")}
         few = study.model_copy(update={"runs": few, "evaluate": {name: study.evaluate[name] for name in few}})
         fake_study.write(few, images=6, size=49)
+        records.write(study.artifacts("facts", "t2-128"), status="skipped", reason="no images")
     return folder
 
 
@@ -87,6 +88,8 @@ def test_another_strategy_is_predicted_for_the_chosen_images_only(study, tmp_pat
 
 @pytest.mark.parametrize("arguments, message", [
     ({"run": "t2-x3"}, "t2-x3 has not been evaluated: dvc repro evaluate@t2-x3"),
+    ({"run": "own-mobilenet"}, "own-mobilenet has not been evaluated: scale miniature has no mobilenetv2_100: see scales."),
+    ({"run": "t2-128"}, "t2-128 has not been evaluated: no images"),
     ({"run": "t2-x9"}, "did you mean t2-x"),
     ({"run": "t2-x2", "strategy": "os32"}, "evaluate.t2-x2 in params.yaml lacks 'os32'"),
     ({"run": "t2-x2", "image": ["nope"]}, "t2-x2 was not evaluated on nope"),
