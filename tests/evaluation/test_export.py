@@ -17,23 +17,28 @@ from pipeline.study import StudyError
 
 DOCS = (studies.ROOT / "docs/extend.md").read_text()
 CLASSES = [f"class-{number}" for number in range(7)]
-SIZES = {"resnet101": BackboneSize(units=(2, 2, 1, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
+SIZES = {"resnet101": BackboneSize(units=(2, 2, 1, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125),
+         "mobilenetv2_100": BackboneSize(width=0.25)}
 PHOTOS = [(49, 65), (50, 64), (3, 40), (97, 17), (2, 2)]  # of the form 16k+1 and not, smaller than a canvas
 WITH_ONNX = pytest.mark.skipif(any(find_spec(name) is None for name in (*MAKERS["onnx"], "onnxruntime")),
                                reason="ONNX not checked: that takes the packages onnx, onnxscript and onnxruntime")
 
 
-@pytest.fixture(scope="module", params=[("t2-x2", 16), ("t5-nodec", 8)], ids=str)
-def network(request):
-    """An untrained small network whose labels vary, its output stride, and its graph."""
-    study, (name, stride) = studies.load(), request.param
-    run, network = study.runs[name], study.scales["tiny"].network.model_copy(update={"backbones": SIZES})
+def small(name, stride, **changes):
+    """An untrained small network of a run, whose labels vary, its output stride, and its graph."""
+    study = studies.load()
+    run, network = study.runs[name].model_copy(update=changes), study.scales["tiny"].network.model_copy(update={"backbones": SIZES})
     torch.manual_seed(0)
     model = deeplab.build(run, study.backbones[run.backbone].family, network, len(CLASSES), stride)
     with torch.inference_mode():
         model.eval().logits.weight /= model(torch.randn(1, 3, 49, 65)).std()  # untrained logits are so small that all classes tie
     model = model.to(memory_format=torch.channels_last)
     return model, stride, traced(model)
+
+
+@pytest.fixture(scope="module", params=["t2-x2", "t5-nodec"])
+def network(request):
+    return small("t2-x2", 16) if request.param == "t2-x2" else small("t5-nodec", 8, dense_prediction_cell=True)
 
 
 def check(network, labels_of):
@@ -77,6 +82,13 @@ def test_onnx_and_what_the_docs_do_with_it(tmp_path, network, monkeypatch):
         expected = photos.label({network[1]: network[0]}, photos.read(Path("photo.jpg")), plain, longest)
         assert np.array_equal(said["labels"], expected) and expected.shape == size[::-1]
         assert said["about"] == {"classes": CLASSES, "longest": longest}
+
+
+def test_the_graph_of_a_mobilenet():
+    """What writes and reads it knows no backbones, and takes three times as long."""
+    network = small("mobilenetv2_coco_voc_trainaug", 16)
+    graph = network[2].module()
+    check(network, lambda image: graph(torch.from_numpy(image)).numpy())
 
 
 def test_without_the_packages_for_onnx_it_says_which(tmp_path, monkeypatch):
