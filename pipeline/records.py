@@ -19,6 +19,7 @@ FULL = errno.ENOSPC, errno.EDQUOT  # no bytes or files are left on a disk, or to
 REFUSED = *FULL, errno.EROFS, errno.EACCES, errno.EPERM  # why nothing can be written, whatever it is
 RECORD, HISTORY = "record.json", "history.parquet"
 WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"  # a backbone's, a whole network's
+CPUINFO = Path("/proc/cpuinfo")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "pyarrow")  # whose versions may move a number
 
 
@@ -76,6 +77,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def processor() -> str | None:
+    """The processor's model name; None where the system does not tell it."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
 def provenance(started: float, **more) -> dict:
     """Commit, lock file, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
@@ -88,7 +95,7 @@ def provenance(started: float, **more) -> dict:
         "commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
         "requirements": hashlib.sha256(requirements.read_bytes()).hexdigest() if requirements.exists() else None,
         "python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "machine": platform.machine(),
-        "cpus": cores(),
+        "processor": processor(), "cpus": cores(),
         "started": started, "seconds": time.time() - started, **more,
     }
 

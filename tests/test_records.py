@@ -49,3 +49,12 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     with records.atomic(tmp_path / "file") as partial:
         partial.write_text("x")
     assert steps == ["fsync", "replace"]
+
+
+def test_the_processor_is_named_where_the_system_tells_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(records, "CPUINFO", tmp_path / "cpuinfo")
+    assert records.provenance(0.0)["processor"] is None
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC: 9B14\nmodel name\t: other\n")
+    assert records.provenance(0.0)["processor"] == "AMD EPYC: 9B14"
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp\n")  # as on ARM
+    assert records.provenance(0.0)["processor"] is None

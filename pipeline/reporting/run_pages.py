@@ -10,7 +10,7 @@ from pipeline.reporting import curves, pictures, runs
 from pipeline.study import Study
 
 SIDE, COUNT = 224, 2  # pixels of a picture's longer side, pictures of each kind: a page stays under 250 kB
-ORIGINS = ("commit", "dirty", "device", "machine", "cpus", "python", "torch")
+ORIGINS = ("commit", "dirty", "device", "processor", "machine", "cpus", "python", "torch")
 
 
 def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], claims: list[dict]) -> dict[str, dict]:
@@ -25,7 +25,7 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
         page = {"run": run, "skipped": bool(study.skipped(name)), "settings": _settings(study, name),
                 "how": (run["record"] or {}).get("params", {}),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
-                "origin": _origin(run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
+                "origin": _origin(study, run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
         shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})
     return shown
 
@@ -65,12 +65,20 @@ def _places(lines: list[dict]) -> list[dict]:
     return list(found.values())
 
 
-def _origin(run: dict) -> list[tuple[str, str]]:
-    """Where the trained network comes from."""
-    known = (run["record"] or {}).get("provenance", {})
+def _origin(study: Study, run: dict) -> list[tuple[str, str]]:
+    """Where the trained network and its scores come from: (what, words), which say whose it is where the two differ."""
+    made = "fetching" if study.runs[run["id"]].published else "training"
+    sides = {made: (run["record"] or {}).get("provenance"), "evaluation": run["evaluation"]}
+    known = {side: found for side, found in sides.items() if found}
     words = {"dirty": "Uncommitted changes", "cpus": "CPUs", "python": "Python", "torch": "PyTorch"}
-    return [(words.get(key, key.capitalize()), {True: "yes", False: "none"}[value] if isinstance(value, bool) else str(value))
-            for key in ORIGINS if (value := known.get(key)) is not None]
+    found = []
+    for key in ORIGINS:
+        values = {side: {True: "yes", False: "none"}[value] if isinstance(value, bool) else str(value)
+                  for side, one in known.items() if (value := one.get(key)) is not None}
+        same = len(values) == len(known) and len(set(values.values())) == 1
+        said = next(iter(values.values())) if same else ", ".join(f"{value} ({side})" for side, value in values.items())
+        found += [(words.get(key, key.capitalize()), said)] if values else []
+    return found
 
 
 def _scores(study: Study, run: str, lines: list[dict]) -> list[dict]:

@@ -18,7 +18,8 @@ def describe(study: Study, name: str) -> dict:
     differs = [f"{key}: {words(value)}" for key, value in other.items()
                if value != plain[key] and value not in expected.get(key, ())]
     differs += ["published, not trained here"] if run.published else []
-    trained, evaluated = (records.read(study.artifacts(kind, name)) for kind in ("runs", "facts"))
+    trained = records.read(study.artifacts("runs", name))
+    evaluation = records.read(study.artifacts("facts", name))["provenance"] if evaluated(study, name) else {}
     done = trained is not None and trained["status"] == "done"
     return {"id": name, "dataset": run.dataset, "baseline": first,
             "differs": "the baseline" if name == first else "; ".join(differs) or "nothing",
@@ -27,7 +28,7 @@ def describe(study: Study, name: str) -> dict:
             "miou": trained["metrics"].get("miou") if done else None,
             "parameters": trained["metrics"].get("parameters") if done else None,
             "seconds": trained["provenance"].get("seconds") if done else None,
-            "evaluation_seconds": evaluated["provenance"].get("seconds") if evaluated and evaluated["status"] == "done" else None,
+            "evaluation": evaluation, "evaluation_seconds": evaluation.get("seconds"),
             "curves": figures.history(study, name) if done else {}}
 
 
@@ -63,23 +64,22 @@ def by_class(study: Study) -> list[dict]:
 
 
 def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
-    """Where the numbers come from, from the records of what was trained and dvc.lock; no clock is read here."""
-    known = [run["record"]["provenance"] for run in runs if run["record"]]
-    others = [records.read(study.artifacts("weights", name)) for name in study.backbones]
-    others += [records.read(study.artifacts("facts", name)) for name in study.evaluate]
-    ran = known + [one["provenance"] for one in others if one and one["provenance"]]
+    """Where the numbers come from, from the records of all that was trained and evaluated and dvc.lock; no clock is read here."""
+    made = [run["record"] for run in runs] + [records.read(study.artifacts("weights", name)) for name in study.backbones]
+    ran = [one for one in (*(each["provenance"] for each in made if each), *(run["evaluation"] for run in runs)) if one]
     def each(key, digits=None):
-        return ", ".join(sorted({str(one[key])[:digits] for one in known if one.get(key) is not None})) or "unknown"
+        return ", ".join(sorted({str(one[key])[:digits] for one in ran if one.get(key) is not None})) or "unknown"
     def total(key):
         return sum(run[key] or 0 for run in runs)
-    dirty = sum(bool(one.get("dirty")) for one in known)
+    dirty = sum(bool(one.get("dirty")) for one in ran)
     packages = [f"{name} {each(name)}" for name in records.PACKAGES if each(name) != "unknown"]
     return [("Scale", study.scale), ("Commit", each("commit")
-                                     + (f" (with uncommitted changes in {dirty} of {len(known)} runs)" if dirty else "")),
+                                     + (f" (with uncommitted changes in {dirty} of {len(ran)} stages)" if dirty else "")),
             ("dvc.lock", lock_digest(study.scale) or "none: it has no results of this scale"),
             ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
             ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
-            ("Device", each("device")), ("Machine", f"{each('machine')}, {each('cpus')} CPUs"),
+            ("Device", each("device")),
+            ("Machine", f"{each('processor')}, {each('machine')}, {each('cpus')} CPUs".removeprefix("unknown, ")),
             ("Networks trained", f"{sum(run['done'] for run in runs)} of {len(runs)}"),
             ("Training time, summed", duration(total("seconds"))),
             ("Evaluation time, summed", duration(total("evaluation_seconds"))),
