@@ -100,10 +100,13 @@ def test_experiments_bring_their_columns_and_order(study):
     for title in ("Table 1", "Table 4", "Figure 5", "Trainings"):
         tags = found[title].tags
         view = json.loads(tags["mlflow.sharedViewState.paper"])  # what `?viewStateShareKey=paper` opens
-        assert f"#/experiments/{found[title].experiment_id}/runs?viewStateShareKey=paper" in tags["mlflow.note.content"]
+        link = f"(#/experiments/{found[title].experiment_id}/runs?viewStateShareKey=paper)"
+        assert link in tags["mlflow.note.content"].splitlines()[0], "the first line is all that shows before one opens it"
         known = {f"metrics.`{name}`" for same in runs(study).values() for run in same for name in run.data.metrics}
         known |= {f"params.`{name}`" for same in runs(study).values() for run in same for name in run.data.params}
+        known |= {f"tags.`{name}`" for same in runs(study).values() for run in same for name in run.data.tags}
         assert not set(view["selectedColumns"]) - known - {"attributes.`Dataset`"}
+        assert f"tags.`{store.SCALE}`" in view["selectedColumns"], "what tells two scales' runs apart"
         assert tags["mlflow.experimentKind"] == "custom_model_development"
     places = {key: same[0].data.tags["place"] for (title, key), same in runs(study).items() if title == "Table 3"}
     # As in the paper, a training before its rows.
