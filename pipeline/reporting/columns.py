@@ -31,3 +31,8 @@ def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
     network that was trained."""
     kinds = [*COSTS, ("here", "madds_here")] if table == "own" else COSTS
     return [(words, key) for words, key in kinds if any(line.get(key) is not None for line in lines)]
+
+
+def against(claim: dict) -> str:
+    """Which of several rivals the effect of a line of the ledger is against, in words; empty where there is one, or no effect."""
+    return f"shown against {claim['decided_by']}" if claim["decided_by"] not in (None, claim["b"]) else ""

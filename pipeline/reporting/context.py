@@ -136,13 +136,14 @@ def _squares(lines: list[dict]) -> dict | None:
 
 def _claims(claims: list[dict], limit: float, sizes: dict[str, int | None]) -> list[dict]:
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim),
-                     "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes)}
+                     "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes),
+                     "against": columns.against(claim)}
             for claim in claims]
 
 
 def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
     """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
-    ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["b"]))
+    ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
     if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
             or max(ours, theirs) < 1.5 * min(ours, theirs):
         return ""

@@ -80,7 +80,8 @@ def _claims(name: str, lines: list[dict]) -> str:
     rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
     for line in lines:
         exact = line["measure"].startswith("madds")
-        rows.append([escape(line["sentence"]), escape(line["where"]), escape(line["unit"]), number(line["predicts"], sign=True),
+        where = "; ".join(filter(None, (line["where"], columns.against(line))))
+        rows.append([escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
                      number(line["effect"], sign=True), "exact" if exact and line["effect"] is not None else
                      _interval(line["low"], line["high"], sign=True),
                      *([_interval(line["seeds_low"], line["seeds_high"], sign=True)] * seeds), escape(line["verdict"])])

@@ -31,7 +31,7 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", 
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
                                                    "seeds_low", "seeds_high")]
                    + [("pairings", pa.int64())]
-                   + [(name, pa.string()) for name in ("verdict", "reason", "scale")])
+                   + [(name, pa.string()) for name in ("decided_by", "verdict", "reason", "scale")])
 
 
 def build(study: Study) -> pa.Table:
@@ -48,8 +48,8 @@ def build(study: Study) -> pa.Table:
 
 
 def judge(study: Study, claim: Claim) -> dict:
-    """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "b", "reason"} of one claim, and
-    {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
+    """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "decided_by": the rival that they are against,
+    "reason"} of one claim, and {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
     if claim.status:
         return {"verdict": "not run", "reason": claim.status}
     if wrong := problems(study, claim):
@@ -57,7 +57,7 @@ def judge(study: Study, claim: Claim) -> dict:
     missing = [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
     if missing:
         return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
-    found = [{"b": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
+    found = [{"decided_by": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
               **_seeds(study, claim, rival)} for rival in claim.b]
     if not all(math.isfinite(each[key]) for each in found for key in ("effect", "low", "high")):
         return {"verdict": "not run", "reason": "it takes two evaluation images at least, and for a trimap labels with void"}

@@ -109,36 +109,6 @@ def test_errors_saved_and_multiply_adds(study):
         assert (found["effect"], found["low"], found["high"]) == pytest.approx(expected), measure
 
 
-def test_the_rival_shown_is_the_one_that_decides(study):
-    rivals = ("t5-nodec/os16", "t5-dec/os8", "t5-dec/os8-ms")
-    effects = {rival: judged(study, "miou", "t5-dec/os16", rival)["effect"] for rival in rivals}
-    found = judged(study, "miou", "t5-dec/os16", *rivals)
-    assert len(set(effects.values())) == 3 and found["effect"] == effects[found["b"]]
-
-
-@pytest.mark.parametrize("differences, expected", [
-    ([(-1, -3, 1), (-.5, -.9, -.1), (-.4, -.6, -.2)], ("fails", 1)),  # the first is stronger, but might be beaten
-    ([(2, 1, 3), (1, -1, 3), (.5, .2, .8)], ("undecided", 1)), ([(2, 1, 3), (1, .5, 3)], ("holds", 1)),
-    ([(-1, -2, -.5), (-.5, -.9, -.1)], ("fails", 0))])
-def test_of_several_rivals_one_that_decides_is_shown(study, monkeypatch, differences, expected):
-    claim = claims.claims()["decoder-xception"].model_copy(update={"b": ("t5-nodec/os16",) * len(differences)})
-    left = iter(differences)
-    monkeypatch.setattr(ledger, "_difference", lambda *_: next(left))
-    found = ledger.judge(study, claim)
-    assert (found["verdict"], (found["effect"], found["low"], found["high"])) == (expected[0], differences[expected[1]])
-    assert ledger.verdict(found["low"], found["high"], claim.bounds) == found["verdict"]
-
-
-@pytest.mark.parametrize("bounds, expected", [({"at_least": None, "at_most": 0}, 1), ({"at_least": -9, "at_most": 0}, 1), ({"at_least": -1.05, "at_most": 9}, 0)])
-def test_the_strongest_rival_is_the_one_nearest_to_a_bound(study, monkeypatch, bounds, expected):
-    differences = [(-1, -1.01, -.99), (-.5, -.9, -.1)]
-    claim = claims.Claim(sentence="", where="", measure="miou", a="t5-dec/os16", b=("t5-nodec/os16",) * 2, **bounds)
-    left = iter(differences)
-    monkeypatch.setattr(ledger, "_difference", lambda *_: next(left))
-    found = ledger.judge(study, claim)
-    assert found["verdict"] == "holds" and found["effect"] == differences[expected][0]
-
-
 def test_a_claim_on_an_unknown_cell_is_named(study):
     broken = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16",)}})
     with pytest.raises(studies.StudyError, match="eval-os8: evaluate.t2-x2 in params.yaml lacks 'os8'"):
