@@ -108,7 +108,7 @@ def _table(name: str, lines: list[dict]) -> dict:
 
 
 def _figure5(lines: list[dict]) -> dict:
-    curves = list(dict.fromkeys(line["curve"] for line in lines))
+    curves = {line["curve"]: line["run"] for line in lines}
     by_width = {line["width"]: {} for line in lines}
     for line in lines:
         by_width[line["width"]][line["curve"]] = line

@@ -6,22 +6,23 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import records
-from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, status
 from pipeline.paper.claims import Claim, claims, problems
 from pipeline.paper.rows import Row
+from pipeline.reporting import shares
 from pipeline.study import Study
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
         "whole interval lies outside, and is undecided when the interval reaches across the border.")
-INTERVALS = ("Unless said otherwise a claim is true above 0. Intervals of mIOU come from a paired bootstrap over the evaluation "
-             "images (10,000 resamples, the same draws for both sides); of error rates from the normal approximation; "
-             "multiply-adds are exact counts of the paper's own network. They cover the choice of images. Seeds are a second "
-             "source, kept apart: where networks were trained with further seeds, the differences between all trainings of one "
-             "side and all of the other give a range, and the claim holds or fails only if interval and range do so together; "
-             "without further seeds each network was trained once, and its luck is not in the interval. Against several "
-             "rivals, all must be beaten; shown is the strongest of those that decide the verdict.")
+INTERVALS = ("Unless said otherwise a claim is true above 0. Intervals of mIOU come from a paired bootstrap over the "
+             "evaluation images (10,000 resamples, the same draws for both sides); that of an error rate is Wilson's score "
+             "interval, that of the difference of two is Newcombe's hybrid of both scores, which takes the two as "
+             "independent; multiply-adds are exact counts of the paper's own network. They cover the choice of images. Seeds "
+             "are a second source, kept apart: where networks were trained with further seeds, the differences between all "
+             "trainings of one side and all of the other give a range, and the claim holds or fails only if interval and "
+             "range do so together; without further seeds each network was trained once, and its luck is not in the "
+             "interval. Against several rivals, all must be beaten; shown is the strongest of those that decide the verdict.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
@@ -144,9 +145,7 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
 
 
 def _errors(study: Study, measure: str, a: str, b: str) -> tuple[float, float, float]:
-    """Points of top-1 or top-5 error that backbone a saves against b; normal approximation for two independent shares."""
+    """Points of top-1 or top-5 error that backbone a saves against b, with Newcombe's interval; nan for a single image."""
     wrong = [records.read(study.artifacts("weights", name))["metrics"][measure] for name in (b, a)]
-    images = len(Shard.of(study, "imagenet", study.settings.imagenet.evaluate.split))
-    half = 1.96 * math.sqrt(sum(share * (100 - share) for share in wrong) / images) if images > 1 else math.nan
-    effect = wrong[0] - wrong[1]
-    return effect, effect - half, effect + half
+    images = shares.images_of(study)
+    return wrong[0] - wrong[1], *(shares.newcombe(*wrong, images, images) if images > 1 else (math.nan, math.nan))

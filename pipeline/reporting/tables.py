@@ -19,7 +19,7 @@ from pipeline.evaluation.measure import classes, costs, label_maps, shard, statu
 from pipeline.evaluation.metrics import trimap_curve
 from pipeline.paper import OPTIONAL, TRIMAP_WIDTHS
 from pipeline.paper.rows import Row, rows
-from pipeline.reporting import latex
+from pipeline.reporting import latex, shares
 from pipeline.study import Study
 
 FOLDER = Path("reports/tables")
@@ -96,7 +96,8 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
     if row.table == "table4":
         line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
         for name in ("top1_error", "top5_error"):
-            line |= {f"{name}_paper": published[name], name: scores.get(name)}
+            low, high = shares.wilson(scores[name], shares.images_of(study)) if name in scores else (None, None)
+            line |= {f"{name}_paper": published[name], name: scores.get(name), f"{name}_low": low, f"{name}_high": high}
         return [line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None, "scale": study.scale, "status": state}]
     if row.table == "figure5":
         curves = (measured or {}).get("curves", {})
@@ -125,7 +126,8 @@ def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
 
 def _typed(lines: list[dict]) -> pa.Table:
     """Columns that are empty in every row still get their type: numbers are float64, text is string."""
-    numbers = {"miou", "miou_low", "miou_high", "miou_square", "miou_paper", "madds_paper", "top1_error", "top5_error", *COSTS}
+    numbers = {*SCORES, "miou_square", "miou_paper", "madds_paper", *COSTS,
+               *(f"{error}{end}" for error in ("top1_error", "top5_error") for end in ("", "_low", "_high"))}
     names = list(dict.fromkeys(name for line in lines for name in line))
     columns = {name: [line.get(name) for line in lines] for name in names}
     def kind(name):
