@@ -13,6 +13,7 @@ ROWS = {  # what identifies a row: (heading, column of reports/tables)
     "zoo": [("Published network", "model"), ("Data", "data"), ("Eval OS", "eval_os"), ("Scales", "scales"), ("Flip", "flip")],
     "own": [("Run", "run"), ("Strategy", "strategy")],
 }
+COMPARABLE = ("paper", "zoo")  # scales with the paper's data and networks: a difference in points means something
 COSTS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]  # 1e9 multiply-adds
 
 

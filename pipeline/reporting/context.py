@@ -41,7 +41,7 @@ def build(study: Study) -> dict:
         "scale": study.scale,
         "generated": sheets.generated(study, "voc"),
         "banner": _banner(study, counted),
-        "comparable": study.scale in ("paper", "zoo"),  # the paper's data and networks: a difference in points means something
+        "comparable": study.scale in columns.COMPARABLE,
         "claims": _claims(claims, limit, sizes),
         "own_claims": _claims(own_claims, limit, sizes),
         "axis": figures.scale_of_effects(limit),

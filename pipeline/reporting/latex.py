@@ -1,6 +1,7 @@
 """The tables as LaTeX to paste into a paper of one's own: booktabs rules, the paper's rows and columns, ours beside them.
 
-Every table but the ledger is a `table` float; at a scale other than `paper` its caption says that it is no result.
+Every table, the ledger too, is a `table` float, shrunk where it is larger than the page; at a scale other than `paper` its
+caption says that it is no result.
 """
 import itertools
 
@@ -8,7 +9,9 @@ from pipeline import paper
 from pipeline.paper.rows import TITLES
 from pipeline.reporting import columns
 
-HEAD = "% \\usepackage{booktabs,amssymb}   (made by: python -m stages.compile)\n"
+HEAD = "% \\usepackage{booktabs,amssymb,graphicx}   (made by: python -m stages.compile)\n"
+FIT = ["\\ifdim\\wd0>\\linewidth\\sbox0{\\resizebox{\\linewidth}{!}{\\usebox0}}\\fi",
+       "\\ifdim\\dimexpr\\ht0+\\dp0>0.8\\textheight\\sbox0{\\resizebox*{!}{0.8\\textheight}{\\usebox0}}\\fi", "\\usebox0"]
 SPECIAL = str.maketrans({"\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#",
                          "_": "\\_", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
                          ">": "\\textgreater{}", "×": "$\\times$", "–": "--", "−": "$-$", "✓": "\\checkmark{}",
@@ -38,7 +41,8 @@ def document(name: str, lines: list[dict]) -> str:
 def _table(name: str, lines: list[dict]) -> str:
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     published = paper.tables().get(name)
-    heads = ["paper", "ours", "95\\,\\%", "diff."] if published else ["ours", "95\\,\\%"]
+    comparable = lines[0]["scale"] in columns.COMPARABLE
+    heads = ["paper", "ours", "95\\,\\%", *["diff."] * comparable] if published else ["ours", "95\\,\\%"]
     top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]
     top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
     second = [escape(head) for head, _ in kinds] + heads * len(measures)
@@ -54,13 +58,17 @@ def _table(name: str, lines: list[dict]) -> str:
             ours, theirs = line.get(key), line.get(f"{key}_paper")
             difference = None if ours is None or theirs is None else ours - theirs
             mine = [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
-            cells += [number(theirs, columns.digits(name)), *mine, number(difference, sign=True)] if published else mine
-        rows.append(cells + [number(line.get(key)) for _, key in costs])
+            cells += [number(theirs, columns.digits(name))] * bool(published) + mine
+            cells += [number(difference, sign=True)] * bool(published and comparable)
+        cells += [number(line.get(key)) for _, key in costs]
+        starred = len(kinds) + len(heads) * len(measures) if costs else 0
+        cells[starred] += "\\rlap{*}" if line.get("note") else ""
+        rows.append(cells)
     title = f"{published.title}. {published.setting}." if published else "Runs and strategies that the paper lacks."
     reasons = [f"{line['label']}: {line['status']}" for line in lines if line["status"] != "measured"]
-    reasons += list(dict.fromkeys(line["note"] for line in lines if line.get("note")))
+    notes = list(dict.fromkeys(line["note"] for line in lines if line.get("note")))
     return _float(name, f"{title} {_scale(lines)}", "l" * len(kinds) + "r" * len(heads) * len(measures) + "r" * len(costs),
-                  [" & ".join(top), rules, " & ".join(second)], rows, reasons)
+                  [" & ".join(top), rules, " & ".join(second)], rows, reasons, notes)
 
 
 def _figure5(name: str, lines: list[dict]) -> str:
@@ -88,7 +96,7 @@ def _claims(name: str, lines: list[dict]) -> str:
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *["Seeds"] * seeds, "Verdict"]
     title = "The paper's claims" + ", and claims of your own" * any(line["predicts"] is None for line in lines)
-    return _float(name, f"{title}. {_scale(lines)}", "p{6.2cm}lrrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
+    return _float(name, f"{title}. {_scale(lines)}", "p{6.2cm}p{4.2cm}lrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
                   reasons)
 
 
@@ -105,12 +113,15 @@ def _interval(low: float | None, high: float | None, sign: bool = False) -> str:
     return "" if low is None or high is None else f"{{[}}{number(low, 1, sign)}, {number(high, 1, sign)}{{]}}"
 
 
-def _float(name: str, caption: str, align: str, heads: list[str], rows: list[list[str]], reasons: list[str]) -> str:
+def _float(name: str, caption: str, align: str, heads: list[str], rows: list[list[str]], reasons: list[str],
+           notes: tuple[str, ...] | list[str] = ()) -> str:
+    """reasons: why rows are empty, as comments; notes: what stands below the table."""
     heads = [head if head.startswith("\\cmidrule") else f"{head} \\\\" for head in heads]
     body = [f"{' & '.join(row)} \\\\" for row in rows]
-    notes = [f"% {' '.join(reason.split())}" for reason in reasons]  # a comment ends with its line
+    comments = [f"% {' '.join(reason.split())}" for reason in reasons]  # a comment ends with its line
+    below = [f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize * {escape(note)}.}}" for note in notes]
     title = escape(f"{TITLES.get(name, 'The ledger')}: {caption.strip()}")
     return HEAD + "\n".join([
         "\\begin{table}", "\\centering", "\\small", f"\\caption{{{title}}}",
-        f"\\label{{tab:{name}}}", f"\\begin{{tabular}}{{{align}}}", "\\toprule", *heads, "\\midrule", *body, "\\bottomrule",
-        "\\end{tabular}", *notes, "\\end{table}"]) + "\n"
+        f"\\label{{tab:{name}}}", f"\\sbox0{{\\begin{{tabular}}{{{align}}}", "\\toprule", *heads, "\\midrule", *body,
+        "\\bottomrule", "\\end{tabular}}", *FIT, *below, *comments, "\\end{table}"]) + "\n"
