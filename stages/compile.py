@@ -3,6 +3,7 @@
 Example:  python -m stages.compile
 """
 from pipeline import study as studies
+from pipeline.paper import protocol
 from pipeline.reporting import ledger, tables
 from pipeline.tracking import mirror
 from stages import checks, console
@@ -18,7 +19,7 @@ def main():
     console.evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))
-    tables.save(built | {"claims": ledger.build(study)})
+    tables.save(built | {"claims": ledger.build(study)}, draft=bool(protocol.departing(study)))
     print(tables.summary(built))
 
 

@@ -1,4 +1,8 @@
 """The study as it is shipped: runs, strategies, claims and a scale that somebody chose are no matter of tests that count rows."""
+import subprocess
+
+import pytest
+
 from pipeline import paper, study as studies, written
 from pipeline.paper.claims import CLAIMS
 
@@ -18,3 +22,15 @@ def study() -> studies.Study:
 def claims() -> dict:
     """claims.yaml without those of one's own."""
     return {name: claim for name, claim in written.read(CLAIMS).items() if {"predicts", "status"} & set(claim)}
+
+
+def committed(path: str) -> str:
+    """A file as git's HEAD has it. Skips where that is not what was shipped: somebody committed results of their own, or no git."""
+    def git(*arguments):
+        try:
+            return subprocess.run(["git", *arguments], cwd=studies.ROOT, capture_output=True, text=True, check=False)
+        except OSError:
+            pytest.skip("there is no git here")
+    if git("cat-file", "-e", "HEAD:dvc.lock").returncode == 0 or (found := git("show", f"HEAD:{path}")).returncode:
+        pytest.skip(f"{path} is not as it was shipped")
+    return found.stdout

@@ -10,6 +10,7 @@ COLOURS = {"ink": ("#1d1d1f", "#ececee"), "muted": ("#6b6b70", "#a0a0a8"), "rule
            "blue": ("#1f5fa8", "#7db4f0"), "orange": ("#b4530a", "#f2a65a"), "green": ("#2c7a4b", "#7fcf9f"),
            "purple": ("#7a3f9d", "#c99be6"),
            "red": ("#b3261e", "#f28b82"), "grey": ("#77777d", "#9a9aa2")}
+MARK = 16  # pixels, of the line above a chart that says what it is not
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -122,14 +123,18 @@ class Chart:
             self.text(x + 34, row + 4, words, colour="ink")
         return self
 
-    def svg(self, title: str, description: str, alone: bool = False) -> str:
-        """The chart as SVG with a text alternative; `alone` brings its colours along, for a file of its own."""
+    def svg(self, title: str, description: str, alone: bool = False, mark: str = "") -> str:
+        """The chart as SVG with a text alternative; `alone` brings its colours along, for a file of its own. `mark`: small words
+        above it, inside the picture."""
         light, dark = (f"svg{{{variables(theme)}}}" for theme in (False, True))
         style = f"<style>{light}svg{{background:var(--paper)}}@media(prefers-color-scheme:dark){{{dark}}}</style>"
-        size = f'viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}"'
+        head = MARK if mark else 0
+        size = f'viewBox="0 {-head} {self.width} {self.height + head}" width="{self.width}" height="{self.height + head}"'
+        words = f'<text x="{self.left}" y="-4" font-size="11" fill="var(--muted)">{escape(mark)}</text>' if mark else ""
         return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
                 f'role="img" aria-label="{escape(title)}. {escape(description)}" font-family="{escape(FONT)}" font-size="12">'
-                f'{style * alone}<title>{escape(title)}</title><desc>{escape(description)}</desc>{"".join(self.parts)}</svg>')
+                f'{style * alone}<title>{escape(title)}</title><desc>{escape(description)}</desc>{words}'
+                f'{"".join(self.parts)}</svg>')
 
     def _add(self, part: str) -> None:
         self.parts.append(part)

@@ -3,8 +3,9 @@ import functools
 
 from pipeline import paper, records
 from pipeline.evaluation.measure import read_facts
+from pipeline.paper import protocol
 from pipeline.paper.rows import TITLES, Row
-from pipeline.reporting import columns, comparison, figures, ledger, pictures, run_pages, runs, sheets, tables
+from pipeline.reporting import banner, columns, comparison, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
 
 DECODERS = {"ResNet-101": ("ResNet-101 with decoder", "ResNet-101 with BU"),
@@ -33,6 +34,7 @@ def build(study: Study) -> dict:
     sizes = {run["id"]: run["parameters"] for run in trained} | {
         name: record["metrics"].get("parameters") for name in study.backbones
         if (record := records.read(study.artifacts("weights", name)))}
+    departing, data = protocol.departing(study), sheets.build(study)
     figure5, charts = stored.get("figure5", []), {}
     for side in ("paper", "ours"):
         charts |= {f"figure5-{side}": figures.trimap(figure5, side == "ours"),
@@ -40,7 +42,7 @@ def build(study: Study) -> dict:
     return {
         "scale": study.scale,
         "generated": sheets.generated(study, "voc"),
-        "banner": _banner(study, counted),
+        "banner": banner.build(study, sum(row["state"] == "missing" for row in counted), departing, data),
         "comparable": study.scale in columns.COMPARABLE,
         "claims": _claims(claims, limit, sizes),
         "own_claims": _claims(own_claims, limit, sizes),
@@ -58,25 +60,12 @@ def build(study: Study) -> dict:
         "charts": {name: chart for name, chart in charts.items() if chart},
         "album": _album(study),
         "runs": trained,
+        "departing": departing,
         "classes": runs.by_class(study),
-        "sheets": sheets.build(study),
+        "sheets": data,
         "provenance": runs.provenance(study, trained),
-        "pages": run_pages.build(study, trained, stored, judged),
+        "pages": run_pages.build(study, trained, stored, judged, departing),
     }
-
-
-def _banner(study: Study, rows: list[dict]) -> dict | None:
-    """Why these numbers are not the paper's experiment, or None where they are."""
-    missing = sum(row["state"] == "missing" for row in rows)
-    if study.scale == "paper":
-        return {"short": "draft", "long": f"{missing} rows are not measured yet"} if missing else None
-    why = "not the paper's data or networks, so not a result of the paper's experiment"
-    if not study.settings.trains:
-        why = "published networks, evaluated here; nothing was trained, so not a result of the paper's experiment"
-    if sheets.generated(study, "voc"):
-        why = ("generated data and small networks, not a result. Its percentages are not comparable with the paper's; "
-               "what can be compared is the order of the rows")
-    return {"short": study.scale, "long": why}
 
 
 def _table(name: str, lines: list[dict]) -> dict:

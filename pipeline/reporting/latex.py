@@ -33,12 +33,15 @@ def cell(value) -> str:
     return "\\checkmark" if value is True else "" if value is None or value is False else escape(str(value))
 
 
-def document(name: str, lines: list[dict]) -> str:
-    """Table `name` from the lines of `reports/tables/NAME.parquet`."""
-    return {"claims": _claims, "figure5": _figure5}.get(name, _table)(name, lines)
+def document(name: str, lines: list[dict], draft: bool = False) -> str:
+    """Table `name` from the lines of `reports/tables/NAME.parquet`. draft: some training is not by the paper's protocol."""
+    warning = f"Scale {lines[0]['scale']}: not a result of the paper's experiment."
+    if lines[0]["scale"] == "paper":
+        warning = "A draft: not all networks were trained by the paper's protocol." if draft else ""
+    return {"claims": _claims, "figure5": _figure5}.get(name, _table)(name, lines, warning)
 
 
-def _table(name: str, lines: list[dict]) -> str:
+def _table(name: str, lines: list[dict], warning: str) -> str:
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     published = paper.tables().get(name)
     comparable = lines[0]["scale"] in columns.COMPARABLE
@@ -67,11 +70,11 @@ def _table(name: str, lines: list[dict]) -> str:
     title = f"{published.title}. {published.setting}." if published else "Runs and strategies that the paper lacks."
     reasons = [f"{line['label']}: {line['status']}" for line in lines if line["status"] != "measured"]
     notes = list(dict.fromkeys(line["note"] for line in lines if line.get("note")))
-    return _float(name, f"{title} {_scale(lines)}", "l" * len(kinds) + "r" * len(heads) * len(measures) + "r" * len(costs),
+    return _float(name, f"{title} {warning}", "l" * len(kinds) + "r" * len(heads) * len(measures) + "r" * len(costs),
                   [" & ".join(top), rules, " & ".join(second)], rows, reasons, notes)
 
 
-def _figure5(name: str, lines: list[dict]) -> str:
+def _figure5(name: str, lines: list[dict], warning: str) -> str:
     curves, widths = (list(dict.fromkeys(line[key] for line in lines)) for key in ("curve", "width"))
     at = {(line["curve"], line["width"]): line for line in lines}
     top = ["", *(_span(2, curve) for curve in curves)]
@@ -80,11 +83,11 @@ def _figure5(name: str, lines: list[dict]) -> str:
             for width in widths]
     published = paper.tables()[name]
     reasons = list(dict.fromkeys(line["status"] for line in lines if line["status"] != "measured"))
-    return _float(name, f"{published.title}: mIOU (%) by trimap width (pixels). {_scale(lines)}", "r" + "rr" * len(curves),
+    return _float(name, f"{published.title}: mIOU (%) by trimap width (pixels). {warning}", "r" + "rr" * len(curves),
                   [" & ".join(top), rules, " & ".join(["Width", *["paper", "ours"] * len(curves)])], rows, reasons)
 
 
-def _claims(name: str, lines: list[dict]) -> str:
+def _claims(name: str, lines: list[dict], warning: str) -> str:
     rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
     for line in lines:
         exact = line["measure"].startswith("madds")
@@ -96,13 +99,8 @@ def _claims(name: str, lines: list[dict]) -> str:
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *["Seeds"] * seeds, "Verdict"]
     title = "The paper's claims" + ", and claims of your own" * any(line["predicts"] is None for line in lines)
-    return _float(name, f"{title}. {_scale(lines)}", "p{6.2cm}p{4.2cm}lrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
+    return _float(name, f"{title}. {warning}", "p{6.2cm}p{4.2cm}lrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
                   reasons)
-
-
-def _scale(lines: list[dict]) -> str:
-    scale = lines[0]["scale"]
-    return "" if scale == "paper" else f"Scale {scale}: not a result of the paper's experiment."
 
 
 def _span(columns: int, words: str) -> str:

@@ -80,9 +80,11 @@ def spark(run: dict, metric: str, colour: str, runs: list[dict]) -> str:
 
 
 def _figures(found: dict, folder: Path) -> list[Path]:
-    """The charts as SVG and the pictures as PNG, for README.md."""
+    """The charts as SVG and the pictures as PNG, for README.md. A chart of measured numbers says itself what the banner says."""
     shutil.rmtree(folder, ignore_errors=True)
-    files = {f"{name}.svg": one.svg(*titles(name), alone=True).encode() for name, one in found["charts"].items()}
+    mark = found["banner"]["mark"] if found["banner"] else ""
+    files = {f"{name}.svg": one.svg(*titles(name), alone=True, mark=mark if name.endswith("-ours") else "").encode()
+             for name, one in found["charts"].items()}
     files |= {f"{page['id']}-{heading.split()[0].lower()}.png": panels.strip(cases, scale=2) for page in found["album"]
               for heading, cases in page["columns"].items() if cases}
     for name, data in files.items():

@@ -13,8 +13,10 @@ SIDE, COUNT = 224, 2  # pixels of a picture's longer side, pictures of each kind
 ORIGINS = ("commit", "dirty", "device", "processor", "machine", "cpus", "python", "torch")
 
 
-def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], claims: list[dict]) -> dict[str, dict]:
-    """The pages by run. trained: what `runs.describe` says of each run; stored: the tables; claims: the ledger's lines."""
+def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], claims: list[dict],
+          departing: dict[str, list[str]]) -> dict[str, dict]:
+    """The pages by run. trained: what `runs.describe` says of each run; stored: the tables; claims: the ledger's lines;
+    departing: as `protocol.departing` gives it."""
     lines = [line | {"table": name, "number": TITLES[name]} for name, table in stored.items() for line in table
              if line.get("run")]
     shown = {}
@@ -23,7 +25,7 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
         own = [line for line in lines if line["run"] == name]
         about = [claim for claim in claims if name in {cell.partition("/")[0] for cell in _cells(claim)}]
         page = {"run": run, "skipped": bool(study.skipped(name)), "settings": _settings(study, name),
-                "how": (run["record"] or {}).get("params", {}),
+                "how": (run["record"] or {}).get("params", {}), "departures": departing.get(name, []),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
                 "origin": _origin(study, run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
         shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})

@@ -25,13 +25,13 @@ def title(study: Study, dataset: str) -> str:
 
 def build(study: Study) -> list[dict]:
     """One entry a data set that the scale uses: {"id", "name", "source", "skipped": why it is not there, or "splits", "classes",
-    "contact": a picture}."""
+    "contact": a picture}, and "incomplete": sentences on what its source lacks."""
     found = []
     for name in NAMES:
         settings, folder = study.dataset(name), study.artifacts("shards", name)
         if settings is None:
             continue
-        sheet = {"id": name, "name": title(study, name), "source": _source(settings.source)}
+        sheet = {"id": name, "name": title(study, name), "source": _source(settings.source), "incomplete": []}
         if (record := records.read(folder)) is None:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
         elif record["status"] != "done":
@@ -39,7 +39,8 @@ def build(study: Study) -> list[dict]:
         elif (folder / "sheet.json").exists():
             kept = json.loads((folder / "sheet.json").read_text())
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
-                                  "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()]})
+                                  "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()],
+                                  "incomplete": kept.get("incomplete", [])})
     return found
 
 

@@ -35,9 +35,9 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
             for name, table in rows(study).items() if table}
 
 
-def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
-    """Write each table as parquet, CSV and LaTeX, and all scores as metrics.json, which `dvc metrics` reads; tables of an earlier
-    study that are not among them are removed."""
+def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: bool = False) -> None:
+    """Write each table as parquet, CSV and LaTeX (draft: as `latex.document` takes it), and all scores as metrics.json, which
+    `dvc metrics` reads; tables of an earlier study that are not among them are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with records.atomic(folder / f"{name}.parquet") as partial:
@@ -45,7 +45,7 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER) -> None:
         with records.atomic(folder / f"{name}.csv") as partial:
             pa.csv.write_csv(table, partial)
         with records.atomic(folder / f"{name}.tex") as partial:
-            partial.write_text(latex.document(name, table.to_pylist()), encoding="utf-8")
+            partial.write_text(latex.document(name, table.to_pylist(), draft), encoding="utf-8")
     with records.atomic(folder / "metrics.json") as partial:
         partial.write_text(json.dumps(dvc_metrics(tables), indent=1) + "\n")
     for path in folder.iterdir():

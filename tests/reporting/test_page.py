@@ -72,9 +72,20 @@ def test_every_claim_has_a_verdict_with_a_mark(index):
     assert ledger.RULE.split(",")[0] in index
 
 
-def test_a_toy_number_never_passes_for_a_result(home, index, monkeypatch):
+def test_a_toy_number_never_passes_for_a_result(home, index):
     assert 'class="watermark"' in index and "miniature, not a result" in index and "generated data" in index
     assert "**MINIATURE**: generated data" in (home / "reports/README.md").read_text()
+    for path in (home / "reports/runs").iterdir():
+        text = path.read_text()
+        assert "miniature, not a result" in text and '<aside class="banner"' in text and "generated data and small networks" in text, path.name
+    for name in ("figure5", "cost"):
+        ours, papers = ((home / f"reports/figures/{name}-{side}.svg").read_text() for side in ("ours", "paper"))
+        words, = re.findall(r'<text [^>]*fill="var\(--muted\)">Scale miniature: not a result of the paper&#x27;s experiment</text>', ours)
+        left, top, width, height = map(int, re.search(r'viewBox="(.*?)"', ours)[1].split())
+        x, y = (int(re.search(rf'{axis}="(.*?)"', words)[1]) for axis in "xy")
+        assert left <= x < left + width and top < y < 0, "inside the picture, above the chart"
+        assert "not a result" not in papers
+    assert "Scale miniature: not a result" not in index, "there the charts stand under the banner"
 
 
 def test_readme_has_the_same_numbers_and_its_figures_exist(home, index):
