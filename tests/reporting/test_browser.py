@@ -44,6 +44,39 @@ def test_axe_finds_nothing(chromium, reported, name, width, dark):
     assert found["violations"] == [] and found["passes"] > 15
 
 
+def test_without_scripts_all_tables_are_there(chromium, reported):
+    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(reported / "reports/index.html", 1280, False)
+        shown = chromium.evaluate("[...document.querySelectorAll('table')].map((one) => [one.closest('section').id, one.rows.length, "
+                                  "!!one.closest('details'), [...one.rows].every((row) => row.getBoundingClientRect().height > 0)])")
+        assert {"table1", "table2", "table3", "table4", "table5", "table6", "table7a", "table7b", "own", "claims", "runs", "data"} <= {one for one, *_ in shown}
+        assert all(rows > 1 and (folded or seen) for _, rows, folded, seen in shown) and not all(folded for _, _, folded, _ in shown)
+        assert chromium.evaluate("document.querySelectorAll('th button').length") == 0, "the scripts did run"
+        chromium.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        assert chromium.evaluate("[...document.querySelectorAll('table tr')].every((row) => row.getBoundingClientRect().height > 0)")
+    finally:
+        chromium.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize("name", PAGES[:2])
+def test_on_paper_all_is_there_but_what_one_presses(chromium, reported, name):
+    chromium.open(reported / "reports" / name, 1280, False)
+    look = ("Object.fromEntries(['nav', '.skip', 'table.sortable th button'].map((one) => [one, getComputedStyle(document.querySelector(one)).display]))")
+    assert chromium.evaluate(look)["nav"] == "block"
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert chromium.evaluate(look) == {"nav": "none", ".skip": "none", "table.sortable th button": "contents"}
+        assert chromium.evaluate("getComputedStyle(document.body).fontSize") == "12.6667px"  # 9.5 pt
+        assert set(chromium.evaluate("[...document.querySelectorAll('.scroll')].map((one) => getComputedStyle(one).overflow)")) == {"visible"}
+        assert chromium.evaluate("getComputedStyle(document.querySelector('tbody tr')).breakInside") == "avoid"
+        folded = "[...document.querySelectorAll('details:not([open]) table tr')].every((row) => row.checkVisibility({contentVisibilityAuto: true}))"
+        assert chromium.evaluate(folded), "nobody can unfold what is printed"
+        assert chromium.evaluate("getComputedStyle(document.querySelector('.banner')).display") == "block"
+    finally:
+        chromium.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_tables_sort_by_keyboard(chromium, reported):
     chromium.open(reported / "reports/index.html", 1280, False)
     column = ("[...document.querySelectorAll('#table1 tbody tr')].map((row) => parseFloat(row.cells[1].textContent))")

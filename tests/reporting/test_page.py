@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
@@ -86,6 +87,13 @@ def test_a_toy_number_never_passes_for_a_result(home, index):
         assert left <= x < left + width and top < y < 0, "inside the picture, above the chart"
         assert "not a result" not in papers
     assert "Scale miniature: not a result" not in index, "there the charts stand under the banner"
+
+
+def test_the_committed_report_is_of_the_scale_that_is_shipped():
+    scale = yaml.safe_load(shipped.committed("params.yaml"))["scale"]
+    text = shipped.committed("reports/index.html")
+    assert scale == "miniature" and f"at scale <b>{scale}</b>" in text and f"{scale}, not a result" in text
+    assert len(text.encode()) < 1.5e6
 
 
 def test_readme_has_the_same_numbers_and_its_figures_exist(home, index):
