@@ -170,3 +170,9 @@ def test_outputs_are_whole_folders_under_the_scale():
             for_people = name.startswith("reports/") and options == {"cache": False}
             assert for_people or name.startswith("artifacts/${scale}/"), (stage, name)
             assert "persist" not in options, "persist kills the run cache"
+
+
+def test_the_docs_say_what_a_report_is_made_of():
+    needs = {Path(path).name for stage in ("compile", "report") for path in STAGES[stage]["deps"] if path.startswith("artifacts/")}
+    said = (ROOT / "docs/report.md").read_text().partition("`make report` takes")[2].partition(".")[0]
+    assert set(re.findall(r"`(\w+)`", said)) == needs
