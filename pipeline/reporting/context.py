@@ -25,7 +25,7 @@ def build(study: Study) -> dict:
     claims = [claim for claim in judged if claim["predicts"] is not None]
     own_claims = [claim for claim in judged if claim["predicts"] is None]
     limit = _limit(judged)
-    shown = [_table(name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
+    shown = [_table(study, name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
     measured = {table["published"] for table in shown for row in table["rows"] if row["state"] == "measured"}
     if own_only := measured == {False}:  # then they come first, and the paper's tables are folded
@@ -64,11 +64,12 @@ def build(study: Study) -> dict:
         "classes": runs.by_class(study),
         "sheets": data,
         "provenance": runs.provenance(study, trained),
+        "elsewhere": runs.ELSEWHERE,
         "pages": run_pages.build(study, trained, stored, judged, departing),
     }
 
 
-def _table(name: str, lines: list[dict]) -> dict:
+def _table(study: Study, name: str, lines: list[dict]) -> dict:
     published = paper.tables().get(name)
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     better = -1 if name == "table4" else 1
@@ -77,7 +78,8 @@ def _table(name: str, lines: list[dict]) -> dict:
     for place, line in enumerate(lines):
         someone = line["backbone"] if name == "table4" else line["run"]  # None: a row that nobody outside can run
         state = "measured" if line["status"] == "measured" else "missing" if someone else "nobody"
-        command = f"dvc repro {Row(name, {}, someone, None).stage}" if state == "missing" else None
+        runs_here = study.settings.trains or (someone in study.runs and study.runs[someone].published)
+        command = f"dvc repro {Row(name, {}, someone, None).stage}" if state == "missing" and runs_here else None
         reason = "" if state == "measured" else line["status"].removeprefix("not run: ")
         rows.append({"cells": [line[key] for _, key in kinds], "label": line["label"], "state": state, "command": command,
                      "reason": "" if command and reason == f"{command} has not been run yet" else reason,

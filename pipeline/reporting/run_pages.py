@@ -25,7 +25,8 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
         own = [line for line in lines if line["run"] == name]
         about = [claim for claim in claims if name in {cell.partition("/")[0] for cell in _cells(claim)}]
         page = {"run": run, "skipped": bool(study.skipped(name)), "settings": _settings(study, name),
-                "how": (run["record"] or {}).get("params", {}), "departures": departing.get(name, []),
+                "how": (run["record"] or {}).get("params", {}), "family": study.backbones[study.runs[name].backbone],
+                "departures": departing.get(name, []),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
                 "origin": _origin(study, run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
         shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})
@@ -95,7 +96,8 @@ def _scores(study: Study, run: str, lines: list[dict]) -> list[dict]:
                       "status": line.get("status", ""),
                       **{key: line.get(key) for key in ("miou", "miou_low", "miou_high", "miou_paper")},
                       **{key: cost.get(key) for key in ("madds_counted_as_paper", "madds_executed", "madds_here",
-                                                        "parameters_paper", "parameters_here")}})
+                                                        "parameters_paper", "parameters_here", "activation_bytes_paper",
+                                                        "activation_bytes_here")}})
     return found
 
 

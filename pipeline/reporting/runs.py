@@ -9,6 +9,9 @@ from pipeline.evaluation.measure import classes, read_facts
 from pipeline.reporting import figures, sheets
 from pipeline.study import Study
 
+ELSEWHERE = ("On another processor, with other threads a stage, or on a GPU, weights and mIOU differ by noise like another "
+             "seed's; data, multiply-adds, parameters and the paper's columns do not")
+
 
 def describe(study: Study, name: str) -> dict:
     """One trained network: what it differs in from the first run of params.yaml, its curves, its times."""
@@ -79,7 +82,8 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
             ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
             ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
             ("Device", each("device")),
-            ("Machine", f"{each('processor')}, {each('machine')}, {each('cpus')} CPUs".removeprefix("unknown, ")),
+            ("Machine", f"{each('processor')}, {each('machine')}, {each('cpus')} CPUs, {each('threads')} threads a stage"
+              .removeprefix("unknown, ").removesuffix(", unknown threads a stage")),
             ("Networks trained", f"{sum(run['done'] for run in runs)} of {len(runs)}"),
             ("Training time, summed", duration(total("seconds"))),
             ("Evaluation time, summed", duration(total("evaluation_seconds"))),

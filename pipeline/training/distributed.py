@@ -47,7 +47,8 @@ def recorded(training: Callable, study: Study, name: str, out: Path, params: dic
         if rank() > 0:
             return
     history.save(out)
-    records.write(out, status="done", params=params, metrics=metrics, provenance=records.provenance(started, device=device))
+    provenance = records.provenance(started, device=device, threads=torch.get_num_threads())
+    records.write(out, status="done", params=params, metrics=metrics, provenance=provenance)
 
 
 def rank() -> int:

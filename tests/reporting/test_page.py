@@ -43,7 +43,7 @@ def test_self_contained_and_small(home, index):
     assert all(source.startswith("data:") for source in read.sources)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", index.split("<body>")[0] + index.split("<script>")[1])
     documents = {link for link in read.links if link.startswith("../docs/")}
-    assert len(documents) == 4 and all((studies.ROOT / "reports" / link).is_file() for link in documents)
+    assert len(documents) == 5 and all((studies.ROOT / "reports" / link).is_file() for link in documents)
     assert {link for link in read.links if not link.startswith(("#", "runs/"))} - documents == {"https://arxiv.org/abs/1802.02611"}
     assert all((home / "reports" / link).exists() for link in read.links if link.startswith("runs/"))
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
@@ -188,6 +188,7 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
         assert "draft, not a result" in text and "no cityscapes data at scale paper" in text
     if scale == "zoo":
         assert "nothing was trained" in text and "▲" in text and 'id="zoo"' in text  # real data: a difference means something
+        assert "; then <code>dvc repro evaluate@t" not in text, "advice that this scale would skip"
         assert "<dt>fetching</dt>" in (tmp_path / "reports/runs/mobilenetv2_coco_voc_trainaug.html").read_text()
     if scale == "own-data":
         assert {line["status"] for line in built["own"].to_pylist()} == {"measured"}

@@ -5,9 +5,10 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from pipeline import schema, study as studies
+from pipeline import records, schema, study as studies
 from pipeline.evaluation import metrics
 from pipeline.reporting import ledger, page, pictures, run_pages, tables
+from pipeline.training import schedule
 from tests.reporting import fake_study
 from tests.reporting.conftest import with_own
 from tests.reporting.measured import measured
@@ -144,3 +145,11 @@ def test_runs_of_ones_own_come_first_where_no_row_of_the_paper_is_measured(tmp_p
     for whole, claims_head, own in ((text, '<section id="claims"', '<section id="own"'), (readme, "## The paper's claims", "## Runs of your own")):
         assert whole.count(claims_head) == whole.count(own) == 1 and (whole.index(claims_head) < whole.index(own)) == baseline
     assert text.count("no row is measured at scale miniature</summary>") == (0 if baseline else 7)
+
+
+def test_a_page_says_which_decays_were_used_and_how_much_memory_the_activations_take(home, study):
+    text, family = read(home, "t2-x2"), study.backbones["resnet101"]
+    steps = records.read(home / study.artifacts("runs", "t2-x2"))["params"]["training"]["steps"]
+    for published in (study.training("t2-x2").batch_norm_decay, family.batch_norm_decay):
+        assert f"<dd>{schedule.batch_norm_decay(published, steps):.6g} ({published}, or 1 − 9 / steps where that is less)" in text
+    assert f"<dt>weight decay</dt><dd>{family.weight_decay}" in text and "at os16: 113 MB there, 10.0 MB here" in text
