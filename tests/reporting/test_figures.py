@@ -6,7 +6,7 @@ import xml.etree.ElementTree as tree
 import pytest
 
 from pipeline.paper import TRIMAP_WIDTHS
-from pipeline.reporting import curves, figures
+from pipeline.reporting import chart, curves, figures
 
 SVG = "{http://www.w3.org/2000/svg}"
 TITLE = re.compile(r"(?P<name>.+?)[,;] (?P<rest>.+): (?P<score>[\d.]+) %.*")
@@ -167,3 +167,13 @@ def test_a_long_learning_curve_keeps_its_ends():
     xs = [float(point.split(",")[0]) for point in line.get("points").split()]
     assert title == "Loss" and len(xs) <= curves.POINTS + 1 and xs == sorted(xs)
     assert (xs[0], xs[-1]) == pytest.approx((62 + 300 / 1001, 362), abs=0.06)
+
+
+def test_charts_put_data_where_the_axes_say():
+    one = chart.Chart((0, 10), (0, 100), width=200, height=100, margins=(10, 20, 30, 40))
+    assert one.at(0, 0) == (40, 70) and one.at(10, 100) == (180, 10) and one.at(5, 50) == (110, 40)
+    log = chart.Chart((1, 100), (0, 1), width=200, height=100, margins=(0, 0, 0, 0), log=True)
+    assert log.at(10, 0)[0] == pytest.approx(100)
+    assert chart.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1] and chart.ticks(49.9, 80.1) == [50, 60, 70, 80]
+    text = one.marks([(5, 50)], "blue", titles=["<5 & 50>"]).svg("A & B", "words", alone=True)
+    assert tree.fromstring(text).find(f".//{SVG}circle").get("cx") == "110.0"

@@ -11,7 +11,7 @@ import yaml
 from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import chart, columns, figures, ledger, page, runs, tables
+from pipeline.reporting import columns, figures, ledger, page, runs, tables
 from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -193,14 +193,3 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     if scale == "own-data":
         assert {line["status"] for line in built["own"].to_pylist()} == {"measured"}
         assert 'id="own"' in text and "data or networks, so not a result" in text
-
-
-def test_charts_put_data_where_the_axes_say():
-    one = chart.Chart((0, 10), (0, 100), width=200, height=100, margins=(10, 20, 30, 40))
-    assert one.at(0, 0) == (40, 70) and one.at(10, 100) == (180, 10) and one.at(5, 50) == (110, 40)
-    log = chart.Chart((1, 100), (0, 1), width=200, height=100, margins=(0, 0, 0, 0), log=True)
-    assert log.at(10, 0)[0] == pytest.approx(100)
-    assert chart.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1] and chart.ticks(49.9, 80.1) == [50, 60, 70, 80]
-    text = one.marks([(5, 50)], "blue", titles=["<5 & 50>"]).svg("A & B", "words", alone=True)
-    import xml.etree.ElementTree as tree
-    assert tree.fromstring(text).find(".//{http://www.w3.org/2000/svg}circle").get("cx") == "110.0"
