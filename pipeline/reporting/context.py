@@ -63,7 +63,7 @@ def build(study: Study) -> dict:
         "departing": departing,
         "classes": runs.by_class(study),
         "sheets": data,
-        "provenance": runs.provenance(study, trained),
+        "provenance": [*runs.provenance(study, trained), ("Decoded images and labels", sheets.digests(data))],
         "elsewhere": runs.ELSEWHERE,
         "pages": run_pages.build(study, trained, stored, judged, departing),
     }

@@ -44,6 +44,12 @@ def build(study: Study) -> list[dict]:
     return found
 
 
+def digests(data: list[dict]) -> str:
+    """What the decoded images and labels of each split add up to, in words. data: as `build` gives it."""
+    return "; ".join(f"{sheet['id']} " + ", ".join(f"{split['name']} {split['digest']}" for split in sheet["splits"])
+                     for sheet in data if not sheet["skipped"]) or "none"
+
+
 def _source(source: Source | None) -> str:
     if source is None:
         return "not named"
@@ -55,12 +61,13 @@ def _source(source: Source | None) -> str:
 
 
 def _split(name: str, sheet: dict) -> dict:
-    """One split: images, the range of their sizes, classes an image, share of void pixels in percent."""
+    """One split: images, what they add up to, the range of their sizes, classes an image, share of void pixels in percent."""
     def span(values):
         return f"{values[0]} to {values[1]}" if values[0] != values[1] else str(values[0])
     void = sheet.get("void")
-    return {"name": name, "images": sheet["images"], "height": span(sheet["height"]), "width": span(sheet["width"]),
-            "mean_classes": sheet.get("mean_classes"), "void": None if void is None else 100 * void}
+    return {"name": name, "height": span(sheet["height"]), "width": span(sheet["width"]),
+            "mean_classes": sheet.get("mean_classes"), "void": None if void is None else 100 * void,
+            **{key: sheet[key] for key in ("images", "digest")}}
 
 
 def _classes(sheet: dict) -> list[tuple[str, list[tuple[int, float | None]]]]:

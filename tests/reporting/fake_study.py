@@ -77,7 +77,7 @@ def _shard(study, dataset, images, size):
             writer.add(example)
     folder = study.artifacts("shards", dataset)
     pixels = np.array([[(label == kind).sum() for kind in range(len(CLASSES))] for _, _, label, _ in scenes])
-    sheet = {"images": images, "height": [size, size], "width": sorted({label.shape[1] for _, _, label, _ in scenes}) * 2,
+    sheet = {"images": images, "digest": f"{images:016x}", "height": [size, size], "width": sorted({label.shape[1] for _, _, label, _ in scenes}) * 2,
              "images_with": dict(zip(CLASSES, (pixels > 0).sum(0).tolist())), "mean_classes": float((pixels > 0).sum(1).mean()),
              "frequency": dict(zip(CLASSES, (pixels.sum(0) / pixels.sum()).tolist())), "void": 0.25}
     (folder / "sheet.json").write_text(json.dumps({"classes": CLASSES, "splits": {"val": sheet}}))

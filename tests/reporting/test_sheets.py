@@ -1,5 +1,6 @@
 """The data sheets in the report: what `prepare` counted, a picture, why a data set is missing."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_counts_are_those_of_the_data(study):
     assert (cityscapes["skipped"], coco["skipped"]) == ("no login", "not prepared yet: dvc repro prepare@coco")
     (split,) = voc["splits"]
     assert (split["images"], split["height"], split["width"]) == (3, "40", "50 to 52")
+    assert re.fullmatch(rf"voc val {split['digest']}", sheets.digests([voc, coco, cityscapes])) and re.fullmatch("[0-9a-f]{16}", split["digest"])
     pixels = 3 * 40 * 51
     assert split["void"] == pytest.approx(100 * 30 / pixels)
     shares = dict(voc["classes"])
