@@ -43,7 +43,7 @@ def chosen(study: Study, scale: str) -> Study:
 
 
 def running() -> bool:
-    """Whether a study runs in this folder: `dag.start` holds its lock."""
+    """Whether a study runs in this folder: `dag.alone` holds its lock."""
     with contextlib.suppress(FileNotFoundError), open(studies.ARTIFACTS / ".study.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

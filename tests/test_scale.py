@@ -60,7 +60,7 @@ def test_a_study_that_runs_keeps_its_scale(params):
     params.write_text(with_line("scale: miniature"))
     studies.ARTIFACTS.mkdir()
     with open(studies.ARTIFACTS / ".study.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # as dag.start has it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as dag.alone has it
         scale.main("miniature")
         with pytest.raises(StudyError, match="a study of scale miniature runs in this folder"):
             scale.main("tiny")
