@@ -47,7 +47,7 @@ def run(command: Callable) -> None:
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)
             sys.exit(2)
         raise
-    if code == STOPPED:
+    if code == STOPPED and "TORCHELASTIC_RUN_ID" not in os.environ:  # one of several processes leaves it to the stage
         print("\nstopped; the same command goes on from what was saved last", file=sys.stderr)
     if code:
         sys.exit(code)

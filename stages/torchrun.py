@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from pipeline.study import ROOT
+from stages import console
 
 
 def relaunch_on_gpus() -> bool:
@@ -49,11 +50,14 @@ def wanted() -> int:
 def main() -> None:
     """What the command torchrun does, but in the place of its report one line: what the first process that failed said of it
     (console.failed), or how it ended."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
     logging.disable(logging.ERROR)
     try:
         run(parse_args(None))
+    except SignalException:  # Ctrl-C, say: the stage that started this says so
+        sys.exit(console.STOPPED)
     except ChildFailedError as error:  # the message of a process that said nothing is torchrun's own, a str
         rank, first = min(error.failures.items(), key=lambda each: (isinstance(each[1].message, str), each[1].timestamp))
         ended = first.signal_name() if first.exitcode < 0 else f"exit code {first.exitcode}"

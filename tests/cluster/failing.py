@@ -1,17 +1,21 @@
-"""A stage for test_torchrun.py: python -m tests.cluster.failing HOW RANK... The processes RANK fail so, the others wait for them."""
+"""A stage for test_torchrun.py: python -m tests.cluster.failing HOW RANK... The processes RANK fail so; the others leave a file in
+--folder and wait for them."""
 import errno
 import os
 import signal
 import time
+from pathlib import Path
 
 from pipeline.study import StudyError
 from stages import console, torchrun
 
 
-def main(how: str, ranks: list[str]):
+def main(how: str, ranks: list[str], folder: Path = Path("/dev/null")):
     if torchrun.relaunch_on_gpus():
         return
     if os.environ["RANK"] not in ranks:
+        if folder.is_dir():
+            (folder / os.environ["RANK"]).touch()
         time.sleep(60)
     elif how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,5 +1,7 @@
 """A stage that is given several devices is one process a device, through torchrun, and a kill leaves none of them behind."""
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +52,17 @@ def test_what_went_wrong_is_said_once_and_last(how, ranks, said):
                            env=Checkout.settings() | {"STUDY_GPUS": "2"}, timeout=300, check=False)
     assert ended.returncode == 1 and ended.stderr.endswith(f"{said}\n"), ended.stderr
     assert "ValueError: not foreseen" in ended.stderr if how == "bug" else ended.stderr.count("\n") == 1, ended.stderr
+
+
+def test_ctrl_c_is_said_once(tmp_path):
+    started = subprocess.Popen([sys.executable, "-m", "tests.cluster.failing", "said", "2", "--folder", tmp_path], cwd=ROOT, text=True, stderr=subprocess.PIPE,
+                               env=Checkout.settings() | {"STUDY_GPUS": "2"}, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(.1)
+    os.killpg(started.pid, signal.SIGINT)
+    said = started.communicate(timeout=100)[1]
+    assert started.returncode == console.STOPPED and said == "\nstopped; the same command goes on from what was saved last\n"
 
 
 def test_what_one_of_several_cannot_leave_to_torchrun_it_prints(monkeypatch, tmp_path, capsys):
