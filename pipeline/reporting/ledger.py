@@ -10,7 +10,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, status
 from pipeline.paper.claims import Claim, claims, problems
 from pipeline.paper.rows import Row
-from pipeline.reporting import shares
+from pipeline.reporting import error_rates
 from pipeline.study import Study
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
@@ -147,5 +147,5 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
 def _errors(study: Study, measure: str, a: str, b: str) -> tuple[float, float, float]:
     """Points of top-1 or top-5 error that backbone a saves against b, with Newcombe's interval; nan for a single image."""
     wrong = [records.read(study.artifacts("weights", name))["metrics"][measure] for name in (b, a)]
-    images = shares.images_of(study)
-    return wrong[0] - wrong[1], *(shares.newcombe(*wrong, images, images) if images > 1 else (math.nan, math.nan))
+    images = error_rates.images_of(study)
+    return wrong[0] - wrong[1], *(error_rates.newcombe(*wrong, images, images) if images > 1 else (math.nan, math.nan))

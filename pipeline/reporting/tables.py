@@ -19,7 +19,7 @@ from pipeline.evaluation.measure import classes, costs, label_maps, shard, statu
 from pipeline.evaluation.metrics import trimap_curve
 from pipeline.paper import OPTIONAL, TRIMAP_WIDTHS
 from pipeline.paper.rows import Row, rows
-from pipeline.reporting import latex, shares
+from pipeline.reporting import error_rates, latex
 from pipeline.study import Study
 
 FOLDER = Path("reports/tables")
@@ -96,7 +96,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
     if row.table == "table4":
         line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
         for name in ("top1_error", "top5_error"):
-            low, high = shares.wilson(scores[name], shares.images_of(study)) if name in scores else (None, None)
+            low, high = error_rates.wilson(scores[name], error_rates.images_of(study)) if name in scores else (None, None)
             line |= {f"{name}_paper": published[name], name: scores.get(name), f"{name}_low": low, f"{name}_high": high}
         return [line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None, "scale": study.scale, "status": state}]
     if row.table == "figure5":

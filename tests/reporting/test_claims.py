@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import ledger, shares
+from pipeline.reporting import error_rates, ledger
 from tests.reporting import conftest, fake_study, reader
 from tests.reporting.measured import draws, score, scoring
 
@@ -98,7 +98,7 @@ def test_effects_and_paired_intervals_are_those_of_the_facts(study, classes):
 
 def test_errors_saved_and_multiply_adds(study):
     """40 pictures; 41.5 % wrong with ResNet-101, 38.25 % with Xception-65. Costs: counted as the paper counts."""
-    first, fifth = shares.newcombe(41.5, 38.25, 40, 40), shares.newcombe(9.5, 9.5, 40, 40)  # 9.5 % of both
+    first, fifth = error_rates.newcombe(41.5, 38.25, 40, 40), error_rates.newcombe(9.5, 9.5, 40, 40)  # 9.5 % of both
     madds = [60 * times * 1.05 for times in (1, 3.3)]  # at output stride 16 and 8: fake_study._costs
     for measure, a, b, expected in (("top1_error", "xception65", "resnet101", (3.25, *first)),
                                     ("top5_error", "xception65", "resnet101", (0, *fifth)),

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.reporting import curves, figures, ledger, page, shares, tables
+from pipeline.reporting import curves, error_rates, figures, ledger, page, tables
 from pipeline.study import StudyError
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -50,7 +50,7 @@ def test_one_image_decides_nothing_and_has_no_interval(tmp_path, monkeypatch):
 
 def test_one_image_of_imagenet_decides_nothing(tmp_path, monkeypatch):
     study = written(tmp_path, monkeypatch, images=2)
-    monkeypatch.setattr(shares.Shard, "__len__", lambda _: 1)
+    monkeypatch.setattr(error_rates.Shard, "__len__", lambda _: 1)
     found = ledger.judge(study, ledger.claims()["imagenet-xception"])
     assert found["verdict"] == "not run" and "two evaluation images" in found["reason"]
 

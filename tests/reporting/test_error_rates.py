@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pipeline import paper
-from pipeline.reporting import ledger, shares, tables
+from pipeline.reporting import error_rates, ledger, tables
 from tests.reporting.reader import Reader
 
 COUNTS = st.integers(1, 2000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images)))
@@ -12,7 +12,7 @@ COUNTS = st.integers(1, 2000).flatmap(lambda images: st.tuples(st.integers(0, im
 @pytest.mark.parametrize("hits, images, expected", [  # Newcombe, Statistics in Medicine 17 (1998), pages 857-872, Table I, method 3
     (81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0, 0.1611)), (1, 29, (0.0061, 0.1718))])
 def test_one_share_as_published(hits, images, expected):
-    assert [end / 100 for end in shares.wilson(100 * hits / images, images)] == pytest.approx(expected, abs=6e-5)
+    assert [end / 100 for end in error_rates.wilson(100 * hits / images, images)] == pytest.approx(expected, abs=6e-5)
 
 
 @pytest.mark.parametrize("one, other, expected", [  # the same volume, pages 873-890, Table II, method 10
@@ -20,18 +20,18 @@ def test_one_share_as_published(hits, images, expected):
     ((5, 56), (0, 29), (-0.0381, 0.1926)), ((0, 10), (0, 20), (-0.1611, 0.2775)), ((0, 10), (0, 10), (-0.2775, 0.2775)),
     ((10, 10), (0, 20), (0.6791, 1)), ((10, 10), (0, 10), (0.6075, 1))])
 def test_a_difference_as_published(one, other, expected):
-    found = shares.newcombe(*(100 * hits / images for hits, images in (one, other)), one[1], other[1])
+    found = error_rates.newcombe(*(100 * hits / images for hits, images in (one, other)), one[1], other[1])
     assert [end / 100 for end in found] == pytest.approx(expected, abs=6e-5)
 
 
 @given(COUNTS, COUNTS)
 def test_an_interval_holds_its_estimate_and_is_no_point(one, other):
     shown = [100 * hits / images for hits, images in (one, other)]
-    low, high = shares.wilson(shown[0], one[1])
+    low, high = error_rates.wilson(shown[0], one[1])
     assert 0 <= low <= shown[0] + 1e-9 and shown[0] - 1e-9 <= high <= 100 and high - low > 0.1
-    low, high = shares.newcombe(*shown, one[1], other[1])
+    low, high = error_rates.newcombe(*shown, one[1], other[1])
     assert -100 - 1e-9 <= low < high <= 100 + 1e-9 and low - 1e-9 <= shown[0] - shown[1] <= high + 1e-9 and high - low > 0.1
-    assert shares.newcombe(*reversed(shown), other[1], one[1]) == pytest.approx((-high, -low))
+    assert error_rates.newcombe(*reversed(shown), other[1], one[1]) == pytest.approx((-high, -low))
 
 
 def test_the_ledger_says_whose_intervals_they_are():
@@ -46,7 +46,7 @@ def test_table_4_has_them_in_every_form(reported):
     for line, row, cells in zip(lines, rows, shown[2:], strict=True):
         for error in ("top1_error", "top5_error"):
             ends = [line[f"{error}_low"], line[f"{error}_high"]]
-            assert ends == pytest.approx(shares.wilson(line[error], 40))  # fake_study's pictures
+            assert ends == pytest.approx(error_rates.wilson(line[error], 40))  # fake_study's pictures
             said = "{:.1f}, {:.1f}".format(*ends)
             assert f"[{said}]" in " ".join(cells) and f"[{said}]" in readme and said in latex
             csv = dict(zip(header.split(","), row.split(",")))
