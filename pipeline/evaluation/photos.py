@@ -25,7 +25,7 @@ def read(path: Path) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), opened(path) as image:
             image.load()
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError:
+    except UnidentifiedImageError:  # an OSError in words: native.opened
         raise
     except FileNotFoundError as error:
         raise OSError("is not there") from error
