@@ -40,9 +40,11 @@ def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bo
     inputs = images if scale == 1 else resize(images, scaled(size, scale))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         logits = model(inputs.flip(-1) if flip else inputs)
+    sides = inputs.shape[-2:]
+    del inputs  # half a map of probabilities at scale 1.75, and three of those come next
     logits = logits.float().flip(-1) if flip else logits.float()
     if scale < 1:  # multi_scale_logits in the authors' model.py
-        strides = map(stride, inputs.shape[-2:], logits.shape[-2:])
+        strides = map(stride, sides, logits.shape[-2:])
         logits = resize(logits, tuple(-(-side // each) for side, each in zip(size, strides)))
     return F.softmax(resize(logits.contiguous(), size), dim=1)  # contiguous while small: softmax would copy the large map
 

@@ -1,4 +1,7 @@
-"""Cityscapes' whole canvas, plain, MS and flips at once, in the memory that strategies.py promises."""
+"""Cityscapes' whole canvas, plain, MS and flips at once, in the memory that strategies.py promises.
+
+Of what is alive: a CPU that keeps freed memory (memory.keep) has gaps besides, docs/performance.md says how large.
+"""
 import os
 import subprocess
 import sys
@@ -7,12 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MEASURE = """
 import torch
-from pipeline import memory
 from pipeline.evaluation.strategies import predict
 from pipeline.schema import Strategy
 from tests.peak import peak
 torch.set_num_threads(1)
-memory.keep()
 network = torch.nn.Conv2d(3, 19, 1, stride=16)
 plain, scales = Strategy(output_stride=16, scales=(1.0,), flip=False), (0.5, 1.0, 1.75)
 strategies = {"os16": plain, "os16-ms": plain.model_copy(update={"scales": scales}),
@@ -34,6 +35,4 @@ def test_beside_the_network_there_are_three_maps_of_probabilities_at_most():
     one_map, inputs = 19 * 1025 * 2049 * 4 / 2**20, 3 * largest[0] * largest[1] * 4 / 2**20  # float32, in MiB: 152 and 74
     more = float(done.stdout)
     print(f"{more:.0f} MiB more; a map {one_map:.0f}, the largest inputs {inputs:.0f}")
-    # Alive at once: three maps, and inputs as canvas, resized and flipped. In memory that is kept, the gaps between them are less
-    # than one more map. A fourth map that stays makes two more: 1011 MiB where the right code takes 707.
-    assert more < 4 * one_map + 3 * inputs
+    assert more < 3 * one_map + 1.5 * inputs  # the canvas, logits and label maps take less than one of the largest inputs
