@@ -32,7 +32,7 @@ report: $(READY) scale  ## build tables and report from what has been measured, 
 	@python -m stages.compile
 	@python -m stages.report
 
-ui: $(READY)         ## open MLflow on the study at http://127.0.0.1:5000; follows a study that runs
+ui: $(READY)         ## serve MLflow at http://127.0.0.1:5000 until Ctrl-C; follows a study that runs
 	@python -m stages.ui
 
 test: $(READY)       ## all tests, with the tiny study through DVC and Snakemake
