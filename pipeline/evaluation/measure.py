@@ -26,7 +26,7 @@ def status(study: Study, row: Row) -> str:
     found = [records.read(study.artifacts(kind, row.run)) for kind in kinds]
     if None in found:
         return f"not run: dvc repro {row.stage} has not been run yet"
-    record = found[-1]
+    record = next((each for each in found if each["status"] != "done"), found[-1])
     if record["status"] != "done":
         return f"not run: {record['reason']}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:

@@ -5,8 +5,8 @@ import numpy as np
 
 from pipeline.datasets import palettes
 from pipeline.evaluation.measure import classes, decoded, label_maps, ranked, read_facts, shard
-from pipeline.reporting.panels import CREAM, SIDE, Case, draw
-from pipeline.study import Study
+from pipeline.reporting.panels import SIDE, Case, draw
+from pipeline.study import Study, StudyError
 
 
 def cases(study: Study, run: str, count: int = 3, side: int | None = SIDE) -> tuple[list[Case], list[Case]]:
@@ -43,7 +43,8 @@ def without_decoder(study: Study, run: str) -> str | None:
 
 
 class Album:
-    """Pictures of one data set with the label maps of some runs: caption -> run, at its first strategy, whose maps are kept."""
+    """Pictures of one data set with the label maps of some runs: caption -> run, at its first strategy, whose maps are kept.
+    StudyError where a run's evaluation kept those of another strategy."""
 
     def __init__(self, study: Study, runs: dict[str, str], side: int | None = SIDE):
         first = next(iter(runs.values()))
@@ -51,6 +52,10 @@ class Album:
         self.palette = palettes.of(study.runs[first].dataset, len(self.shard.classes))
         self.numbers = {name: number for number, name in enumerate(self.shard.ids)}
         self.maps = {caption: label_maps(study, run, study.evaluate[run][0]) for caption, run in runs.items()}
+        for caption, run in runs.items():
+            if not self.maps[caption]:
+                raise StudyError(f"the evaluation of {run} kept no label maps of {study.evaluate[run][0]}, its first strategy "
+                                 f"now: dvc repro evaluate@{run}")
 
     def case(self, name: str, caption: str) -> Case:
         example = self.shard[self.numbers[name]]
@@ -64,4 +69,4 @@ def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
     colours = np.frombuffer(palettes.of(study.runs[run].dataset, len(names)), np.uint8).reshape(-1, 3)
     seen = set(read_facts(study, run).target.tolist())
     return [(name, "#{:02x}{:02x}{:02x}".format(*tuple(colours[number]))) for number, name in enumerate(names)
-            if number in seen] + [("void", "#{:02x}{:02x}{:02x}".format(*CREAM))]
+            if number in seen] + [("void", "#{:02x}{:02x}{:02x}".format(*palettes.CREAM))]

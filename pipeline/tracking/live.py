@@ -61,13 +61,12 @@ class Follower:
         except FileNotFoundError:  # it ended just now
             return 0
         content = content[:content.rfind(b"\n") + 1]  # the last line may still be written
+        if not (points := _points(content)):
+            return 0
         drawn = self.drawn.get(name)
         if drawn is None or not content.startswith(drawn.content) or not _active(client, drawn.run):
-            drawn = self.drawn[name] = Drawn(_begin(client, study, name, int(1000 * file.stat().st_ctime)), b"")
-        points = []
-        for line in content[len(drawn.content):].splitlines():
-            with contextlib.suppress(ValueError):  # cut short by a full disk
-                points.append(json.loads(line))
+            drawn = self.drawn[name] = Drawn(_begin(client, study, name, points[0][3]), b"")
+        points = _points(content[len(drawn.content):])
         _log(client, drawn.run, points)
         drawn.content = content
         status = "KILLED" if silent and not points else "RUNNING"
@@ -75,6 +74,15 @@ class Follower:
             client.update_run(drawn.run, status)
             drawn.status = status
         return len(points)
+
+
+def _points(content: bytes) -> list[list]:
+    """The points of a file, or a part of it, in its order: [step, metric, value, ms]."""
+    points = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):  # cut short by a full disk
+            points.append(json.loads(line))
+    return points
 
 
 def _active(client, run: str) -> bool:

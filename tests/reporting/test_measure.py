@@ -41,6 +41,8 @@ def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
     assert measure.status(study, row) == "not run: dvc repro evaluate@t2-x2 has not been run yet"
     records.write(study.artifacts("runs", "t2-x2"), status="done")
     assert measure.status(study, row) == "measured"
+    records.write(study.artifacts("runs", "t2-x2"), status="skipped", reason="its start is gone")
+    assert measure.status(study, row) == "not run: its start is gone"
 
 
 def test_what_a_scale_cannot_train_is_not_advised(tmp_path, monkeypatch):

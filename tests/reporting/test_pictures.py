@@ -47,6 +47,13 @@ def test_panels_show_image_truth_prediction_and_errors():
     assert strip.size == (4 * 60 + 3 * panels.GAP, 40)
 
 
+def test_strategies_in_another_order_than_was_evaluated(study):
+    first, *others = study.evaluate["t2-x2"]
+    other = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": (*others, first)}})
+    with pytest.raises(StudyError, match=f"the evaluation of t2-x2 kept no label maps of {others[0]}, .*dvc repro evaluate@t2-x2"):
+        pictures.cases(other, "t2-x2")
+
+
 def test_best_and_worst_are_written_in_order(study, tmp_path, capsys):
     stage.main("t2-x2", worst=2, best=1, out=tmp_path)
     ranked = measure.ranked(study, "t2-x2", "os16")

@@ -42,7 +42,7 @@ def test_points_appear_as_they_are_written_and_the_whole_run_takes_their_place(s
     assert follower.look(study) == 6
     run, points = drawn(study, "t1-c16")
     assert points == [(20, .1, 1_002_000), (40, .05, 1_004_000), (60, 2 / 60, 1_006_000)]
-    assert run.info.status == "RUNNING" and run.data.metrics["system/images_per_second"] == 50
+    assert run.info.status == "RUNNING" and run.info.start_time == points[0][2] and run.data.metrics["system/images_per_second"] == 50
     assert run.data.params["run.low_level_channels"] == "16" and run.data.params["training.steps"] == "240"
     write(study, "t1-c16", [80], mode="a")
     assert follower.look(study) == 2 and follower.look(study) == 0
