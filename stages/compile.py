@@ -4,7 +4,7 @@ Example:  python -m stages.compile
 """
 from pipeline import study as studies
 from pipeline.paper import protocol
-from pipeline.reporting import ledger, tables
+from pipeline.reporting import banner, ledger, sheets, tables
 from pipeline.tracking import mirror
 from stages import checks, console
 
@@ -19,7 +19,8 @@ def main():
     console.evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))
-    tables.save(built | {"claims": ledger.build(study)}, draft=bool(protocol.departing(study)))
+    draft = banner.departures(protocol.departing(study), sheets.build(study))
+    tables.save(built | {"claims": ledger.build(study)}, draft="; ".join(draft))
     print(tables.summary(built))
 
 

@@ -10,18 +10,22 @@ def build(study: Study, missing: int, departing: dict[str, list[str]], data: lis
 
     missing: rows not measured yet; departing: as `protocol.departing` gives it; data: as `sheets.build` does.
     """
-    lacks = [f"{sheet['name']}: {', '.join(sheet['incomplete'])}" for sheet in data if sheet["incomplete"]]
-    incomplete = [f"the data are not complete ({'; '.join(lacks)})"] if lacks else []
     if study.scale == "paper":
-        why = [f"{missing} rows are not measured yet"] if missing else []
-        why += [f"networks not trained by the paper's protocol: {len(departing)}"] if departing else []
-        why += incomplete
+        why = [f"rows not measured yet: {missing}"] if missing else []
+        why += departures(departing, data)
         return {"short": "draft", "long": "; ".join(why), "mark": f"Scale paper, a draft: {NO_RESULT}"} if why else None
     if sheets.generated(study, "voc"):
         why = ["generated data and small networks, not a result. Its percentages are not comparable with the paper's; what "
                "can be compared is the order of the rows"]
     elif study.settings.trains:
-        why = [f"not the paper's data or networks, so {NO_RESULT}", *incomplete]
+        why = [f"not the paper's data or networks, so {NO_RESULT}", *departures({}, data)]
     else:
-        why = [f"published networks, evaluated here; nothing was trained, so {NO_RESULT}", *incomplete]
+        why = [f"published networks, evaluated here; nothing was trained, so {NO_RESULT}", *departures({}, data)]
     return {"short": study.scale, "long": "; ".join(why), "mark": f"Scale {study.scale}: {NO_RESULT}"}
+
+
+def departures(departing: dict[str, list[str]], data: list[dict]) -> list[str]:
+    """In what the experiment is not the paper's: how many trainings, and which data. Arguments as `build` takes them."""
+    lacks = [f"{sheet['name']}: {', '.join(sheet['incomplete'])}" for sheet in data if sheet["incomplete"]]
+    return ([f"networks not trained by the paper's protocol: {len(departing)}"] if departing else []) \
+        + ([f"the data are not complete ({'; '.join(lacks)})"] if lacks else [])

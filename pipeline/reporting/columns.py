@@ -34,6 +34,15 @@ def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
     return [(words, key) for words, key in kinds if any(line.get(key) is not None for line in lines)]
 
 
+def terms(own: bool) -> str:
+    """What the columns mean, in words. own: whether there are runs that the paper lacks."""
+    here = "; 'here', among runs of your own, are those of the network that was trained" if own else ""
+    return ("OS: output stride. MS: multi-scale inputs. SC: separable convolution in ASPP and decoder. Without decoder, logits "
+            "are upsampled bilinearly (BU). Multiply-adds are those of the paper's own network on its own canvas, 513×513 pixels "
+            "or Cityscapes' 1025×2049, whatever was trained here: 'recounted' follows the paper's rules (atrous convolutions "
+            f"counted on padded maps), 'executed' counts the maps without padding{here}.")
+
+
 def against(claim: dict) -> str:
     """Which of several rivals the effect of a line of the ledger is against, in words; empty where there is one, or no effect."""
     return f"shown against {claim['decided_by']}" if claim["decided_by"] not in (None, claim["b"]) else ""

@@ -47,12 +47,14 @@ def build(study: Study) -> dict:
         "claims": _claims(claims, limit, sizes),
         "own_claims": _claims(own_claims, limit, sizes),
         "axis": figures.scale_of_effects(limit),
+        "trains": study.settings.trains,
         "rule": ledger.RULE,
         "intervals": ledger.INTERVALS,
         "recounted": comparison.recounted(stored),
         "verdicts": {name: [claim["measure"].startswith("madds") for claim in claims if claim["verdict"] == name]
                      for name in ledger.VERDICTS},  # of each claim whether it is a matter of counting
         "tables": shown,
+        "terms": columns.terms("own" in stored),
         "own_only": own_only,
         "measured": sum(row["state"] == "measured" for row in counted),
         "runnable": sum(row["state"] != "nobody" for row in counted),

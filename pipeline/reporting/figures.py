@@ -1,11 +1,7 @@
 """The report's charts from its tables: Figure 5a, mIOU against multiply-adds, sparks, the ledger's intervals."""
 import math
 
-import pyarrow.parquet as pq
-
-from pipeline import records
 from pipeline.reporting.chart import Chart, LegendLine, span
-from pipeline.study import Study
 
 CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
           "ResNet-101 with decoder": ("blue", False, False), "ResNet-101 with BU": ("blue", True, True)}  # colour, dash, square
@@ -75,16 +71,6 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     half = -(-len(entries) // 2)
     top = chart.height - 92
     return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 240, top)
-
-
-def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
-    """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
-    path = study.artifacts("runs", run) / records.HISTORY
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for point in pq.ParquetFile(path).read().to_pylist() if path.exists() else []:
-        if math.isfinite(point["value"]):
-            curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
-    return curves
 
 
 def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, words: str) -> str:

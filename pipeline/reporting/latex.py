@@ -33,11 +33,11 @@ def cell(value) -> str:
     return "\\checkmark" if value is True else "" if value is None or value is False else escape(str(value))
 
 
-def document(name: str, lines: list[dict], draft: bool = False) -> str:
-    """Table `name` from the lines of `reports/tables/NAME.parquet`. draft: some training is not by the paper's protocol."""
+def document(name: str, lines: list[dict], draft: str = "") -> str:
+    """Table `name` from the lines of `reports/tables/NAME.parquet`. draft: in what scale paper is not the paper's experiment."""
     warning = f"Scale {lines[0]['scale']}: not a result of the paper's experiment."
     if lines[0]["scale"] == "paper":
-        warning = "A draft: not all networks were trained by the paper's protocol." if draft else ""
+        warning = f"A draft: {draft}." if draft else ""
     return {"claims": _claims, "figure5": _figure5}.get(name, _table)(name, lines, warning)
 
 

@@ -15,14 +15,14 @@ from pipeline.study import Study
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
         "whole interval lies outside, and is undecided when the interval reaches across the border.")
-INTERVALS = ("Unless said otherwise a claim is true above 0. Intervals of mIOU come from a paired bootstrap over the "
-             "evaluation images (10,000 resamples, the same draws for both sides); that of an error rate is Wilson's score "
-             "interval, that of the difference of two is Newcombe's hybrid of both scores, which takes the two as "
-             "independent; multiply-adds are exact counts of the paper's own network. They cover the choice of images. Seeds "
-             "are a second source, kept apart: where networks were trained with further seeds, the differences between all "
-             "trainings of one side and all of the other give a range, and the claim holds or fails only if interval and "
-             "range do so together; without further seeds each network was trained once, and its luck is not in the "
-             "interval. Against several rivals, all must be beaten; shown is the strongest of those that decide the verdict.")
+INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says how much the choice of images matters. That of "
+             "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides); "
+             "that of an error rate is Wilson's, that of the difference of two is Newcombe's, which takes them as independent. "
+             "Multiply-adds are exact counts of the paper's own network. Luck in training is not in an interval: where networks "
+             "were trained with further seeds, the differences between all trainings of one side and all of the other give a "
+             "range, and the claim holds or fails only if interval and range do so together. Against several rivals, all must be "
+             "beaten; shown is the strongest of those that decide the verdict. Nothing is corrected for the number of claims or "
+             "rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
@@ -59,7 +59,7 @@ def judge(study: Study, claim: Claim) -> dict:
     if missing:
         return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
     found = [{"decided_by": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
-              **_seeds(study, claim, rival)} for rival in claim.b]
+              **_over_seeds(study, claim, rival)} for rival in claim.b]
     if not all(math.isfinite(each[key]) for each in found for key in ("effect", "low", "high")):
         return {"verdict": "not run", "reason": "it takes two evaluation images at least, and for a trimap labels with void"}
     judged = [each | {"verdict": _together(each, claim.bounds)} for each in found]
@@ -91,7 +91,7 @@ def _missing(study: Study, claim: Claim, cell: str) -> str | None:
     return None if state == "measured" else state
 
 
-def trainings(study: Study, run: str) -> list[str]:
+def seeds(study: Study, run: str) -> list[str]:
     """`run` and the runs that differ from it in nothing but the seed, their own or that of the run they start from."""
     def but_seed(name):
         wanted = study.runs[name]
@@ -100,13 +100,13 @@ def trainings(study: Study, run: str) -> list[str]:
     return [run, *(name for name in study.runs if name != run and but_seed(name) == own)]
 
 
-def _seeds(study: Study, claim: Claim, rival: str) -> dict:
+def _over_seeds(study: Study, claim: Claim, rival: str) -> dict:
     """The range of a - b over all pairings of the trainings of both sides; of one network's strategies, training by training."""
     none = {"seeds_low": None, "seeds_high": None, "pairings": None}
     (run, _, strategy), (other, _, against) = claim.a.partition("/"), rival.partition("/")
-    if claim.measure not in TERMS or run != other and other in trainings(study, run):  # one network's seeds are compared
+    if claim.measure not in TERMS or run != other and other in seeds(study, run):  # one network's seeds are compared
         return none
-    pairs = [(a, b) for a in trainings(study, run) for b in trainings(study, other) if run != other or a == b]
+    pairs = [(a, b) for a in seeds(study, run) for b in seeds(study, other) if run != other or a == b]
     cells = [(f"{a}/{strategy}", f"{b}/{against}") for a, b in pairs
              if strategy in study.evaluate.get(a, ()) and against in study.evaluate.get(b, ())]
     cells = [pair for pair in cells if not any(_missing(study, claim, cell) for cell in pair)]

@@ -37,9 +37,9 @@ def _environment() -> jinja2.Environment:
                                      undefined=jinja2.StrictUndefined,
                                      autoescape=jinja2.select_autoescape(["html.j2"]), keep_trailing_newline=True)
     environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": runs.duration,
-                            "spark": spark, "cell": cell, "markdown": markdown, "first_case": first_case}
-    environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "light": chart.variables(False),
-                            "dark": chart.variables(True)}
+                            "words": runs.words, "spark": spark, "cell": cell, "markdown": markdown, "first_case": first_case}
+    environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "wrong": "#{:02x}{:02x}{:02x}".format(*panels.WRONG),
+                            "light": chart.variables(False), "dark": chart.variables(True)}
     return environment
 
 
@@ -73,9 +73,9 @@ def data_url(data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def spark(run: dict, metric: str, colour: str, runs: list[dict]) -> str:
+def spark(run: dict, metric: str, colour: str, everyone: list[dict]) -> str:
     """The curve of one metric of one run, on the range that all runs of the data set need."""
-    same = [value for other in runs if other["dataset"] == run["dataset"] for _, value in other["curves"].get(metric, [])]
+    same = [value for other in everyone if other["dataset"] == run["dataset"] for _, value in other["curves"].get(metric, [])]
     return figures.spark(run["curves"].get(metric, []), chart.span(same), colour, f"{metric} of {run['id']}") if same else ""
 
 

@@ -6,7 +6,7 @@ from pipeline import paper
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, trimap
 from pipeline.paper.rows import TITLES
-from pipeline.reporting import curves, pictures, runs
+from pipeline.reporting import pictures, run_charts, runs
 from pipeline.study import Study
 
 SIDE, COUNT = 224, 2  # pixels of a picture's longer side, pictures of each kind: a page stays under 250 kB
@@ -28,7 +28,8 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
                 "how": (run["record"] or {}).get("params", {}), "family": study.backbones[study.runs[name].backbone],
                 "departures": departing.get(name, []),
                 "places": _places(own), "claims": about, "commands": commands(study, name),
-                "origin": _origin(study, run), "scores": _scores(study, name, own), "learning": curves.learning(run["curves"])}
+                "origin": _origin(study, run), "scores": _scores(study, name, own),
+                "learning": run_charts.learning(run["curves"])}
         shown[name] = page | (_evaluated(study, name) if runs.evaluated(study, name) else {"evaluated": False})
     return shown
 
@@ -128,4 +129,4 @@ def _trimap(study: Study, run: str, strategy: str, rival: str | None) -> str | N
         return None
     published = next((row["miou"] for row in paper.tables()["figure5"].rows if row.get("run") == run), None)
     other = trimap(study, rival, study.evaluate[rival][0], intervals=False).get("trimap_miou") if rival else None
-    return curves.trimap(ours, published, (rival, other) if other else None)
+    return run_charts.trimap(ours, published, (rival, other) if other else None)

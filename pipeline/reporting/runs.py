@@ -1,12 +1,14 @@
 """The trained networks as the report shows them: what each differs in, its curves, times and classes; and provenance."""
+import math
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 
 from pipeline import records
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, read_facts
-from pipeline.reporting import figures, sheets
+from pipeline.reporting import sheets
 from pipeline.study import Study
 
 ELSEWHERE = ("On another processor, with other threads a stage, or on a GPU, weights and mIOU differ by noise like another "
@@ -32,7 +34,17 @@ def describe(study: Study, name: str) -> dict:
             "parameters": trained["metrics"].get("parameters") if done else None,
             "seconds": trained["provenance"].get("seconds") if done else None,
             "evaluation": evaluation, "evaluation_seconds": evaluation.get("seconds"),
-            "curves": figures.history(study, name) if done else {}}
+            "curves": history(study, name) if done else {}}
+
+
+def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
+    """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
+    path = study.artifacts("runs", run) / records.HISTORY
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for point in pq.ParquetFile(path).read().to_pylist() if path.exists() else []:
+        if math.isfinite(point["value"]):
+            curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
+    return curves
 
 
 def words(value) -> str:
@@ -74,18 +86,21 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
         return ", ".join(sorted({str(one[key])[:digits] for one in ran if one.get(key) is not None})) or "unknown"
     def total(key):
         return sum(run[key] or 0 for run in runs)
+    trains = study.settings.trains
     dirty = sum(bool(one.get("dirty")) for one in ran)
     packages = [f"{name} {each(name)}" for name in records.PACKAGES if each(name) != "unknown"]
     return [("Scale", study.scale), ("Commit", each("commit")
                                      + (f" (with uncommitted changes in {dirty} of {len(ran)} stages)" if dirty else "")),
             ("dvc.lock", lock_digest(study.scale) or "none: it has no results of this scale"),
-            ("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none"),
+            *([("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none")]
+              if trains else []),
             ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
             ("Device", each("device")),
             ("Machine", f"{each('processor')}, {each('machine')}, {each('cpus')} CPUs, {each('threads')} threads a stage"
               .removeprefix("unknown, ").removesuffix(", unknown threads a stage")),
-            ("Networks trained", f"{sum(run['done'] for run in runs)} of {len(runs)}"),
-            ("Training time, summed", duration(total("seconds"))),
+            ("Networks trained" if trains else "Networks fetched",
+             f"{sum(run['done'] for run in runs)} of {len(study.included)} that scale {study.scale} has"),
+            ("Training time, summed" if trains else "Fetching time, summed", duration(total("seconds"))),
             ("Evaluation time, summed", duration(total("evaluation_seconds"))),
             ("GPU-hours, pretraining and evaluation included", f"{gpu_hours(ran):.1f}" if gpu_hours(ran) else "none")]
 

@@ -35,7 +35,7 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
             for name, table in rows(study).items() if table}
 
 
-def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: bool = False) -> None:
+def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") -> None:
     """Write each table as parquet, CSV and LaTeX (draft: as `latex.document` takes it), and all scores as metrics.json, which
     `dvc metrics` reads; tables of an earlier study that are not among them are removed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,13 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: bool = False
 
 
 def dvc_metrics(tables: dict[str, pa.Table]) -> dict[str, dict[str, float]]:
-    """mIOU by run and strategy, and the errors of backbones, in percent: of what was measured, each once."""
+    """mIOU by run and strategy, "(test)" where a test server scored it, and the errors of backbones, in percent: of what was
+    measured, each once."""
     found: dict[str, dict[str, float]] = {}
-    for line in (line for name, table in tables.items() if name not in ("figure5", "claims") for line in table.to_pylist()):
-        cells = [(line["run"], line["strategy"], line["miou"])] if "miou" in line else [
+    for name, line in ((name, line) for name, table in tables.items() if name not in ("figure5", "claims")
+                       for line in table.to_pylist()):
+        test = " (test)" if name in ("table6", "table7b") else ""
+        cells = [(line["run"], f"{line['strategy']}{test}", line["miou"])] if "miou" in line else [
             (line["backbone"], error, line[error]) for error in ("top1_error", "top5_error")]
         for one, column, score in cells:
             if score is not None:

@@ -97,26 +97,17 @@ def _agree(client, study: Study, shown: dict, digests: dict) -> None:
                     client.set_tag(shown[table, key], PARENT, parent)
 
 
-def read_back(study: Study, runs: dict[tuple[str, str], str] | None = None) -> dict[tuple[str, str], dict]:
-    """What MLflow has for this scale, by (table, row key): {"metrics": name -> value, "curves": name -> {width: value}}.
-
-    runs: those that `mirror` named, should others write to the same server; else all. Curves are only those of Figure 5: a search
-    gives the last value of a metric, a curve is one more request.
+def read_back(study: Study, runs: dict[tuple[str, str], str]) -> dict[tuple[str, str], dict]:
+    """What MLflow has in the `runs` that `mirror` named, by (table, row key): {"metrics": name -> value, "curves": name ->
+    {width: value}}. Curves are only those of Figure 5: a search gives the last value of a metric, a curve is one more request.
     """
     with store.explained():
-        client, found = store.connect(), {}
-        for table in TITLES:
-            if table == TRAININGS:
-                continue
-            for key, there in store.existing(client, study, table).items():
-                if runs is not None:
-                    there = [run for run in there if run.info.run_id == runs.get((table, key))]
-                if there:
-                    found[table, key] = _numbers(client, there[0], curves=table == "figure5")
-        for place in (runs or {}).keys() - found.keys():  # another writer deleted it since; a deleted run can still be read
-            if place[0] != TRAININGS:
-                found[place] = _numbers(client, client.get_run(runs[place]), curves=place[0] == "figure5")
-        return found
+        client = store.connect()
+        there = {run.info.run_id: run for table in TITLES if table != TRAININGS
+                 for found in store.existing(client, study, table).values() for run in found}
+        # another writer may have deleted it since; a deleted run can still be read
+        return {place: _numbers(client, there.get(run_id) or client.get_run(run_id), curves=place[0] == "figure5")
+                for place, run_id in runs.items() if place[0] != TRAININGS}
 
 
 def _numbers(client, run, curves: bool) -> dict:

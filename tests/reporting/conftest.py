@@ -20,7 +20,7 @@ def with_own() -> studies.Study:
     return study.model_copy(update={"runs": study.runs | {"mine": mine}, "evaluate": study.evaluate | more})
 
 
-OWN = claims.Claim(sentence="24 channels are no worse than 48.", where="my thesis", measure="miou", a="mine/os16", b=("t1-c48/os16",), at_least=-0.5)
+OWN = claims.Claim(sentence="24 channels are no worse than 48.", where="my thesis | chapter 2", measure="miou", a="mine/os16", b=("t1-c48/os16",), at_least=-0.5)
 
 
 @pytest.fixture(scope="session", autouse=True)

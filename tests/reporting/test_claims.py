@@ -148,7 +148,7 @@ def test_a_claim_of_ones_own_stands_apart_and_is_not_counted_as_the_papers(repor
     papers, own = readme.split("## Claims of your own")
     own = own.partition("## Table 1")[0]
     assert conftest.OWN.sentence in own and conftest.OWN.sentence not in papers and claims.claims()["decoder-resnet"].sentence in papers
-    assert f"{row[2].split()[0]} points" in own
+    assert f"{row[2].split()[0]} points" in own and r"my thesis \| chapter 2" in own, "a cell of its own would move the others"
     assert "The paper's claims, and claims of your own." in (reported / "reports/tables/claims.tex").read_text()
     assert conftest.OWN.sentence in (reported / "reports/runs/mine.html").read_text()
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.reporting import curves, error_rates, figures, ledger, page, tables
+from pipeline.reporting import error_rates, ledger, page, run_charts, runs, tables
 from pipeline.study import StudyError
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -75,8 +75,8 @@ def test_a_network_that_has_diverged_is_drawn_where_it_has_numbers(tmp_path, mon
         history.log(step, miou=value, loss=1.0)
     history.save(study.artifacts("runs", "t2-x2"))
     reported(study)
-    found = figures.history(study, "t2-x2")
-    assert found["miou"] == list(enumerate(values))[-drawn:] and len(curves.learning(found)) == drawn
+    found = runs.history(study, "t2-x2")
+    assert found["miou"] == list(enumerate(values))[-drawn:] and len(run_charts.learning(found)) == drawn
 
 
 @pytest.mark.parametrize("stage", ["compile", "report"])

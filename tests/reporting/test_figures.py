@@ -6,7 +6,7 @@ import xml.etree.ElementTree as tree
 import pytest
 
 from pipeline.paper import TRIMAP_WIDTHS
-from pipeline.reporting import chart, curves, figures
+from pipeline.reporting import chart, figures, run_charts
 
 SVG = "{http://www.w3.org/2000/svg}"
 TITLE = re.compile(r"(?P<name>.+?)[,;] (?P<rest>.+): (?P<score>[\d.]+) %.*")
@@ -146,7 +146,7 @@ def test_a_claim_that_is_not_measured_yet_shows_the_papers_effect_alone():
 def test_a_runs_trimap_curves_are_named_and_are_where_their_numbers_are():
     values = {"this run": 50.0, "t2-other, without decoder": 40.0, "the paper's": 70.0}
     lines = {name: [base + width / 10 for width in TRIMAP_WIDTHS] for name, base in values.items()}
-    svg = curves.trimap(lines["this run"], lines["the paper's"], ("t2-other", lines["t2-other, without decoder"]))
+    svg = run_charts.trimap(lines["this run"], lines["the paper's"], ("t2-other", lines["t2-other, without decoder"]))
     named, heights = legend(svg), {}
     assert list(named) == list(values) and len(set(named.values())) == 3
     for title, (x, y), *look in marks(svg):
@@ -162,10 +162,10 @@ def test_a_runs_trimap_curves_are_named_and_are_where_their_numbers_are():
 
 def test_a_long_learning_curve_keeps_its_ends():
     points = [(step, float(step)) for step in range(1, 1002)]
-    (title, svg), = curves.learning({"loss": points, "once": [(1, 1.0)]})
+    (title, svg), = run_charts.learning({"loss": points, "once": [(1, 1.0)]})
     line, = (each for each in drawn(svg) if each.tag == f"{SVG}polyline")
     xs = [float(point.split(",")[0]) for point in line.get("points").split()]
-    assert title == "Loss" and len(xs) <= curves.POINTS + 1 and xs == sorted(xs)
+    assert title == "Loss" and len(xs) <= run_charts.POINTS + 1 and xs == sorted(xs)
     assert (xs[0], xs[-1]) == pytest.approx((62 + 300 / 1001, 362), abs=0.06)
 
 

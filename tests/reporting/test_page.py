@@ -65,6 +65,15 @@ def test_every_row_of_the_paper_is_there_in_its_order(index):
     assert "needs JFT-300M, which is private" in " ".join(shown["table5"][-1])
 
 
+def test_the_rows_are_counted(home, index):
+    lines = [line for name, table in tables.load(home / "reports/tables").items() if name not in ("figure5", "claims") for line in table]
+    measured_rows = sum(line["status"] == "measured" for line in lines)
+    runnable = sum((line["backbone"] if "top1_error" in line else line["run"]) is not None for line in lines)
+    assert 0 < measured_rows < runnable < len(lines)
+    assert f"<dt>rows measured, of those anyone can run</dt><dd>{measured_rows} / {runnable}</dd>" in index
+    assert f"{measured_rows} of the {runnable} rows that anyone can run are measured." in (home / "reports/README.md").read_text()
+
+
 def test_every_claim_has_a_verdict_with_a_mark(index):
     rows = [cells for cells in Reader(index).tables["claims"][1:] if cells[0]]
     assert [cells[0] for cells in rows] == [ledger.VERDICTS[verdict] + verdict for verdict in (cells[0][1:] for cells in rows)]
@@ -186,9 +195,14 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     assert ('class="watermark"' in text) and f"at scale <b>{scale}</b>" in text
     if scale == "paper":  # its Cityscapes, COCO and ImageNet are for the user to name
         assert "draft, not a result" in text and "no cityscapes data at scale paper" in text
+    if scale == "tiny":
+        decays = re.findall(r"<dd>(\S+) \([\d.]+, or 1 − 9", (tmp_path / "reports/runs/t2-x2.html").read_text())
+        assert len(decays) == 2 and all(0 <= float(decay) < 1 for decay in decays), "as the training has them, of few steps"
     if scale == "zoo":
         assert "nothing was trained" in text and "▲" in text and 'id="zoo"' in text  # real data: a difference means something
         assert "; then <code>dvc repro evaluate@t" not in text, "advice that this scale would skip"
+        assert "trained</dt>" not in text and "Seeds" not in text and "Fetching time" in text
+        assert "<dt>Networks fetched</dt><dd>3 of 3 that scale zoo has</dd>" in text
         assert "<dt>fetching</dt>" in (tmp_path / "reports/runs/mobilenetv2_coco_voc_trainaug.html").read_text()
     if scale == "own-data":
         assert {line["status"] for line in built["own"].to_pylist()} == {"measured"}

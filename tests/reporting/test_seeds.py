@@ -36,10 +36,10 @@ def study(home, monkeypatch):
 
 
 def test_runs_that_differ_in_the_seed_alone(study):
-    assert ledger.trainings(study, "t2-x2") == ["t2-x2", "t2-x2-s1", "t2-x2-s2"]
-    assert ledger.trainings(study, "t2-x2-s1") == ["t2-x2-s1", "t2-x2", "t2-x2-s2"]
-    assert ledger.trainings(study, "t5-coco") == ["t5-coco", "t5-coco-again"]  # by the seed of what it starts from
-    assert ledger.trainings(study, "t2-x3") == ["t2-x3"]
+    assert ledger.seeds(study, "t2-x2") == ["t2-x2", "t2-x2-s1", "t2-x2-s2"]
+    assert ledger.seeds(study, "t2-x2-s1") == ["t2-x2-s1", "t2-x2", "t2-x2-s2"]
+    assert ledger.seeds(study, "t5-coco") == ["t5-coco", "t5-coco-again"]  # by the seed of what it starts from
+    assert ledger.seeds(study, "t2-x3") == ["t2-x3"]
 
 
 def test_the_range_is_over_all_pairings(study):
@@ -66,7 +66,7 @@ def test_two_seeds_of_one_network_are_compared_without_pairing_a_training_with_i
 
 
 def test_a_seed_not_trained_yet_does_not_count(study):
-    found = ledger._seeds(study, claims.claims()["decoder-structure"], "t2-128/os16")
+    found = ledger._over_seeds(study, claims.claims()["decoder-structure"], "t2-128/os16")
     assert found["pairings"] == 3  # t2-x2's three against t2-128; t2-128-s1 is missing
 
 
@@ -84,7 +84,7 @@ def test_a_seed_that_is_evaluated_another_way_is_no_pairing(study, monkeypatch):
     again = study.model_copy(update={"runs": runs | {"t2-x2-s1": runs["t2-x2"].model_copy(update={"seed": 1})},
                                      "evaluate": study.evaluate | {"t2-x2-s1": ("os8",)}})
     monkeypatch.setattr(ledger, "_missing", lambda *_: None)
-    assert ledger._seeds(again, claim, claim.b[0])["pairings"] is None
+    assert ledger._over_seeds(again, claim, claim.b[0])["pairings"] is None
 
 
 def test_the_page_shows_seeds_apart_and_prints_the_rule(study, home):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline import paper
+from pipeline import paper, schema
 from pipeline.datasets.shards import Shard
 from pipeline.evaluation import metrics
 from pipeline.paper import TRIMAP_WIDTHS
@@ -128,6 +128,13 @@ def test_dvc_has_each_score_once_by_run_and_strategy(built, tmp_path):
               for line in built["table4"].to_pylist() if line["top1_error"] is not None}
     assert {name: scores for name, scores in found.items() if "top1_error" in scores} == errors != {}
     assert not {"t1-c16", "t3-os32-dec"} & set(found), "not measured"
+
+
+def test_a_test_servers_score_stands_beside_that_of_val(study):
+    score = schema.ServerScore(run="t7-x71", strategy="os16", miou=82.1)
+    scored = study.model_copy(update={"test_scores": {study.scale: {"cityscapes": score}}})
+    before, after = (tables.dvc_metrics(tables.build(one, measured(one)))["t7-x71"] for one in (study, scored))
+    assert after == before | {"os16 (test)": 82.1} and before["os16"] != 82.1
 
 
 def test_what_is_measured_but_not_in_mlflow_says_so(study):

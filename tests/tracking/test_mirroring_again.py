@@ -69,13 +69,13 @@ def test_another_scale_is_kept_apart(study):
 
 
 def test_a_deleted_store_comes_back_with_the_same_numbers(study):
-    before = mirror.read_back(study)
+    before = mirror.read_back(study, mirror.mirror(study).runs)
     assert before["figure5", "t2-x2/os16"]["curves"]["trimap_low"].keys() == set(range(1, 41, 3))
     shutil.rmtree(local.FOLDER)
     assert not mirror.current(study)
     # Processes of their own: MLflow keeps open what was deleted. Two at once: without the lock they break a fresh store.
     code = ("from pipeline.tracking import mirror; from tests import shipped; study = shipped.study(); "
-            "print((mirror.mirror(study).changes, mirror.read_back(study)))")
+            "found = mirror.mirror(study); print((found.changes, mirror.read_back(study, found.runs)))")
     both = [python(code) for _ in range(2)]
     written, found = zip(*(ast.literal_eval(finish(process)) for process in both))
     assert sorted(written) == [0, len(expected(study))] and found == (before, before)
