@@ -27,9 +27,9 @@ def build(study: Study) -> dict:
     limit = _limit(judged)
     shown = [_table(study, name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
-    measured = {table["published"] for table in shown for row in table["rows"] if row["state"] == "measured"}
-    if own_only := measured == {False}:  # then they come first, and the paper's tables are folded
-        shown.sort(key=lambda table: table["published"])
+    measured = {table["id"] for table in shown if table["measured"]}
+    if apart := bool(measured) and measured <= {"own", "zoo"}:  # then they come first, and the others are folded
+        shown.sort(key=lambda table: not table["measured"])
     trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
     sizes = {run["id"]: run["parameters"] for run in trained} | {
         name: record["metrics"].get("parameters") for name in study.backbones
@@ -55,7 +55,7 @@ def build(study: Study) -> dict:
                      for name in ledger.VERDICTS},  # of each claim whether it is a matter of counting
         "tables": shown,
         "terms": columns.terms("own" in stored),
-        "own_only": own_only,
+        "apart": apart,
         "measured": sum(row["state"] == "measured" for row in counted),
         "runnable": sum(row["state"] != "nobody" for row in counted),
         "figure5": _figure5(figure5),

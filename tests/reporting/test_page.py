@@ -1,4 +1,5 @@
 """The report: self-contained, the same bytes twice, every row and claim in it, marked as what it is."""
+import html
 import re
 import resource
 import subprocess
@@ -201,6 +202,9 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     if scale == "zoo":
         assert "nothing was trained" in text and "▲" in text and 'id="zoo"' in text  # real data: a difference means something
         assert "; then <code>dvc repro evaluate@t" not in text, "advice that this scale would skip"
+        assert text.index('id="zoo-head"') < text.index('id="table1-head"') < text.index('id="claims-head"')
+        folded = [place for place in paper.tables() if f"<details><summary>{paper.tables()[place].title}: no row is measured" in html.unescape(text)]
+        assert folded == [place for place in paper.tables() if place not in ("zoo", "figure5")]
         assert "trained</dt>" not in text and "Seeds" not in text and "Fetching time" in text
         assert "<dt>Networks fetched</dt><dd>3 of 3 that scale zoo has</dd>" in text
         assert "<dt>fetching</dt>" in (tmp_path / "reports/runs/mobilenetv2_coco_voc_trainaug.html").read_text()
