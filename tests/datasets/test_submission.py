@@ -168,6 +168,24 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(prepared, monkeypat
     assert path.read_bytes() == whole and len(encoded) == 3
 
 
+@pytest.mark.parametrize("prepared", ["voc"], indirect=True)
+def test_only_what_a_server_scores_has_to_be_complete(prepared, monkeypatch):
+    _, run, ids, _ = prepared
+    sets = Path("native/VOCdevkit/VOC2012/ImageSets/Segmentation")
+    shutil.copy(sets / "test.txt", sets / "val.txt")
+    for split in ("test", "val"):
+        monkeypatch.setitem(voc.COUNTS, split, 4)
+    call(run, split="val")
+    with pytest.raises(StudyError, match="the server wants 4"):
+        call(run)
+    study = studies.load()
+    generated = study.settings.voc.model_copy(update={"source": STUDY.scales["tiny"].voc.source})
+    monkeypatch.setattr(studies, "load", lambda: study.model_copy(update={"scales": study.scales | {"tiny": study.settings.model_copy(
+        update={"voc": generated})}}))
+    call(run)
+    assert sorted(len(unpacked(path)) for path in Path("artifacts/tiny/submissions").rglob("*.tar*")) == [len(ids), len(ids)]
+
+
 @both
 def test_what_is_missing_is_said(prepared, monkeypatch):
     dataset, run, _, paths = prepared
