@@ -133,7 +133,8 @@ def ahead(device: torch.device) -> int:
 
 def variants(setting: Setting) -> list[str]:
     """What can be timed in this setting. "as smp's": one separable 3x3 in the decoder, and a side that is a multiple of 16."""
-    fast = ["ours, compiled"] if setting.device == "cuda" else ["ours, bfloat16"] if devices.cpu_has_bfloat16() else []
+    device = torch.device(setting.device)
+    fast = ["ours, compiled"] if device.type == "cuda" else ["ours, bfloat16"] if devices.has_bfloat16(device) else []
     smp = ["ours, as smp's", "smp", "smp, memory kept"] if setting.encoder else []
     return ["ours", "fixed batch", "common loop", *fast, *smp]
 

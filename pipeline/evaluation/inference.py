@@ -13,13 +13,16 @@ from pipeline.datasets.shards import VOID, Example, Shard
 from pipeline.evaluation.strategies import canvas, predict
 from pipeline.models import device as devices
 from pipeline.schema import Strategy
+from pipeline.study import StudyError
 
 
 def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str, Strategy], size: tuple[int, int], batch: int,
                 numbers: list[int], bf16: bool = False) -> Iterator[tuple[list[Example], dict[str, torch.Tensor]]]:
     """Batch by batch the examples of `numbers` and, by strategy, their label maps (N, *size) uint8 on the padded canvas.
-    StudyError where memory runs out."""
+    StudyError where memory runs out, or a GPU has no bf16."""
     device = next(next(iter(models.values())).parameters()).device
+    if bf16 and device.type == "cuda" and not devices.has_bfloat16(device):
+        raise StudyError("this GPU does not compute in bfloat16: leave --bf16 out")
     for start in range(0, len(numbers), batch):
         examples = [shard[number] for number in numbers[start:start + batch]]
         with devices.memory_explained():
@@ -44,7 +47,8 @@ def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tupl
     """mIOU in percent over the first `images` images, plain inference, mean over the classes `scored` that occur."""
     strategies, classes = {"plain": Strategy(output_stride=output_stride, scales=(1.0,), flip=False)}, len(shard.classes)
     total = torch.zeros(classes, classes, dtype=torch.long)
-    numbers, bf16 = list(range(min(images, len(shard)))), next(model.parameters()).is_cuda
+    numbers, device = list(range(min(images, len(shard)))), next(model.parameters()).device
+    bf16 = device.type == "cuda" and devices.has_bfloat16(device)
     for examples, labels in predictions({output_stride: model}, shard, strategies, size, batch, numbers, bf16):
         target = on_canvas([example.label for example in examples], size, VOID, labels["plain"].device)
         cell = (target.int() * classes + labels["plain"])[target != VOID]

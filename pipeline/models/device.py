@@ -38,13 +38,19 @@ def pick(deterministic: bool = False, autotune: bool = True) -> torch.device:
 
 
 def autocast(device: torch.device, cpu_bfloat16: bool = False):
-    """bfloat16 activations with float32 weights on a GPU, and on a CPU that has it if asked for; else plain float32."""
-    wanted = device.type == "cuda" or cpu_bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
+    """bfloat16 activations with float32 weights on a GPU that has it, and on such a CPU if asked for; else plain float32."""
+    wanted = (device.type == "cuda" or cpu_bfloat16) and has_bfloat16(device)
     return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16, by AVX-512 or AMX; others would compute it by way of float32, more slowly."""
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether this device multiplies in bfloat16: a GPU from NVIDIA's Ampere (8.0) on, a CPU by AVX-512 or AMX.
+
+    cuDNN has no bfloat16 convolution for older GPUs (torch.cuda.is_bf16_supported, which autocast asks, counts what is emulated).
+    Other CPUs would compute it by way of float32, more slowly.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     has = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

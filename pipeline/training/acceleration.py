@@ -45,11 +45,13 @@ def adapt(model: nn.Module, training: Training) -> None:
             layer.forward = functools.partial(_frozen, layer)
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
-    if training.cpu_bfloat16 and next(model.parameters()).device.type == "cpu":
-        if devices.cpu_has_bfloat16():
+    device = next(model.parameters()).device
+    if device.type == "cuda" or training.cpu_bfloat16:
+        if not devices.has_bfloat16(device):
+            which = "GPU" if device.type == "cuda" else "processor"
+            warnings.warn(f"this {which} does not compute in bfloat16; going on in float32", stacklevel=2)
+        elif device.type == "cpu":
             float32_depthwise(model)
-        else:
-            warnings.warn("cpu_bfloat16: this processor does not compute in bfloat16; going on in float32", stacklevel=2)
 
 
 class FrozenNorm(torch.autograd.Function):

@@ -3,6 +3,8 @@
 They have a shape, a type and a device but no values, and operations on two devices fail as on a real GPU. Gradients and whatever
 looks at values cannot be pretended.
 """
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,10 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from pipeline import study as studies
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.doctor import calibration
-from pipeline.evaluation import strategies
+from pipeline.evaluation import inference, strategies
 from pipeline.models import cost, deeplab, device as devices
-from pipeline.training import classification, schedule, segmentation
+from pipeline.study import StudyError
+from pipeline.training import acceleration, classification, schedule, segmentation
 from pipeline.training.augmentation import Crops
 from pipeline.training.data import Resident, place
 
@@ -27,7 +30,8 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a re
 @pytest.fixture
 def pretended(monkeypatch):
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *options: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *options: True)  # by emulation, too
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
         yield mode
@@ -73,6 +77,27 @@ def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
     with torch.inference_mode():
         found = strategies.predict({16: model}, torch.empty(4, 3, 49, 49, device=GPU), some, bf16=True)
     assert {(each.device, each.dtype) for each in found.values()} == {(GPU, torch.uint8)}
+
+
+@pytest.mark.parametrize("capability, dtype", [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_a_gpu_computes_in_bfloat16_where_cudnn_can(shard, pretended, monkeypatch, capability, dtype):
+    """Not on a T4, though torch emulates it there: autocast's training, its validation, and what the user is told."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    model, has, given = network("t3-os16-nodec"), dtype is torch.bfloat16, []
+    with devices.autocast(GPU):
+        assert model(torch.empty(1, 3, 33, 33, device=GPU)).dtype == dtype
+    with contextlib.nullcontext() if has else pytest.warns(UserWarning, match="this GPU does not compute in bfloat16; going on in float32"):
+        acceleration.adapt(model, TINY.training("t3-os16-nodec"))
+    monkeypatch.setattr(inference, "predictions", lambda *options: given.append(options[-1]))
+    with pytest.raises(TypeError):  # there is nothing to go through
+        inference.progress_miou(model, 16, shard, (49, 49), 4, 4, [0])
+    assert given == [has]
+
+
+def test_bfloat16_is_refused_where_a_gpu_lacks_it(pretended, monkeypatch, shard):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    with pytest.raises(StudyError, match="this GPU does not compute in bfloat16: leave --bf16 out"):
+        next(inference.predictions({16: network("t3-os16-nodec")}, shard, {}, (49, 49), 4, [0], bf16=True))
 
 
 def test_what_the_doctor_trains_on_goes_where_the_network_is(pretended, monkeypatch):
