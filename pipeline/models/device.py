@@ -61,7 +61,8 @@ def memory_explained(advice: str = "Lower evaluate_batch of the data set (params
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
-        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED",  # cuBLAS
+                                                     "unable to find an engine")):  # cuDNN: none runs in what is left
             raise
         raise StudyError(f"out of memory. {advice}") from error
 

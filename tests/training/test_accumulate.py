@@ -73,6 +73,9 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
 @pytest.mark.parametrize("error, explained", [
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
     (torch.AcceleratorError("CUDA error: out of memory", 2), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+    (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
     (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False)])
 def test_running_out_of_memory_says_what_to_lower(error, explained):
