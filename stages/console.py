@@ -17,6 +17,7 @@ from pipeline.written import suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
+needless: list[Path] = []  # from which a stage would have gone on: removed when it has ended well, in the guard's eyes too
 OUTSIDE = *records.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST  # no bug
 
 
@@ -34,6 +35,8 @@ def run(command: Callable) -> None:
                 from stages import checks
                 checks.check(studies.load())
             code = app(standalone_mode=False) or 0  # typer.Exit comes back as its code, Ctrl-C as STOPPED
+        for path in needless:
+            path.unlink(missing_ok=True)
     except StudyError as error:
         failed(str(error))
     except KeyboardInterrupt:

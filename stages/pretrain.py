@@ -35,7 +35,7 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import classification, distributed
-    distributed.recorded(classification.pretrain, study, backbone, out, params, started)
+    console.needless += distributed.recorded(classification.pretrain, study, backbone, out, params, started)
 
 
 def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:

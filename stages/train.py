@@ -31,7 +31,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import distributed, segmentation
-    distributed.recorded(segmentation.train, study, run, out, params, started)
+    console.needless += distributed.recorded(segmentation.train, study, run, out, params, started)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on: kept outside the stage's outputs, removed when the training is done."""
+"""Where an interrupted training goes on: kept outside the stage's outputs, removed when the stage is done."""
 import contextlib
 import errno
 import json
@@ -59,9 +59,8 @@ class Checkpoint:
                 self.shown = len(history.rows)
 
     def finish(self, model: nn.Module, path: Path) -> None:
-        """Write the trained `model`'s weights to `path` and remove the checkpoint, and what a kill left while one was written;
-        process 0 does."""
+        """Process 0 writes the trained `model`'s weights to `path` and removes the curves of `show`. The checkpoint stays, as the
+        stage may fail yet."""
         if distributed.rank() == 0:
             weights.save(model, path)
-            for made in (self.path, self.live, *self.path.parent.glob(f".{self.path.name}.*.part")):
-                made.unlink(missing_ok=True)
+            self.live.unlink(missing_ok=True)

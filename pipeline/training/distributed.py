@@ -37,18 +37,21 @@ def joined():
     dist.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one
 
 
-def recorded(training: Callable, study: Study, name: str, out: Path, params: dict, started: float) -> None:
+def recorded(training: Callable, study: Study, name: str, out: Path, params: dict, started: float) -> list[Path]:
     """Run `training` of `name` (segmentation.train or classification.pretrain) with the processes that torchrun started.
 
-    Process 0 leaves its curves, and its record with `params`, in `out`. started: seconds since the epoch.
+    Process 0 leaves its curves, and its record with `params`, in `out`, and returns the files that are needed no more once the
+    stage has ended well: its checkpoint, and what kills left while one was written. started: seconds since the epoch.
     """
+    checkpoints = study.artifacts("checkpoints")
     with joined():
-        history, metrics, device = training(study, name, out, study.artifacts("checkpoints"))
+        history, metrics, device = training(study, name, out, checkpoints)
         if rank() > 0:
-            return
+            return []
     history.save(out)
     provenance = records.provenance(started, device=device, threads=torch.get_num_threads())
     records.write(out, status="done", params=params, metrics=metrics, provenance=provenance)
+    return [checkpoints / f"{name}.pt", *checkpoints.glob(f".{name}.pt.*.part")]
 
 
 def rank() -> int:

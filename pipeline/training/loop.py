@@ -114,8 +114,8 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                     history.log(done, **metrics)
                 checkpoint.show(history)
                 bar.set_postfix_str(shown(measured, metrics, gauges, rate), refresh=False)
-            stopping = interrupted()  # once: it may change at any time
-            if done < training.steps and (validating or stopping or time.perf_counter() - saved > CHECKPOINT_EVERY):
+            stopping = interrupted() and done < training.steps  # asked once: it may change at any time
+            if validating or stopping or time.perf_counter() - saved > CHECKPOINT_EVERY:
                 checkpoint.save(model=model.state_dict(), optimiser=optimiser.state_dict(), batches=batches.state(), step=done,
                                 window=window.state(), random=devices.random_state(),
                                 history=[list(row) for row in history.rows], metrics=metrics)

@@ -1,7 +1,8 @@
 """A script for test_resume.py, run inside a copy of the project: python -m tests.training.killed REPORT.json PORT WORLD STEP...
 
 The stage `train` runs to its end twice, then once for each STEP with kill -9 in that step and a second start; `s` before a STEP
-kills while the first checkpoint after it is being written. REPORT: the model's digest for each. torch is imported once, and the
+kills while the first checkpoint after it is being written. In the place of a STEP, `recorded` kills between the weights and the
+record, and `edited` lets the guard fail the stage, because of code that changed; then nothing may be trained again. REPORT: the model's digest for each. torch is imported once, and the
 processes are forked from here.
 """
 import functools
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # as the first backward pass of each child would
 
-from pipeline import study as studies
+from pipeline import records, study as studies
 from pipeline.training import loop
 
 RUN = "t2-x2"
@@ -78,6 +79,32 @@ def kill_while_saving(step: int) -> None:
     stage("train", RUN)
 
 
+def kill_before_the_record() -> None:
+    records.provenance = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    stage("train", RUN)
+
+
+def edit_meanwhile() -> None:
+    """Of code that is no part of the checkpoint's inputs, as `git pull` does it."""
+    os.environ |= {"DVC_STAGE": f"train@{RUN}", "STUDY_JOB": f"train@{RUN}", "STUDY_GPUS": "0"}
+    provenance = records.provenance
+
+    def edited(*given, **more):
+        with open(records.__file__, "a") as file:
+            file.write("# a remark\n")
+        return provenance(*given, **more)
+    records.provenance = edited
+    stage("train", RUN)
+
+
+def only_record() -> None:
+    loop.gradients = None
+    stage("train", RUN)
+
+
+AFTER = {"recorded": kill_before_the_record, "edited": edit_meanwhile}  # the training has ended
+
+
 def main(report: str, port: str, world: int, *steps: str) -> None:
     study = studies.load()
     out, checkpoints = study.artifacts("runs", RUN), study.artifacts("checkpoints")
@@ -86,10 +113,11 @@ def main(report: str, port: str, world: int, *steps: str) -> None:
     for name in ("once", "again", *steps):
         shutil.rmtree(out, ignore_errors=True)
         if name in steps:
-            kill = functools.partial(kill_while_saving if name.startswith("s") else kill_at, int(name.removeprefix("s")))
-            assert signal.SIGKILL in forked(kill, world, port)
-            assert not (out / "record.json").exists()
-        assert forked(lambda: stage("train", RUN), world, port) == [0] * world
+            kill = AFTER.get(name) or functools.partial(kill_while_saving if name[0] == "s" else kill_at, int(name.removeprefix("s")))
+            ended = forked(kill, world, port)
+            assert (signal.SIGKILL if name != "edited" else 256) in ended
+            assert (out / "record.json").exists() == (name == "edited")
+        assert forked(only_record if name in AFTER else lambda: stage("train", RUN), world, port) == [0] * world
         assert not [*checkpoints.iterdir()] and not [path for path in out.iterdir() if path.name.startswith(".")]
         digests[name] = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     Path(report).write_text(json.dumps(digests))

@@ -91,6 +91,13 @@ def test_killed_at_any_step_it_ends_bit_identical(tmp_path, how, kill_at):
     assert undisturbed[1:] == resumed[1:], "scores and curves too"
 
 
+def test_a_training_that_has_ended_is_not_trained_again(tmp_path):
+    """The stage may fail between its end and the record's."""
+    once = run(tmp_path)
+    again = run(tmp_path, kill_at=1)
+    assert all(torch.equal(once[0][name], again[0][name]) for name in once[0]) and once[1:] == again[1:]
+
+
 def test_between_validations_a_checkpoint_is_written_when_it_is_time(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 3)
     with pytest.raises(Killed):

@@ -40,7 +40,7 @@ def study(tmp_path, monkeypatch):
 
 def trained(study, name):
     history, metrics, _ = train(study, name, study.artifacts("runs", name), study.artifacts("checkpoints"))
-    assert not study.artifacts("checkpoints", f"{name}.pt").exists()
+    assert not study.artifacts("checkpoints", f"{name}.jsonl").exists()
     assert {row[1] for row in history.rows} == {"loss", "learning_rate", "images_per_second", "miou"}
     assert 0 <= metrics["miou"] <= 100
     return load_file(study.artifacts("runs", name) / "model.safetensors")

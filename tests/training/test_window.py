@@ -43,7 +43,7 @@ def test_validations_and_checkpoints_are_no_time_of_the_training(tmp_path, monke
     monkeypatch.setattr(Checkpoint, "save", slow_save)
     monkeypatch.setattr(Window, "close", one_second)
     run(tmp_path)
-    assert saved == [4, 8] and speeds == [TRAINING.batch] * 12
+    assert saved == [4, 8, 12] and speeds == [TRAINING.batch] * 12
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), RuntimeError("can't allocate memory")])
