@@ -43,8 +43,8 @@ def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: 
 
 @torch.inference_mode()
 def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tuple[int, int], batch: int, images: int,
-                  scored: list[int]) -> float:
-    """mIOU in percent over the first `images` images, plain inference, mean over the classes `scored` that occur."""
+                  scored: list[int]) -> dict[str, float]:
+    """miou over the first `images` images, in percent: plain inference, mean over the classes `scored` that occur; {} if none."""
     strategies, classes = {"plain": Strategy(output_stride=output_stride, scales=(1.0,), flip=False)}, len(shard.classes)
     total = torch.zeros(classes, classes, dtype=torch.long)
     numbers, device = list(range(min(images, len(shard)))), next(model.parameters()).device
@@ -56,4 +56,4 @@ def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tupl
     hits = total.diagonal()
     union = total.sum(0) + total.sum(1) - hits
     occur = [number for number in scored if union[number]]
-    return float(100 * (hits[occur] / union[occur]).mean())
+    return {"miou": float(100 * (hits[occur] / union[occur]).mean())} if occur else {}

@@ -72,8 +72,8 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     inputs = inputs_digest(settings, study.artifacts("shards", run.dataset) / "sheet.json", start)
 
     def validate() -> dict[str, float]:
-        return {"miou": progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate_batch,
-                                      VALIDATION_IMAGES, scored)}
+        return progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate_batch,
+                             VALIDATION_IMAGES, scored)
 
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
     history, metrics = fit(model, optimiser, crops, loss_of, validate, training, checkpoint, name, VOID)
