@@ -72,8 +72,7 @@ class Facts:
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if
     None."""
-    chosen = facts.rows(strategy, bands)
-    return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
+    return confusion_by_image(facts, strategy, classes, bands).sum(0)
 
 
 def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
@@ -149,11 +148,11 @@ def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, sa
     return np.concatenate(results)
 
 
-def interval(sample: np.ndarray, level: float = 95.0) -> tuple[float, float]:
-    """The central `level` percent of a bootstrap sample, its nan left out: (low, high); nan where nothing else is in it."""
+def interval(sample: np.ndarray) -> tuple[float, float]:
+    """The central 95 percent of a bootstrap sample, its nan left out: (low, high); nan where nothing else is in it."""
     if np.isnan(sample).all():
         return np.nan, np.nan
-    low, high = np.nanpercentile(sample, [50 - level / 2, 50 + level / 2])
+    low, high = np.nanpercentile(sample, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -172,7 +171,7 @@ def _whole(column):
 
 def _add(keys, pixels, shape) -> np.ndarray:
     """Sum `pixels` into an int64 array of `shape` at `keys`. bincount works in float64, exact below 2**53."""
-    for name, key, size in zip(("class", "class") if len(shape) == 2 else ("image or band", "class", "class"), keys, shape):
+    for name, key, size in zip(("image or band", "class", "class"), keys, shape):
         if len(key) and key.max() >= size:
             raise StudyError(f"the facts hold {name} {key.max()}, but there are only {size}: run the evaluate stage again")
     index = np.ravel_multi_index(tuple(key.astype(np.int64) for key in keys), shape)
