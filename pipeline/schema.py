@@ -10,7 +10,7 @@ OutputStride = Literal[8, 16, 32]
 SegmentationName = Literal["voc", "coco", "cityscapes"]
 DatasetName = Literal[SegmentationName, "imagenet"]
 Recipe = Literal["train", "fine_tune", "trainval"]
-DECODER = re.compile(r"none|\[(1x1|3x3),[1-9]\d*\](x[1-9])?")  # Table 2's notation: kernel, filters, how often
+DECODER = re.compile(r"none|\[([13])x\1,([1-9]\d*)\](?:x([1-9]))?")  # Table 2's notation: kernel, filters, how often
 LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
 Address = Annotated[str, AfterValidator(without_secret)]
 

@@ -1,15 +1,14 @@
 """The decoder (Figure 2, lower half; Tables 1 and 2): merges low-level features into the upsampled encoder output."""
-import re
-
 import torch
 from torch import Tensor, nn
 
 from pipeline.models.layers import ConvBN, SeparableConvBN, channels, initialise_head, resize
+from pipeline.schema import DECODER
 
 
 def convolutions(name: str) -> tuple[int, int, int]:
     """The paper's notation, "[3x3,256]x2" -> (kernel 3, filters 256, count 2)."""
-    kernel, filters, count = re.fullmatch(r"\[(\d)x\1,(\d+)\](?:x(\d))?", name).groups()
+    kernel, filters, count = DECODER.fullmatch(name).groups()
     return int(kernel), int(filters), int(count or 1)
 
 

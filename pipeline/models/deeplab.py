@@ -46,11 +46,11 @@ class Classifier(nn.Module):
 
 
 def build(run: Run, family: str, network: Network, classes: int, output_stride: int | None = None,
-          multi_grid: tuple[int, ...] | None = None) -> DeepLab:
+          multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> DeepLab:
     """The network of `run` at the size that `network` (a scale's) gives it.
 
-    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's; None is the authors', (1, 2, 4). Raises
-    StudyError where the scale has no such backbone, or its size lacks what the family needs.
+    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's. Raises StudyError where the scale has no such
+    backbone, or its size lacks what the family needs.
     """
     if run.backbone not in network.backbones:
         raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
@@ -74,12 +74,13 @@ def build_classifier(family: str, size: BackboneSize, classes: int) -> Classifie
     return Classifier(build_backbone(family, size, 32, (1, 1, 1)), classes)
 
 
-def build_backbone(family: str, size: BackboneSize, output_stride: int, multi_grid: tuple[int, ...] | None = None) -> nn.Module:
+def build_backbone(family: str, size: BackboneSize, output_stride: int,
+                   multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> nn.Module:
     """A backbone alone, one of params.yaml's families; forward gives conv2, conv3 and out. Raises StudyError as `build`."""
     if family == "resnet":
         if size.units is None:
             raise StudyError("a resnet's size in network.backbones needs units: [3, 4, 23, 3] is ResNet-101")
-        return resnet.ResNet(size.units, size.width, output_stride, multi_grid or resnet.MULTI_GRID)
+        return resnet.ResNet(size.units, size.width, output_stride, multi_grid)
     if family == "xception":
         if size.middle is None:
             raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")

@@ -78,8 +78,7 @@ class SeparableConvBN(nn.Module):
 
 def truncated_normal(weight: Tensor, deviation: float) -> None:
     """TensorFlow's truncated_normal_initializer: values beyond two deviations are drawn again."""
-    if not weight.is_meta:
-        nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation)
+    nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation)
 
 
 def initialise_backbone(module: nn.Module, deviation: float | None = None) -> None:

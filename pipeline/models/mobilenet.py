@@ -15,7 +15,7 @@ TAPS = {1: "conv2", 2: "conv3"}  # the stages that leave stride 4 and stride 8
 DEVIATION = 0.09    # of the initial weights (released code, slim's mobilenet.py)
 
 
-def channels(count: int, width: float) -> int:
+def rounded(count: int, width: float) -> int:
     """`count` channels times `width`. The authors' DeepLab rounds to no multiple of 8, unlike slim and timm: 24 at 0.5 is 12."""
     return max(1, int(count * width + 0.5))
 
@@ -79,13 +79,13 @@ class MobileNet(nn.Module):
 
     def __init__(self, output_stride: int = 32, width: float = 1.0):
         super().__init__()
-        inputs = channels(STEM, width)
+        inputs = rounded(STEM, width)
         self.conv_stem, self.bn1 = nn.Conv2d(3, inputs, 3, 2, 1, bias=False), nn.BatchNorm2d(inputs)
         steps = [stride if i == 0 else 1 for _, units, stride in STAGES for i in range(units)]
         plan = iter(dilate(steps, 2, output_stride))
         self.blocks, self.out_channels = nn.ModuleList(), {}
         for number, (count, units, _) in enumerate(STAGES):
-            stage, outputs = nn.ModuleList(), channels(count, width)
+            stage, outputs = nn.ModuleList(), rounded(count, width)
             for _ in range(units):
                 stage.append(Unit(inputs, outputs, *next(plan), EXPANSION if number else 1))
                 inputs = outputs

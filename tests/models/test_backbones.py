@@ -92,7 +92,7 @@ def test_sizes_that_make_no_network(family, size, word):
 
 
 def test_mobilenets_channels_are_rounded_to_the_nearest():
-    assert [mobilenet.channels(count, 0.35) for count in (16, 24, 32)] == [6, 8, 11]
+    assert [mobilenet.rounded(count, 0.35) for count in (16, 24, 32)] == [6, 8, 11]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
