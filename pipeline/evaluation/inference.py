@@ -41,7 +41,6 @@ def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: 
     return torch.from_numpy(padded).to(device)
 
 
-@torch.inference_mode()
 def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tuple[int, int], batch: int, images: int,
                   scored: list[int]) -> dict[str, float]:
     """miou over the first `images` images, in percent: plain inference, mean over the classes `scored` that occur; {} if none."""

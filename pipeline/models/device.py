@@ -19,7 +19,7 @@ def count() -> int:
 
 
 def pick(deterministic: bool = False, autotune: bool = True) -> torch.device:
-    """The current CUDA device, else the CPU. On CUDA, float32 convolutions use TF32.
+    """The current CUDA device, else the CPU. On CUDA, float32 convolutions use TF32, torch's default.
 
     On a CPU this process keeps freed memory from then on. deterministic: on CUDA, only kernels that torch knows to give the same
     bytes every time. A CPU gives them anyway. autotune: on CUDA, cuDNN tries its kernels on each new size of input and keeps the
@@ -33,7 +33,6 @@ def pick(deterministic: bool = False, autotune: bool = True) -> torch.device:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # with NaN, every new tensor
     torch.backends.cudnn.benchmark = autotune and not deterministic
-    torch.set_float32_matmul_precision("high")
     return torch.device("cuda", torch.cuda.current_device())
 
 
@@ -68,6 +67,7 @@ def memory_explained(advice: str = "Lower evaluate_batch of the data set (params
 
 
 def describe(device: torch.device) -> str:
+    """The GPU's name, or CPU: for records, and for what only the same hardware may go on with."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 

@@ -21,16 +21,17 @@ def compiled(network: nn.Module) -> Callable:
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()):
         warnings.warn("compile: batch norm that is synchronised between GPUs is not compiled; going on without it", stacklevel=2)
         return network
-    state = {"fast": torch.compile(network)}
+    fast = torch.compile(network)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        if state["fast"] is not None:
+        nonlocal fast
+        if fast is not None:
             try:
-                return state["fast"](x)
+                return fast(x)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                state["fast"] = None
+                fast = None
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 warnings.warn(f"torch.compile failed ({reason}); going on without it", stacklevel=2)
         return network(x)

@@ -26,17 +26,17 @@ class Pictures:
 
     def __init__(self, images: torch.Tensor, targets: torch.Tensor, ids: list[str], batch: int, seed: int,
                  rank: int = 0, world: int = 1):
-        self.images, self.targets, self.ids, self.batch, self.mine = images, targets, ids, batch, slice(rank, None, world)
+        self.targets, self.ids, self.batch, self.mine = targets, ids, batch, slice(rank, None, world)
         self.shift = images.shape[-1] // 8
         self.padded = F.pad(images, (self.shift,) * 4)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """(N, 3, H, W) float32 in [-1, 1]; (N,) int64; the whole batch's image numbers."""
-        chosen = torch.randint(len(self.images), (self.batch,), generator=self.generator)
+        chosen = torch.randint(len(self.targets), (self.batch,), generator=self.generator)
         shifts = torch.randint(2 * self.shift + 1, (self.batch, 2), generator=self.generator)
         flips = torch.rand(self.batch, generator=self.generator) < 0.5
-        height, width = self.images.shape[-2:]
+        height, width = (side - 2 * self.shift for side in self.padded.shape[-2:])
         crops = [self.padded[number, :, top:top + height, left:left + width]
                  for number, (top, left) in zip(chosen[self.mine].tolist(), shifts[self.mine].tolist())]
         batch = torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips[self.mine].tolist())])
@@ -76,7 +76,7 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     training, device = dataset.train, devices.pick(dataset.train.deterministic)
     size = study.settings.network.backbones[backbone]
     shard, validation = (Shard.of(study, "imagenet", split) for split in (training.split, dataset.evaluate.split))
-    if len(shard) and (side := shard[0].image.shape[0]) != training.crop:
+    if (side := shard[0].image.shape[0]) != training.crop:
         raise StudyError(f"scales.{study.scale}.imagenet.train.crop: backbones are pretrained on whole pictures, here of {side} "
                          f"pixels a side, not on crops of {training.crop}")
     torch.manual_seed(0)

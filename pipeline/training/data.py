@@ -82,7 +82,8 @@ class Resident:
 
 
 class Streamed:
-    """Larger than the GPU: a thread pins the next batch's images and copies them on a stream of their own while the step runs."""
+    """Too large for the GPU's memory beside the training: a thread pins the next batch's images and copies them on a stream of
+    their own while the step runs."""
 
     def __init__(self, shard: Shard, device: torch.device):
         self.shard, self.ids, self.device = shard, shard.ids, device
@@ -91,10 +92,10 @@ class Streamed:
         self.thread, self.numbers, self.coming = ThreadPoolExecutor(1, "split", *setup), None, None
 
     def expect(self, numbers: list[int]) -> None:
-        self.numbers, self.coming = list(numbers), self.thread.submit(self._bring, list(numbers))
+        self.numbers, self.coming = numbers, self.thread.submit(self._bring, numbers)
 
     def __call__(self, numbers: list[int]) -> Packed:
-        if self.numbers != list(numbers):
+        if self.numbers != numbers:
             self.expect(numbers)
         batch, self.numbers = self.coming.result(), None
         if self.stream is not None:

@@ -52,8 +52,6 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     device = devices.pick(training.deterministic)
     shard = Shard.of(study, run.dataset, training.split)
     validation = Shard.of(study, run.dataset, dataset.evaluate.split)
-    if not len(shard):
-        raise StudyError(f"{shard.path.parent}: split {training.split} has no images")
 
     torch.manual_seed(run.seed)
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))

@@ -42,6 +42,12 @@ def test_shards_hold_what_the_files_hold(root, monkeypatch, part, workers):
     assert sheet["mean_classes"] == pytest.approx(np.mean([len(set(np.unique(label)) - {0, 255}) for label in labels]))
 
 
+def test_a_split_without_images_is_refused(root, tmp_path):
+    with pytest.raises(StudyError, match="voc has no images in its split train_aug"):
+        preparation.split(tmp_path / "train_aug.arrow", tmp_path / "parts", "voc", voc.classes(root), [])
+    assert not list(tmp_path.glob("*.arrow"))
+
+
 def test_everything_wrong_is_listed_at_once(root, monkeypatch):
     monkeypatch.setattr(preparation, "PART", 2)
     items = voc.splits(root)["train_aug"]

@@ -86,7 +86,7 @@ def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     model = seen["model"]
     assert where[id(model.fc.weight)] == (0.03, 10) and where[id(model.fc.bias)] == (0, 20)
     assert model.backbone.conv1[0].bn.momentum == pytest.approx(0.4)
-    assert seen["pictures"].images.unique().tolist() == [-1] and seen["pictures"].batch == own.batch
+    assert seen["pictures"].padded.unique().tolist() == [-1, 0] and seen["pictures"].batch == own.batch
     assert seen["validate"]() == ([1], list(range(8)))
 
 

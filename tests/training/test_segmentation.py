@@ -180,10 +180,3 @@ def test_weights_of_a_backbone_of_another_size_are_refused(study):
     save_file(weights | {name: weights[name][:1].contiguous()}, start)
     with pytest.raises(StudyError, match=f"starts from weights/resnet101, whose network is .* of another size; these tensors differ: {name}"):
         trained(study, "base")
-
-
-def test_a_split_without_images_is_refused(study):
-    with Writer(study.artifacts("shards", "voc") / "train_aug.arrow", "voc", ["background"]):
-        pass
-    with pytest.raises(StudyError, match="split train_aug has no images"):
-        trained(study, "base")
