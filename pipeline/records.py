@@ -46,16 +46,16 @@ def atomic(path: Path, durable: bool = True):
 
 def write(folder: Path, *, status: str, reason: str | None = None, params: dict | None = None,
           metrics: dict[str, float] | None = None, provenance: dict | None = None) -> None:
-    """Write `folder/record.json`. `status` is "done" or "skipped"; a skipped stage gives its `reason`, one sentence."""
+    """Write `folder/record.json`. `status`: "done" or "skipped". `reason`, a sentence: why it was skipped or what it left out."""
     record = {"status": status, "reason": reason, "params": params or {}, "metrics": metrics or {},
               "provenance": provenance or {}}
-    with atomic(Path(folder) / RECORD) as partial:
+    with atomic(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def read(folder: Path) -> dict | None:
     """The record in `folder`, or None where the stage has not run."""
-    path = Path(folder) / RECORD
+    path = folder / RECORD
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -118,5 +118,5 @@ class History:
         types = (pa.int64(), pa.string(), pa.float64(), pa.int64())
         columns = zip(*self.rows) if self.rows else ([],) * 4
         table = pa.table([pa.array(column, kind) for column, kind in zip(columns, types)], names=names)
-        with atomic(Path(folder) / HISTORY) as partial:
+        with atomic(folder / HISTORY) as partial:
             pq.write_table(table, partial)

@@ -58,5 +58,5 @@ def rows(strategies: list[str], images: list[str], counts: np.ndarray) -> pa.Tab
 def save(facts: pa.Table, folder: Path) -> None:
     """Write `folder/facts.parquet`, sorted by every key: the same bytes whatever the order of `facts`."""
     facts = facts.combine_chunks().sort_by([(name, "ascending") for name in SCHEMA.names[:-1]])
-    with atomic(Path(folder) / "facts.parquet") as partial:
+    with atomic(folder / "facts.parquet") as partial:
         pq.write_table(facts, partial, compression="zstd", use_dictionary=["strategy", "image"])

@@ -42,7 +42,7 @@ def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray
                 raise StudyError(f"{index}: written on a big-endian machine, which is not supported")
             continue
         if key[0] == 0:  # one slice of a variable, whose own entry comes later
-            slices[bytes(key)] = entry
+            slices[key] = entry
             continue
         name, dtype = key.decode(errors="replace"), DTYPES.get(_number(entry, 1))
         if dtype is None or not wanted(name):

@@ -29,7 +29,7 @@ def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | 
     """
     backbone = deeplab.build_backbone(family, size, 32)
     variables = load_backbone_weights(size.weights, backbone)
-    files.save(backbone, Path(out) / WEIGHTS)
+    files.save(backbone, out / WEIGHTS)
     metrics = {"parameters": files.count_parameters(backbone)}
     if pictures is not None and variables and imagenet.has_classifier(variables):
         metrics |= imagenet.errors(variables, family, size, pictures, batch)
@@ -43,7 +43,7 @@ def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path)
     """
     found = deeplab.build(run, family, sizes, classes)
     tensorflow.load(found, read(run.published))
-    files.save(found, Path(out) / MODEL)
+    files.save(found, out / MODEL)
     return {"parameters": files.count_parameters(found)}
 
 

@@ -20,7 +20,7 @@ MASK = 0xA282EAD8
 def entries(path: Path) -> Iterator[tuple[bytes, memoryview]]:
     """(key, value) of every entry of the table at `path`, in order. Values are views of the mapped file."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise StudyError(f"{path} cannot be read: {error}") from error
@@ -40,7 +40,7 @@ def entries(path: Path) -> Iterator[tuple[bytes, memoryview]]:
 
 def is_table(path: Path) -> bool:
     """Whether the file at `path` ends as a table does."""
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         file.seek(0, 2)
         size = file.tell()
         file.seek(max(0, size - 8))
