@@ -40,8 +40,10 @@ class Study(Strict):
             raise ValueError("there are no settings in it")
         raw = raw | {"evaluate": written.by_name(raw.get("evaluate"), raw.get("strategies"))}
         zoo, runs = raw.pop("zoo", None) or {}, raw.get("runs") or {}
-        if not isinstance(zoo, dict) or not isinstance(runs, dict):
-            return raw | {"runs": runs or zoo}  # the field's own message says what is wrong
+        if not isinstance(runs, dict):
+            return raw  # the field's own message says what is wrong
+        if not isinstance(zoo, dict):
+            raise ValueError("zoo: networks by their names are wanted here")
         for name in zoo:
             if name in runs:
                 raise ValueError(f"zoo.{name}: there is a run of that name, too")
