@@ -53,7 +53,7 @@ class Checkpoint:
         """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""
         if distributed.rank() == 0:
             with contextlib.suppress(OSError):  # a curve to look at stops no training
-                self.live.parent.mkdir(parents=True, exist_ok=True)
+                self.live.parent.mkdir(exist_ok=True)
                 with self.live.open("a" if self.shown else "w") as file:
                     file.writelines(f"{json.dumps(row)}\n" for row in history.rows[self.shown:])
                 self.shown = len(history.rows)

@@ -21,12 +21,15 @@ def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
             examples.append((said, label))
     network = nn.Conv2d(3, 5, 1)
     network.weight.data, network.bias.data = torch.eye(5, 3)[:, :, None, None], torch.tensor([0., 0, 0, -9, -9])
+    passes = []
+    network.register_forward_hook(lambda layer, inputs, output: passes.append((len(output), *output.shape[2:])))
     said, label = (np.stack(each) for each in zip(*examples[:3]))
     valid = label != 255
     scores = {kind: 100 * ((said == kind) & (label == kind)).sum() / (((said == kind) | (label == kind)) & valid).sum() for kind in (0, 1, 2, 4)}
     assert scores[0] > 0 and scores[2] == scores[4] == 0
     for scored, expected in ((range(5), {"miou": np.mean(list(scores.values()))}), ((1, 3), {"miou": scores[1]}), ((3,), {})):
         assert progress_miou(network, 16, Shard(tmp_path / "val.arrow"), (12, 12), 2, 3, list(scored)) == pytest.approx(expected)
+    assert passes == 3 * [(2, 12, 12), (1, 12, 12)], "unflipped, at scale 1"
 
 
 @pytest.mark.parametrize("tuned, sizes", [(True, [2, 2, 2]), (False, [2, 2, 1])])
@@ -44,6 +47,7 @@ def test_the_last_batch_has_the_size_that_cudnn_has_tuned_for(tmp_path, monkeypa
         found = list(predictions({16: network}, shard, strategies, (12, 12), 2, list(range(5))))
         alone = [next(predictions({16: network}, shard, strategies, (12, 12), 1, [number]))[1]["plain"] for number in range(5)]
     assert seen[:3] == sizes and [len(examples) for examples, _ in found] == [2, 2, 1]
+    assert all(labels["plain"].shape[1:] == (12, 12) for _, labels in found)
     assert torch.equal(torch.cat([labels["plain"] for _, labels in found]), torch.cat(alone))
 
 

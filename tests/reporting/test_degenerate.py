@@ -44,6 +44,8 @@ def test_one_image_decides_nothing_and_has_no_interval(tmp_path, monkeypatch):
     assert lines["decoder-cost"]["verdict"] != "not run"  # counted, not measured
     line = next(line for line in tables.load()["table3"] if line["run"] == "t2-x2")
     assert line["miou"] > 0 and line["miou_low"] is None and line["status"] == "measured"
+    curve = [line for line in tables.load()["figure5"] if line["miou"] is not None]
+    assert curve and all(line["miou_low"] is None for line in curve)
     scores = {cells[0]: cells[3] for cells in Reader((tmp_path / "reports/runs/t2-x2.html").read_text()).tables["scores"]}
     assert scores["os16"] == f"{line['miou']:.2f}"
 

@@ -45,6 +45,13 @@ def test_checkpointed_activations_can_be_compiled(backbone):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_all_of_mobilenets_units_are_checkpointed():
+    """The first, without expansion, has two convolutions."""
+    model = network("mobilenetv2_100")
+    acceleration.checkpoint_activations(model.backbone)
+    assert sum("forward" in vars(module) for module in model.backbone.modules()) == 17
+
+
 @pytest.mark.parametrize("wanted", [False, True])
 def test_activations_are_checkpointed_where_asked_for(wanted):
     model = network("resnet101")

@@ -44,6 +44,16 @@ def test_one_resampling_equals_scale_pad_crop_flip(height, width, scale, top, le
     assert torch.equal(found[0][1], found[1][1]), "a GPU cuts the labels that a CPU does"
 
 
+def test_a_picture_far_behind_in_the_block_is_cut_like_the_first():
+    """float32 tells no odd numbers beyond 2^24 apart, and that many pixels are 90 photos of VOC."""
+    generator, shape = torch.Generator().manual_seed(0), (9, 7)
+    pixels, labels = (torch.randint(256, size, generator=generator, dtype=torch.uint8) for size in ((63, 3), (63,)))
+    far, draws = 2 ** 24 + 1, [Draw(1.5, 0.3, 0.6, True)]
+    behind = Packed(*(torch.cat([torch.zeros(far, *part.shape[1:], dtype=torch.uint8), part]) for part in (pixels, labels)), [far], [shape])
+    found, expected = (cutting.crops(block, draws, 8) for block in (behind, Packed(pixels, labels, [0], [shape])))
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
 class Memory:
     """Examples in memory, as a split of data.py gives them."""
 

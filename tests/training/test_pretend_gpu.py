@@ -14,7 +14,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from pipeline import study as studies
 from pipeline.datasets.shards import Example, Shard, Writer, void_distance
 from pipeline.doctor import calibration
-from pipeline.evaluation import inference, strategies
+from pipeline.evaluation import facts, inference, strategies
 from pipeline.models import cost, deeplab, device as devices
 from pipeline.study import StudyError
 from pipeline.training import acceleration, classification, schedule, segmentation
@@ -108,6 +108,25 @@ def test_what_the_doctor_trains_on_goes_where_the_network_is(pretended, monkeypa
     assert inputs.shape == (4, 3, 33, 33) and labels.shape == (4, 33, 33) and inputs.device == labels.device == GPU
     pictures, targets = classification.tensors(noise, GPU)
     assert pictures.shape == (16, 3, 33, 33) and targets.shape == (16,) and pictures.device == targets.device == GPU
+
+
+def test_counts_are_kept_where_the_label_maps_are(pretended):
+    facts._cells.cache_clear()
+    try:
+        maps = torch.empty(2, 9, 7, dtype=torch.uint8, device=GPU)
+        with pytest.raises(RuntimeError, match="numpy"):  # the last step, which needs values
+            facts.count([maps, maps], maps, maps, CLASSES)
+    finally:
+        facts._cells.cache_clear()
+
+
+def test_what_a_gpu_draws_goes_on_too(monkeypatch):
+    seen, state = [], torch.arange(16).byte()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", seen.append)
+    devices.set_random_state(devices.random_state())
+    assert len(seen) == 1 and torch.equal(seen[0], state)
 
 
 def test_a_tensor_left_behind_is_noticed(pretended):
