@@ -22,6 +22,13 @@ def test_a_digest_is_of_settings_files_and_code(tmp_path):
     assert len(set(digests)) == 5
 
 
+def test_a_curves_points_have_the_time_in_milliseconds():
+    history, before = records.History(), time.time()
+    history.log(3, loss=0.5)
+    (step, metric, value, when), = history.rows
+    assert (step, metric, value) == (3, "loss", 0.5) and 1000 * before - 1 <= when <= 1000 * time.time()
+
+
 def test_without_git_there_is_no_commit_and_no_error(monkeypatch, tmp_path):
     assert records.provenance(time.time())["commit"]
     monkeypatch.setenv("PATH", str(tmp_path))
