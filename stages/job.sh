@@ -39,8 +39,9 @@ if [ "$gpus" -gt 0 ]; then
     own=${TMPDIR:-/tmp}/study-$UID    # where anybody may write, a folder that nobody else can
     mkdir -pm 700 "$own"
     [ -O "$own" ] && [ ! -L "$own" ] || failed "$own is not ours: remove it"
-    devices="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true)}"
-    read -ra devices <<< "$(tr ',\n' '  ' <<< "$devices")"
+    # Numbers and UUIDs only: -1 and Slurm's NoDevFiles say that there is none, and nvidia-smi says so in words.
+    mapfile -t devices < <(tr -d ' ' <<< "${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)}" \
+                           | tr , '\n' | grep -xE '[0-9]+|(GPU|MIG)-.+')
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then
         echo "waiting  $stage: other stages hold the GPUs"
         until take "${devices[@]}"; do sleep 1; done

@@ -48,7 +48,7 @@ def start(tmp_path):
         job.communicate(timeout=10)
 
 
-@pytest.mark.parametrize("devices, given", [(None, ["2"]), ("", []), ("-1", []), ("5", ["1"]), ("0,3", ["2"])])
+@pytest.mark.parametrize("devices, given", [(None, ["2"]), ("", []), ("-1", []), ("NoDevFiles", []), ("5", ["1"]), ("0,3", ["2"])])
 def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, devices, given):
     (tmp_path / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: x\necho GPU 1: x\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -89,13 +89,22 @@ def test_more_devices_than_there_are_is_all_of_them(start):
     assert start("a", gpu=4)[1] == "0,1"
 
 
-def test_no_device_is_wanted_where_a_person_hides_them_all(start):
-    assert start("a", CUDA_VISIBLE_DEVICES="")[1] == ""
+@pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles"])
+def test_no_device_is_waited_for_where_all_are_hidden(start, tmp_path, hidden):
+    """A lock on a word that is no device would let one stage run at a time."""
+    assert start("a", CUDA_VISIBLE_DEVICES=hidden)[1] == hidden
+    assert not list(tmp_path.glob("study-*/gpu-*"))
 
 
-def test_the_devices_that_a_person_names_are_used(start):
-    assert start("a", CUDA_VISIBLE_DEVICES="5,7")[1] == "5"
-    assert start("b", CUDA_VISIBLE_DEVICES="5,7")[1] == "7"
+def test_the_words_of_an_nvidia_smi_that_fails_are_no_devices(start, tmp_path):
+    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/bash\necho No devices were found\nexit 6\n")
+    assert start("a")[1] == "none" and not list(tmp_path.glob("study-*/gpu-*"))
+
+
+@pytest.mark.parametrize("one, other", [("5", "7"), ("GPU-8a-41", "MIG-6b-2")])
+def test_the_devices_that_a_person_names_are_used(start, one, other):
+    assert start("a", CUDA_VISIBLE_DEVICES=f"{one}, {other}")[1] == one
+    assert start("b", CUDA_VISIBLE_DEVICES=f"{one}, {other}")[1] == other
 
 
 def test_ctrl_c_is_no_failure(start):
