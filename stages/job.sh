@@ -3,14 +3,13 @@
 # Shares threads out, takes GPUs that no other job on this machine holds, and says when the stage starts and ends.
 set -euo pipefail
 stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
+folder=$(dirname "$(dirname "$marker")")    # of artifacts/SCALE/.markers/STAGE
 [ -z "${STUDY_REMOTE:-}" ] || threads=${SLURM_CPUS_PER_TASK:-$threads}    # a job of its own, not one that all stages run in
-export OMP_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0 STUDY_JOB=$stage
-export MKL_NUM_THREADS=$OMP_NUM_THREADS
+export OMP_NUM_THREADS=$threads MKL_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0 STUDY_JOB=$stage
 
 failed() {    # says so, with why in $1, and leaves the stage's name for the end of the log (stages/dag.py)
-    local folder; folder=$(dirname "$(dirname "$marker")")/.failed
     echo "FAILED   $stage${1:+: $1}"
-    mkdir -p "$folder" && touch "$folder/$stage"
+    mkdir -p "$folder/.failed" && touch "$folder/.failed/$stage"
     exit 1
 }
 
@@ -31,8 +30,8 @@ take() {    # as many of the devices $@ as are wanted and there, all at once, un
 }
 
 if [ -n "${STUDY_REMOTE:-}" ]; then    # DVC's locks know the processes of one machine; a scheduler that was killed leaves its jobs
-    mkdir -p "$(dirname "$marker")/../.locks"
-    exec {alone}> "$(dirname "$marker")/../.locks/$stage"
+    mkdir -p "$folder/.locks"
+    exec {alone}> "$folder/.locks/$stage"
     flock --nonblock "$alone" || { echo "waiting  $stage: another job runs it"; flock "$alone"; }
 fi
 if [ "$gpus" -gt 0 ]; then
@@ -47,7 +46,7 @@ if [ "$gpus" -gt 0 ]; then
         until take "${devices[@]}"; do sleep 1; done
     fi
 fi
-scale=$(basename "$(dirname "$(dirname "$marker")")")    # of artifacts/SCALE/.markers/STAGE
+scale=$(basename "$folder")
 if ! grep -Eq "^scale:[[:space:]]*[\"']?$scale[\"']?([[:space:]]|\$)" params.yaml; then
     failed "the scale in params.yaml is no longer $scale"
 fi
@@ -59,5 +58,6 @@ if ! python -m stages.repro "$stage"; then
     echo "stopped  $stage"
     exit 1
 fi
+rm -f "$folder/.failed/$stage"    # of an earlier try (`retries` of profiles/slurm)
 touch "$marker"
-echo "done     $stage  ($SECONDS s; $(find "$(dirname "$marker")" -type f | wc -l) of $stages stages up to date)"
+echo "done     $stage  ($SECONDS s; $(find "$folder/.markers" -type f | wc -l) of $stages stages up to date)"

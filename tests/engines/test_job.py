@@ -191,6 +191,9 @@ def test_the_marker_is_there_only_after_success(start, tmp_path):
     job, *_ = start("b")
     assert job.wait(10) == 1 and not (start.markers / "b").exists()
     assert [path.name for path in (start.markers.parent / ".failed").iterdir()] == ["b"]
+    (tmp_path / "bin/python").write_text("#!/bin/bash\necho device=x threads=1\n")
+    job, *_ = start("b")  # its second try
+    assert job.wait(10) == 0 and not list((start.markers.parent / ".failed").iterdir())
 
 
 @pytest.mark.parametrize("line, same", [
