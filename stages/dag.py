@@ -7,6 +7,7 @@ Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import sys
 import time
@@ -31,7 +32,7 @@ class Stage:
 
     @property
     def rule(self) -> str:
-        return "".join(letter if letter.isalnum() else "_" for letter in self.name)
+        return re.sub(r"\W", "_", self.name)
 
 
 @contextlib.contextmanager
@@ -100,6 +101,9 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
         except (YAMLSyntaxError, YAMLValidationError) as error:
             if Path(error.path).name != "dvc.lock":
                 raise
+            if b"<<<<<<<" in Path("dvc.lock").read_bytes():
+                raise studies.StudyError("dvc.lock has a merge conflict: git checkout --ours dvc.lock (or --theirs), then the same "
+                                         "command again") from None
             Path("dvc.lock").unlink()
             print("dvc.lock was half written when something was killed; begun anew: the run cache has the results",
                   file=sys.stderr)
@@ -118,9 +122,9 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
 def _mark(found: list[Stage], stale: dict[str, list], folder: Path) -> None:
     """Leave in `folder` a marker for each stage that is up to date, and none for a stale one, what comes after it, or others."""
     kept, now = {}, None
+    folder.mkdir(parents=True, exist_ok=True)
     for stage in found:
         marker = kept[stage.marker] = Path(stage.marker)
-        marker.parent.mkdir(parents=True, exist_ok=True)
         if stage.name in stale or not all(kept[above].exists() for above in stage.upstream):
             marker.unlink(missing_ok=True)
             continue

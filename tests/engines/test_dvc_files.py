@@ -51,6 +51,22 @@ def test_half_a_lock_file_that_a_kill_left_is_begun_anew(tmp_path, left):
     assert not (checkout.root / "dvc.lock").exists()
 
 
+def test_a_lock_file_with_a_merge_conflict_is_left_alone(tmp_path):
+    """It names the results of a colleague, too, which no run cache here has."""
+    checkout, ours = Checkout(tmp_path), repro.EMPTY + "  a: {cmd: ours}\n"
+    first = checkout.run("git", "rev-parse", "HEAD").strip()
+    for branch, text in (("theirs", ours.replace("ours", "theirs")), ("ours", ours)):
+        checkout.run("git", "checkout", "--quiet", "-b", branch, first)
+        (checkout.root / "dvc.lock").write_text(text)
+        checkout.run("git", "add", "dvc.lock")
+        checkout.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=t")
+    checkout.run("git", "merge", "theirs", fails=True)
+    printed = checkout.run("python", "-m", "stages.dag", fails=True)
+    assert "error: dvc.lock has a merge conflict: git checkout --ours dvc.lock" in printed
+    checkout.run("git", "checkout", "--ours", "dvc.lock")
+    assert (checkout.root / "dvc.lock").read_text() == ours
+
+
 @pytest.mark.parametrize("left, stays", [("", False), ('{"write": {"/a/b', False), ('{"write": {}}', True)])
 def test_half_a_file_of_dvcs_that_a_kill_left_is_removed(tmp_path, left, stays):
     path = tmp_path / "rwlock"
