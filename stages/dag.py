@@ -102,8 +102,8 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
             if Path(error.path).name != "dvc.lock":
                 raise
             if b"<<<<<<<" in Path("dvc.lock").read_bytes():
-                raise studies.StudyError("dvc.lock has a merge conflict: git checkout --ours dvc.lock (or --theirs), then the same "
-                                         "command again") from None
+                raise studies.StudyError("dvc.lock has a merge conflict: git checkout --ours dvc.lock (or --theirs), then the "
+                                         "same command again") from None
             Path("dvc.lock").unlink()
             print("dvc.lock was half written when something was killed; begun anew: the run cache has the results",
                   file=sys.stderr)
@@ -176,12 +176,12 @@ def worth_saying():
     return kept
 
 
-def params(stage: str) -> list[str]:
-    """The keys of params.yaml that `stage` depends on, as dvc.yaml declares them."""
+def params(stage: str) -> list[str] | None:
+    """The keys of params.yaml that `stage` depends on, as dvc.yaml declares them; None where there is no such stage."""
     from dvc.dependency.param import ParamsDependency
     with _repo() as repo:
-        node, = (node for node in repo.index.stages if node.addressing == stage)
-        return [key for dependency in node.deps if isinstance(dependency, ParamsDependency) for key in dependency.params]
+        node = next((node for node in repo.index.stages if node.addressing == stage), None)
+        return node and [key for dependency in node.deps if isinstance(dependency, ParamsDependency) for key in dependency.params]
 
 
 def main():

@@ -35,7 +35,9 @@ def unchanged():
              if not path.exists() or path.read_bytes() != code[path]]
     if (now := PARAMS.read_bytes()) != settings:
         from stages import dag
-        moved += [f"{key} in params.yaml" for key in dag.params(stage) if _value(settings, key) != _value(now, key)]
+        if (keys := dag.params(stage)) is None:
+            moved.append("params.yaml, which no longer has this stage")
+        moved += [f"{key} in params.yaml" for key in keys or () if _value(settings, key) != _value(now, key)]
     if moved:
         raise StudyError(f"edited while stage {stage} ran: {', '.join(moved)}. Run the same command again")
 

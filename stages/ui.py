@@ -2,6 +2,7 @@
 
 Example:  python -m stages.ui
 """
+import errno
 import os
 import signal
 import socket
@@ -56,12 +57,13 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
 
 def serve(host: str, port: int) -> subprocess.Popen:
     """MLflow's own server on the store. Its address goes through the environment: others can read a command line. StudyError
-    where the port is taken."""
+    where the port is taken, or the host is none of this machine's."""
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        other = f"python -m stages.ui --port {port + 1}"
-        raise studies.StudyError(f"MLflow cannot listen on {host}:{port} ({os.strerror(error.errno)}): {other}") from None
+        said = error.strerror.partition(" (while")[0]  # the rest says the address in its own way
+        other = f"python -m stages.ui --port {port + 1}" if error.errno == errno.EADDRINUSE else "name another --host or --port"
+        raise studies.StudyError(f"MLflow cannot listen on {host}:{port} ({said}): {other}") from None
     settings = {"MLFLOW_BACKEND_STORE_URI": store.uri(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",

@@ -82,6 +82,7 @@ finally:
 @pytest.mark.parametrize("path, pattern, replacement, moved", [
     ("params.yaml", "low_level_channels: 64", "low_level_channels: 65", "runs.t1-c64 in params.yaml"),
     ("params.yaml", "low_level_channels: 32", "low_level_channels: 33", None),  # another run's
+    ("params.yaml", r"(?m)^  t1-c64: .*\n", "", "params.yaml, which no longer has this stage"),
     ("params.yaml", "# Table 1:", "# Of Table 1:", None),
     ("pipeline/datasets/shards.py", r"\Z", "# a remark\n", "pipeline/datasets/shards.py"),
     ("pipeline/datasets/coco.py", r"\Z", "# a remark\n", None),                  # not loaded by this process

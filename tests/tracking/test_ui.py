@@ -82,6 +82,12 @@ def test_a_port_that_is_taken_is_said_before_anything_is_promised(home):
     assert "MLflow at" not in said and "Traceback" not in complaint
 
 
+def test_a_host_that_is_none_is_said_in_words(home):
+    _, complaint = start(home, "--host", "no.such.host.invalid").communicate(timeout=100)
+    assert "MLflow cannot listen on no.such.host.invalid:5000 (" in complaint and "name another --host" in complaint
+    assert "Unknown error" not in complaint and "Traceback" not in complaint
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
