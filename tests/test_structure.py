@@ -132,6 +132,12 @@ def test_a_skip_is_decided_before_the_slow_imports(stage):
     assert not slow, f"python -m stages.{stage} --help imports {sorted(slow)}"
 
 
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("compile", "report")])
+def test_what_is_measured_does_not_depend_on_the_papers_numbers(stage):
+    """Nor on what checks them: another column of a table evaluates nothing again."""
+    assert not {path.name for path in needed(stage) if path.parent.name == "paper"}
+
+
 def test_training_never_imports_mlflow():
     for stage in ("pretrain", "train", "evaluate"):
         assert "mlflow" not in reach(ROOT / "stages" / f"{stage}.py", imported)

@@ -18,7 +18,10 @@ from pipeline.study import Study, StudyError
 
 BATCH_BYTES = 1 << 19  # a record batch is closed when it has this many: pixels are written while they are in the cache
 VOID = 255  # a label: no class
-FAR = 40  # pixels: the widest trimap of Figure 5. Distances beyond it are 255
+# Of the paper, but here: evaluations would otherwise depend on its tables and on what checks them.
+TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a
+BANDS = len(TRIMAP_WIDTHS) + 1  # of distances to the nearest void pixel: between those widths, and everything farther away
+FAR = TRIMAP_WIDTHS[-1]  # pixels. Distances beyond it are 255
 
 
 @dataclass(frozen=True)

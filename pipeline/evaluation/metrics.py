@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.paper import BANDS
+from pipeline.datasets.shards import BANDS
 from pipeline.study import StudyError
 
 SAMPLES = 10_000

@@ -8,10 +8,6 @@ from pipeline.study import Study, StudyError
 from pipeline.written import mistakes, read, suggest
 
 TABLES = Path(__file__).with_name("tables.yaml")
-TRIMAP_WIDTHS = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)  # pixels, Figure 5a
-BANDS = len(TRIMAP_WIDTHS) + 1  # of distances to the nearest void pixel: between those widths, and everything farther away
-
-
 # What a row may have or not; the other columns are those of its table.
 OPTIONAL = {"run", "strategy", "status", "same_network_as", "test_server", "note", "miou", "madds"}
 

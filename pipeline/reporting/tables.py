@@ -14,10 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import records
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.evaluation import square_trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
 from pipeline.evaluation.metrics import trimap_curve
-from pipeline.paper import OPTIONAL, TRIMAP_WIDTHS
+from pipeline.paper import OPTIONAL
 from pipeline.paper.rows import Row, rows
 from pipeline.reporting import error_rates, latex
 from pipeline.study import Study

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import records
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.evaluation import measure
-from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import TRAININGS, Row, rows
 from pipeline.study import Study
 from pipeline.tracking import curves, inputs

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline import records, study as studies
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
 from pipeline.models import deeplab
-from pipeline.paper import TRIMAP_WIDTHS
 from stages import evaluate as stage
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.evaluation import facts
-from pipeline.paper import TRIMAP_WIDTHS
 
 
 def slowly(prediction, label, distance):

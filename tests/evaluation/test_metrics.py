@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
-from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.study import StudyError
 
 CLASSES = 5

@@ -5,9 +5,8 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from pipeline.datasets.palettes import png
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
 from pipeline.evaluation import metrics, square_trimap
-from pipeline.paper import TRIMAP_WIDTHS
 
 
 def labels_with_void(seed, shape=(60, 70)):

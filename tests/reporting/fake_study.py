@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from pipeline import records
 from pipeline.datasets.contact import contact_sheet
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
-from pipeline.paper import BANDS, TRIMAP_WIDTHS
+from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
 from pipeline.study import Study
 
 CLASSES = ["background", "cat", "cow", "dog", "horse", "sheep", "person", "car", "boat"]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pipeline import paper
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.reporting import latex, ledger, tables
 from tests import shipped
 from tests.reporting import fake_study
@@ -90,7 +91,7 @@ def test_it_has_the_rows_and_numbers_of_the_parquet(texts, name):
 
 def test_figure5_has_a_row_a_width(texts):
     body = texts[0]["figure5"].split("\\midrule\n")[1].split("\\bottomrule")[0].strip().splitlines()
-    assert [int(cells(row)[0]) for row in body] == list(paper.TRIMAP_WIDTHS)
+    assert [int(cells(row)[0]) for row in body] == list(TRIMAP_WIDTHS)
     assert r"50\%\_of\_me" in texts[0]["own"]
 
 

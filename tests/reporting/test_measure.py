@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
+from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.evaluation import measure, metrics
-from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.paper.rows import Row
 from pipeline.study import StudyError
 from tests import shipped

@@ -9,9 +9,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline import paper, schema
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import TRIMAP_WIDTHS, Shard
 from pipeline.evaluation import metrics
-from pipeline.paper import TRIMAP_WIDTHS
 from pipeline.reporting import context, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
