@@ -10,7 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["datasets", "models", "evaluation", "training", "doctor", "tracking", "reporting"]  # each imports only itself and those before it
-SETTINGS = {"pipeline.schema", "pipeline.study", "pipeline.written"}  # they check values that are params
+WITHOUT_EFFECT = {"pipeline.schema", "pipeline.study", "pipeline.written",  # they check values that are params
+                  "pipeline.progress", "pipeline.memory"}  # bars, and freed memory that is kept: no result is another for them
 GROUND = ["schema", "written", "study", "records", "progress", "memory", "paper"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 READERS = {"prepare": [f"pipeline.datasets.{name}" for name in ("voc", "coco", "cityscapes", "imagenet", "jsonlists", "mat")]}  # imported by name
@@ -73,11 +74,11 @@ def reach(path: Path, look) -> set[str]:
 
 
 def needed(stage: str) -> set[Path]:
-    """The modules of pipeline/ that decide what a stage does: all it can import, but SETTINGS and files with only a docstring."""
+    """The modules of pipeline/ that decide what a stage does: all it can import, but those WITHOUT_EFFECT and files with only a docstring."""
     script = ROOT / "stages" / f"{stage}.py"
     modules = reach(script, lambda path: {name for name in imported(path) if not name.startswith("stages")})
     modules |= set(READERS.get(stage, ()))
-    files = {file_of(name) for name in modules if name.startswith("pipeline") and name not in SETTINGS and file_of(name)}
+    files = {file_of(name) for name in modules if name.startswith("pipeline") and name not in WITHOUT_EFFECT and file_of(name)}
     return {path for path in files if any(not isinstance(node, ast.Expr) for node in tree(path).body)}
 
 
