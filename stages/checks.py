@@ -1,12 +1,20 @@
-"""What is asked of the settings before anything runs, beyond what pipeline/study.py asks of them alone."""
+"""What is asked of the settings before anything runs, beyond what pipeline/study.py asks of them alone, and of the folder."""
 from pathlib import Path
 
-from pipeline import paper
+from pipeline import paper, study as studies
 from pipeline.paper import claims
-from pipeline.study import Study
+from pipeline.study import Study, StudyError
 
 
 def check(study: Study) -> None:
+    """StudyError as of check_settings, and where `artifacts` is a link, which DVC would refuse only after each stage has run."""
+    check_settings(study)
+    if studies.ARTIFACTS.is_symlink() or study.artifacts("").is_symlink():
+        raise StudyError("artifacts/ is a link, and DVC keeps no outputs outside the repository: clone onto the larger disk, or "
+                         "move DVC's cache there (docs/troubleshooting.md, No space left)")
+
+
+def check_settings(study: Study) -> None:
     """StudyError where the paper's rows, a claim, or `evaluate.classes` names what the study, or the data set, does not have."""
     paper.check(study)
     claims.check(study)

@@ -15,7 +15,7 @@ def main():
     Example:  python -m stages.compile
     """
     study = studies.load()
-    checks.check(study)
+    checks.check_settings(study)
     console.evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))

@@ -60,6 +60,21 @@ def test_a_plain_dvc_repro_refuses_what_dvc_itself_does_not_see(checkout, patter
         shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
 
 
+@pytest.mark.parametrize("linked", ["artifacts", "artifacts/tiny"])
+def test_artifacts_on_another_disk_are_refused_before_anything_runs(checkout, tmp_path, linked):
+    """DVC would refuse them after each stage, the first of which downloads gigabytes."""
+    (checkout.root / linked).parent.mkdir(exist_ok=True)
+    (checkout.root / linked).symlink_to(tmp_path)
+    try:
+        for command in (["make", "-o", ".venv/.installed", "study"], ["dvc", "repro", "download@voc"]):
+            printed = checkout.run(*command, fails=True)
+            assert "error: artifacts/ is a link" in printed and "Traceback" not in printed, printed
+            assert not list(tmp_path.rglob("source.json"))
+    finally:
+        (checkout.root / linked).unlink()
+        shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
+
+
 GUARDED = """
 import re, sys
 from pathlib import Path
