@@ -68,13 +68,13 @@ def download(url: str, archive: Archive, partial: Path) -> None:
         partial.unlink(missing_ok=True)  # without a checksum nothing would show that the two ends belong together
     tries = 0
     while True:
-        before = partial.stat().st_size if partial.exists() else 0
+        start = partial.stat().st_size if archive.md5 and partial.exists() else 0
         try:
-            return _attempt(url, archive, partial, before if archive.md5 else 0)
+            return _attempt(url, archive, partial, start)
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"HTTP {error.code} {http.client.responses.get(error.code, '')}"  # the server's words may have an address
-            if error.code == 416 and before and archive.md5:  # the server has no more: the checksum tells whether that is all
+            if error.code == 416 and start:  # the server has no more: the checksum tells whether that is all
                 return
             if error.code < 500 and error.code not in (408, 429):
                 raise MirrorError(reason) from None
@@ -85,8 +85,8 @@ def download(url: str, archive: Archive, partial: Path) -> None:
                 raise StudyError(f"{partial}: {error.strerror}. Mend that and run the same command again; "
                                  "what was fetched is kept") from error
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-        after = partial.stat().st_size if partial.exists() else 0
-        tries = 0 if after > before else tries + 1
+        new = archive.md5 and partial.exists() and partial.stat().st_size > start  # else the next try begins anew
+        tries = 0 if new else tries + 1
         if tries >= ATTEMPTS:
             raise MirrorError(f"{reason} ({ATTEMPTS} tries)")
         time.sleep(PAUSE)

@@ -88,6 +88,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             end = min(len(body), start + 100_000)
         if behaviour == "breaks-at-once":
             end = start
+        if behaviour == "breaks-later-each-time":
+            end = start + 10_000 * len(self.server.log)
         if behaviour == "slow":
             self.wfile.write(body[start:start + 100_000])
             time.sleep(1)

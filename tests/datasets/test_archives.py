@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.datasets import archives
+from pipeline.datasets import archives, mirrors
 from pipeline.study import ROOT, StudyError
 from tests.datasets.served import BODY, KEPT, MD5, archive, dead, official
 
@@ -63,6 +63,13 @@ def test_without_checksum_nothing_is_joined(server, tmp_path):
     (tmp_path / ".a.bin.part").write_bytes(b"x" * 1000)
     assert archives.fetch(archive(f"{server.url}/ok/a.bin", md5=None), tmp_path).read_bytes() == BODY
     assert server.log == [("ok", None)]
+
+
+def test_without_checksum_a_longer_try_brings_nothing_new(server, tmp_path):
+    """Each begins at the first byte: a mirror of hundreds of megabytes that breaks anywhere is given up after three."""
+    wanted = archive(f"{server.url}/breaks-later-each-time/a.bin", f"{server.url}/ok/a.bin", md5=None)
+    assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
+    assert server.log == [("breaks-later-each-time", None)] * mirrors.ATTEMPTS + [("ok", None)]
 
 
 @pytest.mark.parametrize("behaviour, said", [
