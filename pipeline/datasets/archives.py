@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 from pipeline.datasets import mirrors
 from pipeline.datasets.mirrors import MirrorError, shown
@@ -104,16 +103,14 @@ def _fetched(archive: Archive, target: Path) -> Path:
 
 def _from(mirror: str, archive: Archive, target: Path) -> Path:
     """The verified archive from one mirror."""
-    parts = mirrors.split(mirror)
-    if parts.scheme in ("", "file"):
-        local = Path(unquote(parts.path) if parts.scheme else mirror).expanduser()
+    if local := mirrors.local(mirror):
         if not local.is_file():
             raise MirrorError("there is no such file")
         if problem := _wrong(local, archive):
             raise MirrorError(problem)
         return local
-    if parts.scheme not in ("http", "https"):
-        raise MirrorError(f"cannot fetch by {parts.scheme}, only http, https, file")
+    if (scheme := mirrors.split(mirror).scheme) not in ("http", "https"):
+        raise MirrorError(f"cannot fetch by {scheme}, only http, https, file")
     url = mirrors.filled(mirror)
     if archive.md5 is None and url.startswith(f"{mirrors.CITYSCAPES}/"):
         archive = archive.model_copy(update={"md5": mirrors.published_md5(url)})

@@ -1,5 +1,6 @@
 """Downloads from one mirror: on after breaks, logged in where that is asked for, and no secret of an address in any message."""
 import base64
+import contextlib
 import functools
 import http.client
 import os
@@ -8,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import SplitResult, quote, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
 from pipeline import progress, records
 from pipeline.schema import Archive
@@ -28,12 +29,10 @@ class MirrorError(Exception):
 
 def split(address: str) -> SplitResult:
     """The parts of a URL or path. Raises MirrorError where it cannot be read."""
-    try:
+    with contextlib.suppress(ValueError):  # its text has what looks like a host or port, and may be a password
         parts = urlsplit(address)
         if parts.scheme in ("", "file") or (parts.hostname and parts.port != 0):
             return parts
-    except ValueError:  # its text has what looks like a host or port, and may be a password
-        pass
     raise MirrorError("is no valid URL: in a user or password, / ? # @ [ ] are written %2F %3F %23 %40 %5B %5D")
 
 
@@ -44,6 +43,15 @@ def shown(address: str) -> str:
     except MirrorError:
         return "an address"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def local(address: str) -> Path | None:
+    """The file on this machine that a path or file:///path names, there or not; None of what has to be fetched."""
+    with contextlib.suppress(MirrorError):
+        parts = split(address)
+        if parts.scheme in ("", "file"):
+            return Path(os.path.expanduser(unquote(parts.path) if parts.scheme else address))
+    return None
 
 
 def lacking(address: str) -> str | None:

@@ -52,7 +52,7 @@ def data(study: Study) -> list[Finding]:
     for key, address in files.items():
         what = f"{key.split('.')[-1]} {key.split('.')[-2]}"
         if address and "://" in address:
-            found.append(_archives(what, [Archive(name=Path(address).name, mirrors=(address,))]))
+            found.append(_archives(what, [Archive(name=Path(mirrors.shown(address)).name, mirrors=(address,))]))
         elif address:
             found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
     return found
@@ -69,18 +69,23 @@ def _there(what: str, path: Path, advice: str) -> Finding:
 
 
 def _archives(name: str, archives) -> Finding:
-    """Archives that are on this machine, or will be fetched; some need a login."""
+    """Archives that are on this machine, or will be fetched; some need a login, or lie where they are not."""
     lacking = [each for each in archives if not (studies.ARTIFACTS / "archives" / each.name).exists()
-               and not any(Path(mirror.removeprefix("file://")).exists() for mirror in each.mirrors)]
+               and not any(path and path.is_file() for path in map(mirrors.local, each.mirrors))]
     if not lacking:
         return Finding(name, "OK", "archives are here")
     size = sum(each.size or 0 for each in lacking)
     here = f"to be fetched: {len(lacking)} archive{'s' * (len(lacking) > 1)}" + (f", {size / GB:.1f} GB" if size else "")
-    needed = [mirrors.lacking(each.mirrors[0]) for each in lacking
-              if each.mirrors and not each.optional and all(map(mirrors.lacking, each.mirrors))]
+    needed = [next(map(_needed, each.mirrors), f"no mirror: put {each.name} into {studies.ARTIFACTS}/archives")
+              for each in lacking if not each.optional and all(map(_needed, each.mirrors))]
     if needed:
         return Finding(name, "missing", here, "; ".join(dict.fromkeys(needed)))
     return Finding(name, "OK", here)
+
+
+def _needed(mirror: str) -> str | None:
+    """What to do before `mirror` can give an archive that is not on this machine; None where it can be fetched."""
+    return f"there is no {path}" if (path := mirrors.local(mirror)) else mirrors.lacking(mirror)
 
 
 def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> list[Finding]:

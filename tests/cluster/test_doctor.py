@@ -54,8 +54,23 @@ def test_a_login_that_is_not_in_the_environment_is_named(tiny, tmp_path, monkeyp
     finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
     assert finding.state == state and ("set KEY in" in finding.advice) == (state == "missing")
     monkeypatch.setenv("KEY", "s3cret")
-    finding = findings.data(at(tiny, "voc", Source(archives=(archive, Archive(name="by-hand.tar", mirrors=())))))[0]
+    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
     assert finding.state == "OK" and "s3cret" not in str(finding)
+
+
+@pytest.mark.parametrize("addresses, state, said", [
+    (["~/my set.tar"], "OK", "archives are here"), (["file://{}/my%20set.tar"], "OK", "archives are here"),
+    (["/nowhere/set.tar"], "missing", "there is no /nowhere/set.tar"), (["file://{}/my%20sat.tar"], "missing", "/my sat.tar"),
+    (["/nowhere/set.tar", "http://b/set.tar"], "OK", "to be fetched: 1 archive"), ([], "missing", "no mirror: put set.tar into artifacts/archives")])
+def test_archives_on_this_machine_are_there_or_missing(tiny, tmp_path, monkeypatch, addresses, state, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my set.tar").touch()
+    archive = Archive(name="set.tar", mirrors=tuple(address.format(tmp_path) for address in addresses))
+    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    assert finding.state == state and said in finding.here + finding.advice
+    optional = archive.model_copy(update={"optional": True})
+    assert findings.data(at(tiny, "voc", Source(archives=(optional,))))[0].state == "OK"
 
 
 def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path, monkeypatch):
@@ -68,6 +83,10 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
     assert "coco" not in found and "imagenet" not in found
     assert "3 of the runs" in found["cityscapes"].advice  # the zoo's
     assert found[f"published {prefix}"].state == "OK" and "fetched" in found["published xception65_coco_voc_trainaug"].here
+    (tmp_path / "artifacts/archives").mkdir(parents=True)
+    (tmp_path / "artifacts/archives/x.safetensors").touch()  # as the stage fetch names it
+    runs[archive] = runs[archive].model_copy(update={"published": "https://me:${KEY}@a/b/x.safetensors?download=true"})
+    assert {finding.what: finding for finding in findings.data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}[f"published {archive}"].here == "archives are here"
     assert found[f"published {archive}"].state == "missing" and f"zoo.{archive}.published" in found[f"published {archive}"].advice
 
 
