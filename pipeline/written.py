@@ -139,7 +139,8 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
     for name, section in settings.items():
         folder = ((section or {}).get("source") or {}).get("folder")
-        if folder and Path(os.path.abspath(os.path.expanduser(folder))).is_relative_to(os.path.abspath("artifacts")):
+        if folder and any(Path(os.path.realpath(os.path.expanduser(folder))).is_relative_to(os.path.realpath(own))
+                          for own in ("artifacts", f"artifacts/{scale}/data/{name}")):  # the second may lie on another disk
             yield f"scales.{scale}.{name}.source.folder: lies in artifacts/, where DVC deletes what it makes anew: move it away"
     for name, run in raw["runs"].items():
         if "recipe" not in run:

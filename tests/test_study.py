@@ -93,6 +93,18 @@ def test_a_mistake_is_named_by_its_key(tmp_path, pattern, replacement, message):
         load(tmp_path, edited(pattern, replacement))
 
 
+@pytest.mark.parametrize("folder", ["artifacts/miniature/data/voc/VOCdevkit", "artifacts/paper/data/voc", "mine", "large/voc"])
+def test_a_source_that_stages_would_delete_is_refused(tmp_path, monkeypatch, folder):
+    """However links lead there, and though the data are on another disk."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large/voc/VOCdevkit").mkdir(parents=True)
+    (tmp_path / "artifacts/miniature").mkdir(parents=True)
+    (tmp_path / "artifacts/miniature/data").symlink_to(tmp_path / "large")
+    (tmp_path / "mine").symlink_to("artifacts/miniature/data/voc")
+    with pytest.raises(StudyError, match=r"scales\.miniature\.voc\.source\.folder: lies in artifacts/, where DVC deletes"):
+        load(tmp_path, edited(r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", f"source: {{folder: {folder}}}"))
+
+
 def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe scale")
     with pytest.raises(StudyError, match="params.yaml"):

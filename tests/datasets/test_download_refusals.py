@@ -32,18 +32,6 @@ def test_two_downloads_at_once_are_one(tiny, monkeypatch, tmp_path, capfd):
     assert (tiny.artifacts("data", "voc") / "set/list.txt").read_bytes() == b"a"
 
 
-@pytest.mark.parametrize("source", ["artifacts/tiny/data/voc/VOCdevkit", "artifacts/paper/data/voc", "mine"])
-def test_a_source_that_stages_would_delete_is_refused(tiny, monkeypatch, tmp_path, source):
-    place = tiny.artifacts("data", "voc") / "VOCdevkit"
-    place.mkdir(parents=True)
-    (place / "only copy").touch()
-    (tmp_path / "mine").symlink_to(place)
-    change(monkeypatch, tiny, "voc", folder=source)
-    with pytest.raises(StudyError, match=f"the source {source} lies in artifacts/, .* move it elsewhere"):
-        download.main("voc")
-    assert (place / "only copy").exists()
-
-
 @pytest.mark.parametrize("source", [{}, {"archives": ()}, {"folder": "theirs"}])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_in_the_place_of_the_data_is_named(tiny, monkeypatch, tmp_path, source, there):
