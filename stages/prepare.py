@@ -107,7 +107,7 @@ def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> N
     if any(side > limit for side, limit in zip(sides, evaluation.canvas)):
         here, there = ("x".join(map(str, each)) for each in (sides, evaluation.canvas))
         raise StudyError(f"images of {dataset}'s split {evaluation.split} have up to {here} pixels (height x width), the "
-                               f"canvas they are evaluated on has {there}: enlarge evaluate.canvas of {dataset} in params.yaml")
+                         f"canvas they are evaluated on has {there}: enlarge evaluate.canvas of {dataset} in params.yaml")
 
 
 def _incomplete(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> list[str]:
@@ -123,7 +123,9 @@ def _incomplete(dataset: str, source: schema.Source, counts: dict[str, int], spl
     if wrong and source.folder:
         print(f"warning: {found}. Scores on a part of it are not those that others publish", file=sys.stderr)
     elif wrong:
-        raise StudyError(f"{found}. Delete what is there and run the stage download again")
+        unsure = ", ".join(each.name for each in source.archives or () if not each.md5)
+        first = f"; first delete {unsure} in {studies.ARTIFACTS}/archives, of which no md5 is named" if unsure else ""
+        raise StudyError(f"{found}. dvc repro --force download@{dataset} makes it anew{first}")
     return wrong
 
 

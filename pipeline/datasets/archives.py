@@ -24,7 +24,7 @@ class Unavailable(StudyError):
 
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
-    """Fetch and unpack each archive into `out`. They stay in `cache`. An optional one that no mirror has is left out, aloud.
+    """Fetch all archives, kept in `cache`, then unpack them into `out`. An optional one that no mirror has is left out, aloud.
     Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
     process at a time in `out`: see alone().
 
@@ -34,20 +34,20 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     other = not stamps.is_dir() or any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*"))
     if Path(out).exists() and other:
         shutil.rmtree(out)
+    paths = {}
     for archive in archives:
-        stamp, content = stamps / archive.name, contents[archive.name]
-        if stamp.exists():
+        if (stamps / archive.name).exists():
             continue
         try:
-            path = fetch(archive, cache)
+            paths[archive.name] = fetch(archive, cache)
         except Unavailable as error:
             if not archive.optional:
                 raise
-            print(f"goes on without it: {error}", file=sys.stderr)
-            continue
+            print(f"goes on without it: {error}, then: dvc repro --force download@{Path(out).name}", file=sys.stderr)
+    for name, path in paths.items():
         unpack(path, Path(out))
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(content)
+        stamps.mkdir(exist_ok=True)
+        (stamps / name).write_text(contents[name])
 
 
 def _content(archive: Archive) -> str:
@@ -97,8 +97,9 @@ def _fetched(archive: Archive, target: Path) -> Path:
             return _from(mirror, archive, target)
         except MirrorError as error:
             failures.append(f"  {shown(mirror)}: {error}")
+    again = "" if archive.optional else " and run the same command again"  # which then has nothing to do: see fetch_all
     raise Unavailable(f"{archive.name} could not be had from any of its {len(archive.mirrors)} mirrors:\n" + "\n".join(failures)
-                      + f"\nGet it some other way, put it at {target} and run the same command again")
+                      + f"\nGet it some other way, put it at {target}{again}")
 
 
 def _from(mirror: str, archive: Archive, target: Path) -> Path:

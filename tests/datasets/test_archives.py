@@ -123,12 +123,22 @@ def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
     extra = archive(dead(), name="test.tar", md5=sums["test.tar"], size=None).model_copy(update={"optional": True})
     archives.fetch_all((extra, needed), tmp_path / "data", tmp_path / "archives")
     assert [path.name for path in (tmp_path / "data/set").iterdir()] == ["list.txt"]
-    assert "goes on without it: test.tar could not be had" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "goes on without it: test.tar could not be had" in said and f"put it at {tmp_path}/archives/test.tar, then: dvc repro --force download@data" in said
+    assert "same command" not in said, "DVC would have nothing to do"
     extra = extra.model_copy(update={"mirrors": (f"{server.url}/ok/test.tar",)})
     archives.fetch_all((extra, needed), tmp_path / "data", tmp_path / "archives")
     assert (tmp_path / "data/set/test.txt").read_bytes() == b"b"
     with pytest.raises(StudyError, match="could not be had"):
         archives.fetch_all((archive(dead(), name="other.tar"),), tmp_path / "data", tmp_path / "archives")
+
+
+def test_nothing_is_unpacked_before_all_archives_are_there(tmp_path):
+    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"}))
+    there = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None)
+    with pytest.raises(StudyError, match="other.tar could not be had .*(.|\n)* put it at .*/archives/other.tar and run the same command again"):
+        archives.fetch_all((there, archive("/nowhere/other.tar", name="other.tar")), tmp_path / "data", tmp_path / "archives")
+    assert not (tmp_path / "data").exists()
 
 
 def test_archives_of_one_name_from_two_addresses(server, tmp_path, monkeypatch):
