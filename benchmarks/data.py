@@ -16,9 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
@@ -28,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline import memory
-from pipeline.datasets import native, preparation, voc
+from pipeline.datasets import native, pool, preparation, voc
 from pipeline.datasets.shards import Shard, void_distance
 
 PREPARE, CROPS = 0.85, 3.0  # what we aim at
@@ -47,8 +45,7 @@ def own(items: list[native.Item]) -> int:
 
 def bare(decode: Callable[[list[native.Item]], int], items: list[native.Item], workers: int) -> None:
     parts = [items[start:start + preparation.PART] for start in range(0, len(items), preparation.PART)]
-    with ProcessPoolExecutor(workers, get_context("fork"), preparation.worker) as pool:
-        list(pool.map(decode, parts))
+    list(pool.mapped(decode, parts, workers=workers))
 
 
 def prepared(split: str, items: list[native.Item], folder: Path, workers: int) -> None:

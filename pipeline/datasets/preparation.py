@@ -10,17 +10,13 @@ import json
 import os
 import pickle
 import shutil
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from pipeline import memory, progress
-from pipeline.datasets import native, orphans, sheet
+from pipeline import progress
+from pipeline.datasets import native, pool, sheet
 from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable, void_distance
 from pipeline.records import atomic, digest
 from pipeline.study import StudyError
@@ -61,7 +57,7 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
     parts.mkdir(parents=True, exist_ok=True)
     facts = []
     with progress.bar(f"prepare {dataset} {path.stem}", len(items), "image") as bar:
-        for task, fact in zip(tasks, _map(prepare_part, tasks, workers)):
+        for task, fact in zip(tasks, pool.mapped(prepare_part, tasks, workers=workers)):
             facts.append(fact)
             bar.update(len(task.items))
     if found := [problem for fact in facts for problem in fact["problems"]]:
@@ -88,29 +84,6 @@ class UnusableFiles(StudyError):
         self.lines = [head, *(f"  {each}" for each in found)]
         more = [f"  ... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         super().__init__("\n".join(self.lines[:SHOWN + 1] + more))
-
-
-def _map(function, tasks, workers):
-    if workers == 1 or len(tasks) == 1:
-        return map(function, tasks)
-    return _pooled(function, tasks, workers)
-
-
-def _pooled(function, tasks, workers):
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("fork"), worker)
-    try:
-        yield from pool.map(function, tasks)
-    except BrokenProcessPool:
-        raise StudyError("a worker was killed, most likely for memory: run it again with fewer, by OMP_NUM_THREADS=1") from None
-    finally:
-        pool.shutdown(cancel_futures=True)  # on Ctrl-C the parts in work are finished, and used the next time
-
-
-def worker() -> None:
-    """How a process that decodes begins: Ctrl-C is for the one that waits for it, and when that ends it does."""
-    orphans.end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    memory.keep()
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,9 @@ from PIL import Image
 
 from pipeline.datasets import imagenet, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
+from pipeline.datasets.miniature import layouts
 from pipeline.datasets.shards import Shard, void_distance
+from pipeline.schema import Generate
 from pipeline.study import ROOT, StudyError
 
 
@@ -169,9 +173,22 @@ def test_two_images_of_one_id_are_named(tmp_path):
         preparation.split(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))
 
 
-@pytest.mark.parametrize("work", ["preparation._pooled(time.sleep, [60, 60], 2)", "layouts._map(time.sleep, [(60,)] * 64, 2)"])
-def test_workers_end_with_a_process_that_is_killed(work):
-    begin = f"import time; from pipeline.datasets import preparation; from pipeline.datasets.miniature import layouts; list({work})"
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stage", ["download", "prepare"])
+def test_a_worker_that_is_killed_is_said_in_words(root, tmp_path, monkeypatch, stage):
+    """As by a system that is out of memory."""
+    monkeypatch.setattr(preparation, "PART", 2)
+    monkeypatch.setattr(preparation, "prepare_part", die)
+    monkeypatch.setattr(layouts, "_voc", die)
+    with pytest.raises(StudyError, match="a worker was killed, most likely for memory: .* OMP_NUM_THREADS=1"):
+        run(root, workers=2) if stage == "prepare" else layouts.generate("voc", Generate(train=64, val=1, size=33, seed=1), tmp_path, 2)
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    begin = "import time; from pipeline.datasets import pool; list(pool.mapped(time.sleep, [60, 60], workers=2))"
     process, workers = subprocess.Popen([sys.executable, "-c", begin], cwd=ROOT), []
 
     def left():  # one that nobody waits for may stay as a zombie

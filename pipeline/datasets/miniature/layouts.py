@@ -3,16 +3,14 @@
 Every image is drawn from (seed, data set, split, number) alone: the same bytes in any order and on any number of cores.
 """
 import json
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline import progress, schema
-from pipeline.datasets import coco, orphans, palettes, voc
+from pipeline.datasets import coco, palettes, pool, voc
 from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
 from pipeline.datasets.miniature.looks import LOOKS
@@ -26,24 +24,16 @@ def generate(dataset: schema.DatasetName, settings: schema.Generate, root: Path,
     the official train list. Cityscapes: `settings.size` is the height, the width is twice that."""
     jobs = [(split, index) for split, count in (("train", settings.train), ("val", settings.val)) for index in range(count)]
     draw = partial({"voc": _voc, "coco": _coco, "cityscapes": _cityscapes, "imagenet": _imagenet}[dataset], Path(root), settings)
+    workers = workers if len(jobs) >= 64 else 1  # for fewer images, starting processes costs more than it saves
     results = []
     with progress.bar(f"generate {dataset}", len(jobs), "image") as bar:
-        for result in _map(draw, jobs, workers):
+        for result in pool.mapped(draw, *zip(*jobs), workers=workers, chunk=8):
             results.append(result)
             bar.update()
     if dataset == "voc":
         _voc_lists(Path(root), *([name for split, name in results if split == wanted] for wanted in ("train", "val")))
     elif dataset == "coco":
         _coco_annotations(Path(root), jobs, results)
-
-
-def _map(function, jobs, workers):
-    """Results in order. Below some hundred images, starting processes costs more than it saves."""
-    if workers == 1 or len(jobs) < 64:
-        yield from map(function, *zip(*jobs))
-    else:
-        with ProcessPoolExecutor(workers, get_context("fork"), orphans.end_with_parent) as pool:
-            yield from pool.map(function, *zip(*jobs), chunksize=8)
 
 
 def _rng(settings: schema.Generate, split: str, index: int) -> np.random.Generator:

@@ -1,0 +1,38 @@
+"""Work for all cores, in processes that end with the one that waits for them, however that ends."""
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from pipeline import memory
+from pipeline.study import StudyError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 1) -> Iterator:
+    """What map(function, *arguments) gives, from `workers` processes that take `chunk` calls at a time; from this one where that
+    is one, or there is but one call. Raises what a call raises, and StudyError where a worker is killed."""
+    if (workers := min(workers, len(arguments[0]))) <= 1:
+        yield from map(function, *arguments)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin)
+    try:
+        yield from pool.map(function, *arguments, chunksize=chunk)
+    except BrokenProcessPool:
+        raise StudyError("a worker was killed, most likely for memory: run it again with fewer, by OMP_NUM_THREADS=1") from None
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C what is in work is finished; a preparation uses it the next time
+
+
+def _begin() -> None:
+    """A worker begins: the system kills it when the thread that started it ends, or it would wait for work for ever; Ctrl-C is
+    for the process that waits."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != multiprocessing.parent_process().pid:  # it ended before that was said
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep()
