@@ -8,28 +8,28 @@ from pipeline.datasets.shards import VOID, Shard
 from pipeline.records import atomic
 
 BYTES = 150_000  # the picture goes into a report that is one file
-GAP = 4
+COLUMNS, TILE, GAP = 8, 112, 4  # images beside each other; pixels: an image's height, what parts two
 
 
-def contact_sheet(shard: Shard, colours: np.ndarray, path: Path, columns: int = 8, tile: int = 112) -> None:
-    """Write a PNG of `columns` images of `shard`, spread over it, `tile` pixels high; fewer colours until it is under BYTES.
-    ImageNet shards: two rows of images, no labels."""
+def contact_sheet(shard: Shard, colours: np.ndarray | None, path: Path) -> None:
+    """Write a PNG of COLUMNS images of `shard`, spread over it, TILE pixels high; fewer colours until it is under BYTES.
+    colours: the classes', uint8 (classes, 3). ImageNet shards: two rows of images, no labels."""
     plain = shard[0].label is None
-    columns = min(columns, len(shard))
+    columns = min(COLUMNS, len(shard))
     chosen = np.linspace(0, len(shard) - 1, min(2 * columns if plain else columns, len(shard))).astype(int)
     tiles = []
     for index in chosen:
         example = shard[int(index)]
         pair = [example.image] if plain else [example.image, overlay(example.image, example.label, colours)]
-        tiles.append([_fit(picture, tile) for picture in pair])
+        tiles.append([_fit(picture) for picture in pair])
     rows = [[pair[0] for pair in tiles[:columns]], [pair[0] for pair in tiles[columns:]]] if plain else list(zip(*tiles))
     rows = [row for row in rows if row]
     width = max(sum(picture.width + GAP for picture in row) for row in rows) + GAP
-    sheet = Image.new("RGB", (width, len(rows) * (tile + GAP) + GAP), "white")
+    sheet = Image.new("RGB", (width, len(rows) * (TILE + GAP) + GAP), "white")
     for line, row in enumerate(rows):
         left = GAP
         for picture in row:
-            sheet.paste(picture, (left, GAP + line * (tile + GAP)))
+            sheet.paste(picture, (left, GAP + line * (TILE + GAP)))
             left += picture.width + GAP
     with atomic(path) as partial:
         for count in (256, 128, 64, 32, 16, 8):
@@ -47,12 +47,11 @@ def overlay(image: np.ndarray, label: np.ndarray, colours: np.ndarray) -> np.nda
     return np.clip(image * .35 * (1 - strength) + table[label] * strength, 0, 255).astype(np.uint8)
 
 
-def _fit(picture: np.ndarray, height: int) -> Image.Image:
-    """`picture`, uint8 (H, W, 3), as a tile of this height: resized, or centred on white where it is nearly as high."""
+def _fit(picture: np.ndarray) -> Image.Image:
+    """`picture`, uint8 (H, W, 3), as a tile TILE pixels high: resized, or centred on white where it is nearly as high."""
     image = Image.fromarray(picture)
-    nearest = image.height <= height and image.height * 2 > height  # about the same size: leave the pixels alone
-    if nearest:
-        frame = Image.new("RGB", (max(image.width, height), height), "white")
-        frame.paste(image, ((frame.width - image.width) // 2, (height - image.height) // 2))
+    if image.height <= TILE < image.height * 2:  # about the same size: leave the pixels alone
+        frame = Image.new("RGB", (max(image.width, TILE), TILE), "white")
+        frame.paste(image, ((frame.width - image.width) // 2, (TILE - image.height) // 2))
         return frame
-    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.BILINEAR)
+    return image.resize((max(1, round(image.width * TILE / image.height)), TILE), Image.Resampling.BILINEAR)

@@ -159,7 +159,7 @@ class Shard:
                 self._batches += [reader.get_batch(each) for each in range(reader.num_record_batches)]
                 metadata, number = reader.schema.metadata or {}, number + 1
                 self.dataset, self.classes = metadata[b"dataset"].decode(), json.loads(metadata[b"classes"])
-                files = int(metadata.get(b"files", 1))
+                files = int(metadata[b"files"])
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise StudyError(f"{path} is no shard that can be read ({error}): run the stage prepare again") from error
         self._starts = np.cumsum([0] + [len(batch) for batch in self._batches])
@@ -186,7 +186,7 @@ class Shard:
 
         def view(name, shape):
             column = columns.get(name)
-            if column is None or column.null_count and not column[row].is_valid:
+            if column is None or column.null_count:  # all of it: see _flush
                 return None
             _, offsets, content = column.buffers()  # as_buffer() of the cell would copy it
             start, end = np.frombuffer(offsets, np.int64, 2, 8 * (column.offset + row)).tolist()
