@@ -72,7 +72,8 @@ class Facts:
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if
     None."""
-    return confusion_by_image(facts, strategy, classes, bands).sum(0)
+    chosen = facts.rows(strategy, bands)
+    return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
 
 
 def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
@@ -171,7 +172,7 @@ def _whole(column):
 
 def _add(keys, pixels, shape) -> np.ndarray:
     """Sum `pixels` into an int64 array of `shape` at `keys`. bincount works in float64, exact below 2**53."""
-    for name, key, size in zip(("image or band", "class", "class"), keys, shape):
+    for name, key, size in zip(("image or band", "class", "class")[-len(shape):], keys, shape):
         if len(key) and key.max() >= size:
             raise StudyError(f"the facts hold {name} {key.max()}, but there are only {size}: run the evaluate stage again")
     index = np.ravel_multi_index(tuple(key.astype(np.int64) for key in keys), shape)
