@@ -61,12 +61,13 @@ class Follower:
         except FileNotFoundError:  # it ended just now
             return 0
         content = content[:content.rfind(b"\n") + 1]  # the last line may still be written
-        if not (points := _points(content)):
-            return 0
         drawn = self.drawn.get(name)
-        if drawn is None or not content.startswith(drawn.content) or not _active(client, drawn.run):
+        known = drawn is not None and content.startswith(drawn.content) and _active(client, drawn.run)
+        points = _points(content[len(drawn.content):] if known else content)
+        if not known:
+            if not points:
+                return 0
             drawn = self.drawn[name] = Drawn(_begin(client, study, name, points[0][3]), b"")
-        points = _points(content[len(drawn.content):])
         _log(client, drawn.run, points)
         drawn.content = content
         status = "KILLED" if silent and not points else "RUNNING"
