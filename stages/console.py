@@ -3,6 +3,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -35,8 +36,7 @@ def run(command: Callable) -> None:
                 from stages import checks
                 checks.check(studies.load())
             code = app(standalone_mode=False) or 0  # typer.Exit comes back as its code, Ctrl-C as STOPPED
-        for path in needless:
-            path.unlink(missing_ok=True)
+        remove_needless()
     except StudyError as error:
         failed(str(error))
     except KeyboardInterrupt:
@@ -54,6 +54,16 @@ def run(command: Callable) -> None:
         print("\nstopped; the same command goes on from what was saved last", file=sys.stderr)
     if code:
         sys.exit(code)
+
+
+def remove_needless() -> None:
+    """Remove the files and folders of `needless`, those that are there."""
+    while needless:
+        path = needless.pop()
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def failed(reason: str) -> NoReturn:

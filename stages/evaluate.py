@@ -2,7 +2,6 @@
 
 Example:  python -m stages.evaluate t2-x2
 """
-import shutil
 import time
 from typing import Annotated
 
@@ -42,7 +41,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
         pq.write_table(labels.combine_chunks(), partial)
     params = {"run": run, "strategies": {name: each.model_dump(mode="json") for name, each in strategies.items()}, "bf16": bf16}
     records.write(out, status="done", params=params, provenance=records.provenance(started, device=device))
-    shutil.rmtree(unfinished, ignore_errors=True)
+    console.needless.append(unfinished)
 
 
 if __name__ == "__main__":

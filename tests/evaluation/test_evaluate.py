@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ from pipeline import records, study as studies
 from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
 from pipeline.models import deeplab
-from stages import evaluate as stage
+from stages import console, evaluate as stage
 
 ROOT = Path(__file__).parents[2]
 RUN, IMAGES, CLASSES = "t2-x2", 9, 5
@@ -75,6 +74,12 @@ def results():
     return {name: (TINY.artifacts("facts", RUN) / name).read_bytes() for name in ("facts.parquet", "labels.parquet")}
 
 
+def evaluated(**options):
+    """As the stage ends when nothing fails behind it."""
+    stage.main(RUN, **options)
+    console.remove_needless()
+
+
 def unfinished():
     return sorted(TINY.artifacts("unfinished").rglob("*.parquet"))
 
@@ -87,13 +92,13 @@ def kill_half_way(tmp_path):
 
 
 def test_killed_half_way_it_goes_on_with_what_is_missing_and_ends_with_the_same_bytes(tmp_path, counting):
-    stage.main(RUN)
+    evaluated()
     undisturbed = results()
     assert len(counting) == PARTS
     shutil.rmtree(TINY.artifacts("facts"))
     kill_half_way(tmp_path)
     counting.clear()
-    stage.main(RUN)
+    evaluated()
     assert len(counting) == PARTS - 2 and results() == undisturbed and not unfinished()
 
 
@@ -102,14 +107,14 @@ def test_what_was_left_of_other_weights_is_not_used(tmp_path, counting):
     weights = TINY.artifacts("runs", RUN) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     counting.clear()
-    stage.main(RUN)
+    evaluated()
     assert len(counting) == PARTS and not unfinished()
 
 
 def test_bfloat16_is_left_beside_the_study():
-    stage.main(RUN)
+    evaluated()
     undisturbed, record = results(), records.read(TINY.artifacts("facts", RUN))
-    stage.main(RUN, bf16=True)
+    evaluated(bf16=True)
     assert results() == undisturbed and records.read(TINY.artifacts("facts", RUN)) == record and not record["params"]["bf16"]
     beside = TINY.artifacts("facts-bf16", RUN)
     assert records.read(beside)["params"] == record["params"] | {"bf16": True}
@@ -124,39 +129,38 @@ def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
     monkeypatch.setattr(evaluation, "confusion_facts", lambda *arguments: folders.append(arguments[7]) or (None, None))
     runs = TINY.artifacts("runs", RUN)
 
-    def evaluated(strategies=plain, bf16=False, **changed):
+    def again(strategies=plain, bf16=False, **changed):
         voc = TINY.settings.voc.model_copy(update=changed)
         scale = TINY.settings.model_copy(update={"voc": voc})
         study = TINY.model_copy(update={"scales": TINY.scales | {"tiny": scale}})
         evaluation.evaluate(study, runs, strategies, "title", Path("unfinished"), bf16)
-    evaluated()
-    evaluated()
+    again()
+    again()
     assert folders[0] == folders[1] and folders[0].parent == Path("unfinished")
-    evaluated(dict(reversed(plain.items())))
-    evaluated({"other": plain["os16"], "os8": plain["os8"]})
-    evaluated({"os16": plain["os16"].model_copy(update={"flip": True}), "os8": plain["os8"]})
-    evaluated(bf16=True)
-    evaluated(evaluate_batch=3)
-    evaluated(evaluate=TINY.settings.voc.evaluate.model_copy(update={"canvas": (65, 65)}))
+    again(dict(reversed(plain.items())))
+    again({"other": plain["os16"], "os8": plain["os8"]})
+    again({"os16": plain["os16"].model_copy(update={"flip": True}), "os8": plain["os8"]})
+    again(bf16=True)
+    again(evaluate_batch=3)
+    again(evaluate=TINY.settings.voc.evaluate.model_copy(update={"canvas": (65, 65)}))
     for file in (TINY.artifacts("shards", "voc") / "sheet.json", runs / "model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b" ")
-        evaluated()
+        again()
     monkeypatch.setattr(evaluation.devices, "describe", lambda device: "another machine")
-    evaluated()
+    again()
     assert len(set(folders[1:])) == len(folders[1:])
 
 
-def test_a_damaged_part_is_counted_again(monkeypatch, counting):
-    stage.main(RUN)
+def test_a_damaged_part_is_counted_again(counting):
+    evaluated()
     undisturbed = results()
-    monkeypatch.setattr(stage, "shutil", SimpleNamespace(rmtree=lambda *arguments, **more: None))
     stage.main(RUN)
     parts = unfinished()
-    assert len(parts) == 2 * PARTS
+    assert len(parts) == 2 * PARTS, "they stay until the guard has looked"
     parts[0].write_bytes(parts[0].read_bytes()[:50])
     parts[3].unlink()
     counting.clear()
-    stage.main(RUN)
+    evaluated()
     assert len(counting) == 2 and results() == undisturbed
 
 
@@ -165,7 +169,7 @@ def test_label_maps_and_facts_tell_the_same_story_and_torchmetrics_agrees_exactl
 
     from PIL import Image
     from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
-    stage.main(RUN)
+    evaluated()
     facts = metrics.Facts.read(TINY.artifacts("facts", RUN) / "facts.parquet")
     labels = pq.read_table(TINY.artifacts("facts", RUN) / "labels.parquet").to_pylist()
     shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
@@ -184,7 +188,7 @@ def test_label_maps_and_facts_tell_the_same_story_and_torchmetrics_agrees_exactl
 
 
 def test_the_bands_are_those_of_the_shards_distances():
-    stage.main(RUN)
+    evaluated()
     facts = metrics.Facts.read(TINY.artifacts("facts", RUN) / "facts.parquet")
     shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
     label, distance = (np.concatenate([getattr(shard[number], name).ravel() for number in range(IMAGES)]) for name in ("label", "distance"))
