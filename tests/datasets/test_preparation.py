@@ -1,23 +1,15 @@
 """From files to shards: what is wrong is listed whole, interrupted work is used, and the sheet counts right."""
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
 from pipeline.datasets import imagenet, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
-from pipeline.datasets.miniature import layouts
 from pipeline.datasets.shards import Shard, void_distance
-from pipeline.schema import Generate
-from pipeline.study import ROOT, StudyError
+from pipeline.study import StudyError
 
 
 def run(root, split="val", **options):
@@ -171,40 +163,3 @@ def test_two_images_of_one_id_are_named(tmp_path):
     items = imagenet.splits(tmp_path)["val"]
     with pytest.raises(StudyError, match="val/cat/a.JPEG and .*val/cat/a.png are both cat/a: rename or remove one"):
         preparation.split(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))
-
-
-def die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("stage", ["download", "prepare"])
-def test_a_worker_that_is_killed_is_said_in_words(root, tmp_path, monkeypatch, stage):
-    """As by a system that is out of memory."""
-    monkeypatch.setattr(preparation, "PART", 2)
-    monkeypatch.setattr(preparation, "prepare_part", die)
-    monkeypatch.setattr(layouts, "_voc", die)
-    with pytest.raises(StudyError, match="a worker was killed, most likely for memory: .* OMP_NUM_THREADS=1"):
-        run(root, workers=2) if stage == "prepare" else layouts.generate("voc", Generate(train=64, val=1, size=33, seed=1), tmp_path, 2)
-
-
-def test_workers_end_with_a_process_that_is_killed():
-    begin = "import time; from pipeline.datasets import pool; list(pool.mapped(time.sleep, [60, 60], workers=2))"
-    process, workers = subprocess.Popen([sys.executable, "-c", begin], cwd=ROOT), []
-
-    def left():  # one that nobody waits for may stay as a zombie
-        return [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    try:
-        deadline = time.time() + 60
-        while len(workers) < 2 and time.time() < deadline and process.poll() is None:
-            workers = psutil.Process(process.pid).children()
-        assert len(workers) == 2
-        process.kill()
-        process.wait()
-        deadline = time.time() + 10
-        while left() and time.time() < deadline:
-            time.sleep(.05)
-        assert not left()
-    finally:
-        process.kill()
-        for each in left():
-            each.kill()

@@ -1,7 +1,6 @@
 """What a Snakemake job's shell does around DVC: threads, and a device for each stage. `python`, which would call DVC, and `nvidia-smi` are fakes."""
 import json
 import os
-import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -10,101 +9,9 @@ from types import SimpleNamespace
 import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
-from pipeline import study as studies
 from pipeline.study import ROOT
-from stages import dag, repro
+from stages import repro
 from tests.engines.checkout import Checkout
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts a job; DVC shows its environment and waits until the file `go` is there."""
-    show = "echo device=${CUDA_VISIBLE_DEVICES-none} threads=$OMP_NUM_THREADS"
-    tools = {"python": f"{show}; while [ ! -e {tmp_path}/go ]; do sleep .05; done", "nvidia-smi": "echo 0; echo 1"}
-    markers = tmp_path / studies.load().scale / ".markers"
-    for folder in (tmp_path / "bin", markers):
-        folder.mkdir(parents=True)
-    for name, text in tools.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    jobs = []
-
-    def launch(stage, gpu=1, **environment):
-        text = dag.JOB.format(params=SimpleNamespace(stage=stage, total=3), resources=SimpleNamespace(gpu=gpu),
-                              threads=4, output=markers / stage)
-        known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "STUDY_REMOTE")}
-        settings = known | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)} | environment
-        job = subprocess.Popen(["bash", "-c", "set -euo pipefail; " + text], env=settings, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                               start_new_session=True)
-        jobs.append(job)
-        if not any(line.startswith("start") for line in iter(job.stdout.readline, "")):
-            pytest.fail(f"the job of {stage} ended before it began")
-        return job, *re.search(r"device=(\S*) threads=(\d+)", job.stdout.readline()).groups()
-
-    launch.go, launch.markers = (tmp_path / "go").touch, markers
-    yield launch
-    launch.go()
-    for job in jobs:
-        job.communicate(timeout=10)
-
-
-@pytest.mark.parametrize("devices, given", [(None, ["2"]), ("", []), ("-1", []), ("NoDevFiles", []), ("5", ["1"]), ("0,3", ["2"])])
-def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, devices, given):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: x\necho GPU 1: x\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    known = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    known |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
-    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=known)
-    assert re.findall(r"--resources gpu=(\S+)", shown) == given
-
-
-def test_each_stage_has_a_device_of_its_own_until_it_ends(start):
-    first, one, threads = start("a")
-    second, two, _ = start("b")
-    assert (one, two, threads) == ("0", "1", "4")
-    with ThreadPoolExecutor() as waits:
-        third = waits.submit(start, "c")  # all are taken
-        assert not wait([third], 1).done
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-        assert third.result(10)[1] == "0"
-
-
-def test_a_stage_on_several_devices_holds_them_all_or_none(start):
-    first, both, _ = start("a", gpu=2)
-    assert both == "0,1"
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    one, single, _ = start("b")
-    assert single == "0"
-    with ThreadPoolExecutor() as waits:
-        two = waits.submit(start, "c", 2)
-        assert not wait([two], 1.5).done
-        assert start("d")[1] == "1"  # which "c" does not hold while it waits
-        start.go()
-        assert two.result(10)[1] == "0,1"
-
-
-def test_more_devices_than_there_are_is_all_of_them(start):
-    assert start("a", gpu=4)[1] == "0,1"
-
-
-@pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles"])
-def test_no_device_is_waited_for_where_all_are_hidden(start, tmp_path, hidden):
-    """A lock on a word that is no device would let one stage run at a time."""
-    assert start("a", CUDA_VISIBLE_DEVICES=hidden)[1] == hidden
-    assert not list(tmp_path.glob("study-*/gpu-*"))
-
-
-def test_the_words_of_an_nvidia_smi_that_fails_are_no_devices(start, tmp_path):
-    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/bash\necho No devices were found\nexit 6\n")
-    assert start("a")[1] == "none" and not list(tmp_path.glob("study-*/gpu-*"))
-
-
-@pytest.mark.parametrize("one, other", [("5", "7"), ("GPU-8a-41", "MIG-6b-2")])
-def test_the_devices_that_a_person_names_are_used(start, one, other):
-    assert start("a", CUDA_VISIBLE_DEVICES=f"{one}, {other}")[1] == one
-    assert start("b", CUDA_VISIBLE_DEVICES=f"{one}, {other}")[1] == other
 
 
 def test_ctrl_c_is_no_failure(start):
@@ -112,10 +19,6 @@ def test_ctrl_c_is_no_failure(start):
     os.killpg(job.pid, signal.SIGINT)
     assert job.communicate(timeout=10)[0].splitlines()[-1] == "stopped  a" and job.returncode == 1
     assert not (start.markers / "a").exists()
-
-
-def test_a_stage_without_need_of_one_takes_none(start):
-    assert start("a", gpu=0)[1] == "none"
 
 
 def test_a_folder_of_locks_that_somebody_else_may_have_laid_is_not_used(start, tmp_path):
@@ -135,6 +38,8 @@ def test_an_account_without_a_shell_runs_stages(tmp_path):
 
 @pytest.mark.parametrize("code, told, hidden", [(130, False, True), (-2, False, True), (-15, False, False), (-15, True, True),
                                                 (-9, True, False), (1, True, False)])
+
+
 def test_that_a_stage_was_killed_is_an_error_unless_we_were_told_to_stop(monkeypatch, code, told, hidden):
     """Something that frees memory, say, ends a stage alone by SIGTERM."""
     monkeypatch.setattr(repro, "ENDINGS", list(repro.ENDINGS))
@@ -153,11 +58,6 @@ def test_on_slurm_the_job_keeps_what_it_was_given(start):
     _, device, threads = start("a", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="6", **given)
     assert (device, threads) == ("0", "6")
     assert start("b", SLURM_JOB_ID="2", **given)[1] == "0"  # another job's device 0 may be another device
-
-
-def test_in_an_allocation_of_ones_own_stages_share_its_devices_and_cores(start):
-    given = {"SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "8", "CUDA_VISIBLE_DEVICES": "0,1"}
-    assert [start(stage, **given)[1:] for stage in "ab"] == [("0", "4"), ("1", "4")]
 
 
 def test_a_stage_that_a_job_on_another_machine_runs_is_waited_for(start):
@@ -200,6 +100,8 @@ def test_the_marker_is_there_only_after_success(start, tmp_path):
     ("scale: paper   # was tiny", False), ("scale: tiny2", False), ("", False),
     ("scale: tiny", True), ("scale:  'tiny'\t# a remark", True), ('scale: "tiny"', True),
 ])
+
+
 def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path, line, same):
     """The study began at a scale; somebody edits that line of params.yaml while it runs."""
     (tmp_path / "params.yaml").write_text(f"runs: {{}}\n{line}\n")
