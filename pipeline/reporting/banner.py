@@ -25,7 +25,7 @@ def build(study: Study, missing: int, departing: dict[str, list[str]], data: lis
 
 
 def departures(departing: dict[str, list[str]], data: list[dict]) -> list[str]:
-    """In what the experiment is not the paper's: how many trainings, and which data. Arguments as `build` takes them."""
+    """In what the experiment is not the paper's: how many networks, and which data. Arguments as `build` takes them."""
     lacks = [f"{sheet['name']}: {', '.join(sheet['incomplete'])}" for sheet in data if sheet["incomplete"]]
-    found = [f"networks not trained by the paper's protocol: {len(departing)}"] if departing else []
+    found = [f"networks not trained and evaluated by the paper's protocol: {len(departing)}"] if departing else []
     return found + ([f"the data are not complete ({'; '.join(lacks)})"] if lacks else [])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import records, schema
+from pipeline import records, schema, study as studies
 from pipeline.paper import protocol
 from pipeline.reporting import ledger, page, tables
 from stages import compile as compiling, console
@@ -18,7 +18,7 @@ from tests.reporting.measured import measured
 def named(name, dataset):
     """A data set with a source, and trained by the protocol, whatever params.yaml says now."""
     wanted = {recipe: {key: value[0] if isinstance(value, list) else value for key, value in settings.items()}
-              for recipe, settings in protocol.protocol().get(name, {}).items()}
+              for recipe, settings in protocol.protocol().get(name, {}).items() if recipe != "evaluate"}
     trainings = {recipe: one.model_copy(update=settings) for recipe, settings in wanted.items() if (one := getattr(dataset, recipe))}
     return dataset.model_copy(update={"source": schema.Source(folder="/data"), **trainings})
 
@@ -60,12 +60,16 @@ def lacking(study, dataset, *sentences):
 
 
 def test_the_settings_as_shipped_are_the_papers():
-    paper = yaml.safe_load(shipped.committed("params.yaml"))["scales"]["paper"]
-    for dataset, recipes in protocol.protocol().items():
-        for recipe, wanted in recipes.items():
-            assert wanted.keys() <= schema.Training.model_fields.keys()
-            training = schema.Training.model_validate(paper[dataset][recipe])
-            assert protocol.departures(dataset, recipe, training.model_dump(mode="json")) == []
+    study = studies.Study.model_validate(yaml.safe_load(shipped.committed("params.yaml")))
+    for dataset in ("voc", "coco", "cityscapes"):
+        for part, wanted in protocol.protocol()[dataset].items():
+            settings = getattr(getattr(study.scales["paper"], dataset), part).model_dump(mode="json")
+            assert wanted.keys() <= settings.keys() and protocol.departures(settings, wanted) == []
+    network = study.scales["paper"].network.model_dump(mode="json")
+    assert protocol.departures(network, protocol.protocol()["network"]) == []
+    for section, known in (("backbones", network["backbones"]), ("strategies", study.model_dump(mode="json")["strategies"])):
+        for name, wanted in protocol.protocol()[section].items():
+            assert wanted.keys() <= known[name].keys() and protocol.departures(known[name], wanted) == []
 
 
 @pytest.mark.parametrize("dataset, recipe, changed, words", [
@@ -76,8 +80,30 @@ def test_the_settings_as_shipped_are_the_papers():
     ("cityscapes", "train", {"batch": 8}, []), ("cityscapes", "train", {"batch": 4}, ["batch 4, not 8 to 16"]),
     ("voc", "train", {"validate_every": 7, "compile": True, "split": "other"}, [])])
 def test_the_words(dataset, recipe, changed, words):
-    wanted = {key: value[0] if isinstance(value, list) else value for key, value in protocol.protocol()[dataset][recipe].items()}
-    assert protocol.departures(dataset, recipe, wanted | changed) == words
+    wanted = protocol.protocol()[dataset][recipe]
+    own = {key: value[0] if isinstance(value, list) else value for key, value in wanted.items()}
+    assert protocol.departures(own | changed, wanted) == words
+
+
+def test_another_network_or_evaluation_is_named(study):
+    """Whatever makes a number another experiment's."""
+    folder, run = study.artifacts("runs", "t1-c8"), study.runs["t1-c8"]
+    record = records.read(folder)
+    record["params"]["network"] |= {"width": 0.25, "atrous_rates": [1, 2, 3]}
+    record["params"]["network"]["backbones"]["resnet101"]["units"] = [2, 2, 2, 1]
+    record["params"]["training"] |= {"fine_tune_batch_norm": False, "batch_norm_decay": 0.9}
+    records.write(folder, **record)
+    said = ["batch norm decay 0.9, not 0.9997", "fine tune batch norm false, not true", "width 0.25, not 1.0", "atrous rates 1 2 3, not 6 12 18",
+            "resnet101's units 2 2 2 1, not 3 4 23 3"]
+    found = protocol.departing(study)
+    assert found.keys() == {"t1-c8"} and sorted(found["t1-c8"]) == sorted(said)
+    evaluation = study.dataset("voc").evaluate.model_copy(update={"classes": ("cat", "dog")})
+    scale = study.settings.model_copy(update={"voc": study.dataset("voc").model_copy(update={"evaluate": evaluation})})
+    os16 = study.strategies["os16"].model_copy(update={"scales": (1.0, 1.25)})
+    other = study.model_copy(update={"scales": study.scales | {"paper": scale}, "strategies": study.strategies | {"os16": os16}})
+    found = protocol.departing(other)
+    assert found["t2-x2"] == ["evaluation's classes cat dog, not all", "os16's scales 1.0 1.25, not 1.0"]
+    assert found["t7-dec"] == ["os16's scales 1.0 1.25, not 1.0"] and run.dataset == "voc"
 
 
 def test_the_papers_experiment_has_no_banner_and_one_cut_short_has(study):
@@ -87,11 +113,11 @@ def test_the_papers_experiment_has_no_banner_and_one_cut_short_has(study):
     trained_with(study, "t1-c8", steps=2, crop=65)
     found = reported(study)
     for name in ("index.html", "runs/t1-c8.html", "runs/t2-x2.html"):
-        assert 'class="watermark"' in found[name] and "draft</strong> &ensp;networks not trained by the paper's protocol: 1." in found[name].replace("&#39;", "'")
-    assert "**DRAFT**: networks not trained by the paper's protocol: 1." in found["README.md"]
+        assert 'class="watermark"' in found[name] and "draft</strong> &ensp;networks not trained and evaluated by the paper's protocol: 1." in found[name].replace("&#39;", "'")
+    assert "**DRAFT**: networks not trained and evaluated by the paper's protocol: 1." in found["README.md"]
     said = "crop 65, not 513; steps 2, not 30000"
     assert f'<a href="runs/t1-c8.html">t1-c8</a>: {said}</li>' in found["index.html"]
-    assert f"- t1-c8 was not trained by the paper's protocol: {said}." in found["README.md"]
+    assert f"- t1-c8 was not trained and evaluated by the paper's protocol: {said}." in found["README.md"]
     assert said in found["runs/t1-c8.html"] and said not in found["runs/t2-x2.html"]
     assert "Scale paper, a draft: not a result of the paper&#x27;s experiment" in found["figures/figure5-ours.svg"]
     assert "not a result" not in found["figures/figure5-paper.svg"]
@@ -102,7 +128,7 @@ def test_the_latex_of_a_training_cut_short_says_so(study, monkeypatch):
     monkeypatch.setattr(console, "evaluated", lambda study: None)
     monkeypatch.setattr(compiling.mirror, "mirror", lambda study: types.SimpleNamespace(runs={}))
     monkeypatch.setattr(compiling.mirror, "read_back", lambda study, runs: measured(study))
-    for said in ("", "networks not trained by the paper's protocol: 1"):
+    for said in ("", "networks not trained and evaluated by the paper's protocol: 1"):
         if said:
             trained_with(study, "t1-c8", steps=2)
         compiling.main()
