@@ -25,7 +25,7 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
         return console.skip(out, f"scale {study.scale} has no {backbone}: see scales.{study.scale}.network.backbones")
     params = {"backbone": {"name": backbone, **family.model_dump(mode="json"), **size.model_dump(mode="json")}}
     if size.weights is not None:
-        return published(study, size, family.family, out, params, started)
+        return published(study, size, family.family, out, params)
     if (reason := console.upstream_skipped(study.artifacts("shards", "imagenet"))):
         return console.skip(out, reason, params)
     if study.settings.imagenet.train is None:
@@ -38,20 +38,18 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     console.needless += distributed.recorded(classification.pretrain, study, backbone, out, params, started)
 
 
-def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict, started: float) -> None:
+def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict) -> None:
     """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
     dataset = study.settings.imagenet
     reason = console.upstream_skipped(study.artifacts("shards", "imagenet"))
     from pipeline.datasets.shards import Shard
-    from pipeline.models import device as devices
     from pipeline.models.published import checkpoints
     pictures = None if reason else Shard.of(study, "imagenet", dataset.evaluate.split)
     metrics = checkpoints.save_backbone(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
     if not reason and "top1_error" not in metrics:
         reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"
-    device = "CPU" if reason else devices.describe(devices.pick())
-    provenance = records.provenance(started, device=device)
-    records.write(out, status="done", reason=reason, params=params, metrics=metrics, provenance=provenance)
+    # No times or machine here: weights that come out the same must look the same to the trainings that start from them.
+    records.write(out, status="done", reason=reason, params=params, metrics=metrics)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -127,17 +128,18 @@ def enter(client, run_id: str, params: dict[str, str], points: list[tuple[str, f
 
 
 def log(client, study: Study, entry: "Entry", found: "Content", digest: str, parent: str | None) -> str:
-    """Write one entry, nested under the run `parent`; return its id."""
-    place = f"{entry.place:02}{'.' if parent else ''}"  # a training stands before its rows
+    """Write one entry, nested under the run `parent`; return its id. What was fetched has no times: it is dated now."""
+    place = f"{entry.place:03}{'.' if parent else ''}"  # a training stands before its rows
     tags = found.tags | {"place": place, DIGEST: digest} | ({PARENT: parent} if parent else {})
-    run_id = begin(client, study, entry.table, entry.key, entry.name, found.started, tags)
-    points = [(name, value, found.ended, 0) for name, value in found.metrics.items()]
+    now = int(1000 * time.time())
+    run_id = begin(client, study, entry.table, entry.key, entry.name, found.started or now, tags)
+    points = [(name, value, found.ended or now, 0) for name, value in found.metrics.items()]
     points += [(name, value, timestamp, step) for name, curve in found.curves.items() for step, value, timestamp in curve]
     enter(client, run_id, found.params, points)
     if found.datasets:
         _inputs(client, run_id, found.datasets)
     _files(client, run_id, found)
-    client.set_terminated(run_id, end_time=found.ended)
+    client.set_terminated(run_id, end_time=found.ended or now)
     return run_id
 
 

@@ -88,6 +88,7 @@ def test_weights_without_a_classifier_say_so(study, tmp_path):
     checkpoint(tmp_path / "weights" / "model.ckpt", None)
     pretrain.main("xception65")
     record = records.read(study.artifacts("weights", "xception65"))
+    assert not record["provenance"], "what is fetched again is the same to the trainings"
     assert record["status"] == "done" and "top1_error" not in record["metrics"] and "holds no classifier" in record["reason"]
     assert (study.artifacts("weights", "xception65") / records.WEIGHTS).exists()
 

@@ -85,6 +85,7 @@ def study(home, monkeypatch):
 
 def test_a_published_network_is_a_run_like_any_other(study):
     record = records.read(study.artifacts("runs", XCEPTION))
+    assert not record["provenance"], "what is fetched again is the same to the evaluations"
     assert record["status"] == "done" and record["params"]["run"]["published"].endswith("deeplabv3_pascal_train_aug_2018_01_04.tar.gz")
     state, variables = load_file(study.artifacts("runs", XCEPTION) / "model.safetensors"), variables_of(study, XCEPTION)
     kernel = variables["decoder/decoder_conv1_depthwise/depthwise_weights"]

@@ -31,7 +31,7 @@ def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
         assert text.index('id="zoo-head"') < text.index('id="table1-head"') < text.index('id="claims-head"')
         folded = [place for place in paper.tables() if f"<details><summary>{paper.tables()[place].title}: no row is measured" in html.unescape(text)]
         assert folded == [place for place in paper.tables() if place not in ("zoo", "figure5")]
-        assert "trained</dt>" not in text and "Seeds" not in text and "Fetching time" in text
+        assert "trained</dt>" not in text and "Seeds" not in text and "time, summed</dt>" in text and "Training time" not in text
         assert "<dt>Networks fetched</dt><dd>3 of 3 that scale zoo has</dd>" in text
         assert "<dt>fetching</dt>" in (tmp_path / "reports/runs/mobilenetv2_coco_voc_trainaug.html").read_text()
     if scale == "own-data":

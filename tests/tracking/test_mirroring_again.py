@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,6 +51,15 @@ def test_a_run_that_is_gone_is_deleted_and_returns(study):
     shutil.move("elsewhere", study.artifacts("facts", "t1-c8"))
     assert mirror.mirror(study).changes == 1
     assert len(runs(study)["Table 1", "t1-c8/os16"]) == 1
+
+
+def test_what_was_fetched_has_no_times_of_its_own(study):
+    folder = study.artifacts("weights", "xception65")
+    records.write(folder, **records.read(folder) | {"provenance": {}})
+    assert mirror.mirror(study).changes > 0
+    run, = runs(study)["Trainings", "xception65"]
+    assert 0 <= time.time() - run.info.start_time / 1000 < 60 and run.info.end_time >= run.info.start_time
+    assert mirror.mirror(study).changes == 0
 
 
 def test_a_log_that_was_cut_off_is_replaced(study):
