@@ -18,8 +18,7 @@ help:                ## this list
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.dag; case $$? in \
 	  0) ;; \
-	  3) snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
-	     || { echo "the study did not finish. The same command goes on from here."; exit 1; } ;; \
+	  3) exec snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) ;; \
 	  *) exit 1 ;; \
 	esac
 	@python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"

@@ -36,7 +36,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def _repo():
+def repository():
     """DVC's repository object, which here reads params.yaml once, not once a stage."""
     from dvc.dependency import param
     from dvc.repo import Repo
@@ -62,7 +62,7 @@ def stages(repo=None) -> list[Stage]:
     """All stages of dvc.yaml, upstream before downstream."""
     import networkx
     if repo is None:
-        with _repo() as opened:
+        with repository() as opened:
             return stages(opened)
     graph, folder = repo.index.graph, studies.load().artifacts(".markers")
     order = list(networkx.dfs_postorder_nodes(graph))        # DVC's edges point from a stage to the ones it needs
@@ -96,7 +96,7 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
     told = False
     while True:
         try:
-            with _repo() as repo:
+            with repository() as repo:
                 return repo.status(), stages(repo)
         except (YAMLSyntaxError, YAMLValidationError) as error:
             if Path(error.path).name != "dvc.lock":
@@ -160,6 +160,7 @@ def start() -> None:
 
 def failed() -> None:
     """Name the stages that failed, each of which has left an empty file (stages/job.sh), at the end of what may be a long log."""
+    print("the study did not finish. The same command goes on from here.", file=sys.stderr)
     if names := sorted(path.name for path in studies.load().artifacts(".failed").glob("*")):
         print(f"FAILED: {', '.join(names)}. The errors are above; dvc repro {names[0]} shows this one again", file=sys.stderr)
 
@@ -174,14 +175,6 @@ def worth_saying():
             hidden.append("WorkflowError")
         return not message.startswith(tuple(hidden))
     return kept
-
-
-def params(stage: str) -> list[str] | None:
-    """The keys of params.yaml that `stage` depends on, as dvc.yaml declares them; None where there is no such stage."""
-    from dvc.dependency.param import ParamsDependency
-    with _repo() as repo:
-        node = next((node for node in repo.index.stages if node.addressing == stage), None)
-        return node and [key for dependency in node.deps if isinstance(dependency, ParamsDependency) for key in dependency.params]
 
 
 def main():

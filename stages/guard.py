@@ -6,7 +6,6 @@ recorded as if it had been used. The guard fails the stage instead and says what
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,25 +20,43 @@ GRACE = 20.0  # seconds that a training has to finish its step and save
 
 @contextlib.contextmanager
 def unchanged():
-    """StudyError at the end of the block if code it used, or settings that its stage depends on, were edited. Only under DVC."""
+    """StudyError at the end of the block if code or settings that its stage depends on were edited. Only under DVC."""
     if {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():  # started by DVC or by torchrun
         threading.Thread(target=_end_with_parents, daemon=True).start()
     if not (stage := os.environ.get("DVC_STAGE")):
         yield
         return
-    code = {path: path.read_bytes() for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*.py")}
-    settings = PARAMS.read_bytes()
+    before = _files()
     yield
-    used = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
-    moved = [str(path.relative_to(ROOT)) for path in sorted(used & code.keys())
-             if not path.exists() or path.read_bytes() != code[path]]
-    if (now := PARAMS.read_bytes()) != settings:
-        from stages import dag
-        if (keys := dag.params(stage)) is None:
-            moved.append("params.yaml, which no longer has this stage")
-        moved += [f"{key} in params.yaml" for key in keys or () if _value(settings, key) != _value(now, key)]
+    if (now := _files()) == before:
+        return
+    if (declared := _declared(stage)) is None:
+        moved = ["params.yaml, which no longer has this stage"]
+    else:
+        paths, keys = declared
+        moved = [str(path.relative_to(ROOT)) for path in sorted(before.keys() | now.keys())
+                 if before.get(path) != now.get(path) and any(path.is_relative_to(each) for each in paths)]
+        moved += [f"{key} in params.yaml" for key in keys if _value(before[PARAMS], key) != _value(now[PARAMS], key)]
     if moved:
         raise StudyError(f"edited while stage {stage} ran: {', '.join(moved)}. Run the same command again")
+
+
+def _files() -> dict[Path, bytes]:
+    """The settings, and whatever is in the folders of the code but Python's own: what the report is made of is no code only."""
+    code = (path for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in (PARAMS, *code) if "__pycache__" not in path.parts}
+
+
+def _declared(stage: str) -> tuple[list[Path], list[str]] | None:
+    """The files and folders, and the keys of params.yaml, that `stage` depends on by dvc.yaml; None where there is none of it."""
+    from dvc.dependency.param import ParamsDependency
+
+    from stages.dag import repository
+    with repository() as repo:
+        if (found := next((each for each in repo.index.stages if each.addressing == stage), None)) is None:
+            return None
+        params = [each for each in found.deps if isinstance(each, ParamsDependency)]
+        return [Path(each.fs_path) for each in found.deps if each not in params], [key for each in params for key in each.params]
 
 
 def _end_with_parents(every: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused before anything runs, in words that name it; an edit while a stage runs fails that stage."""
+"""What cannot be meant is refused before anything runs, in words that name it; what is killed or fails is gone on with."""
 import fcntl
 import json
 import re
@@ -75,54 +75,6 @@ def test_artifacts_on_another_disk_are_refused_before_anything_runs(checkout, tm
         shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
 
 
-GUARDED = """
-import re, sys
-from pathlib import Path
-import pipeline.datasets.shards
-from pipeline.study import StudyError
-from stages import guard
-path, pattern, replacement = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-text = path.read_text()
-try:
-    with guard.unchanged():
-        path.write_text(re.sub(pattern, replacement, text))
-        assert path.read_text() != text
-except StudyError as error:
-    print("refused:", error)
-finally:
-    path.write_text(text)
-"""
-
-
-@pytest.mark.parametrize("path, pattern, replacement, moved", [
-    ("params.yaml", "low_level_channels: 64", "low_level_channels: 65", "runs.t1-c64 in params.yaml"),
-    ("params.yaml", "low_level_channels: 32", "low_level_channels: 33", None),  # another run's
-    ("params.yaml", r"(?m)^  t1-c64: .*\n", "", "params.yaml, which no longer has this stage"),
-    ("params.yaml", "# Table 1:", "# Of Table 1:", None),
-    ("pipeline/datasets/shards.py", r"\Z", "# a remark\n", "pipeline/datasets/shards.py"),
-    ("pipeline/datasets/coco.py", r"\Z", "# a remark\n", None),                  # not loaded by this process
-])
-def test_an_edit_while_a_stage_runs(checkout, path, pattern, replacement, moved):
-    printed = checkout.run("python", "-c", GUARDED, path, pattern, replacement, DVC_STAGE="train@t1-c64")
-    assert ("refused:" in printed) == (moved is not None)
-    assert (moved or "") in printed
-
-
-def test_a_stage_that_is_edited_fails_and_is_not_recorded(checkout):
-    """Through DVC itself: the stage's own command edits its settings meanwhile, as a person in an editor would."""
-    script = checkout.root / "stages/download.py"
-    text = script.read_text()
-    edit = "    file = Path('params.yaml'); file.write_text(file.read_text().replace('size: 49, seed: 1', 'size: 49, seed: 9'))\n"
-    script.write_text(text.replace("    study = studies.load()\n", "    study = studies.load()\n" + edit))
-    assert script.read_text() != text
-    printed = checkout.run("dvc", "repro", "download@voc", fails=True)
-    assert "scales.tiny.voc.source in params.yaml" in printed and "Run the same command again" in printed
-    assert not (checkout.root / "dvc.lock").exists()
-    script.write_text(text)
-    assert "Running stage 'download@voc'" in checkout.run("dvc", "repro", "download@voc")  # with the settings as they are now
-    checkout.run("git", "checkout", "--quiet", "params.yaml")
-
-
 def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
     script = checkout.root / "stages/download.py"
     text = script.read_text()
@@ -136,6 +88,21 @@ def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
     wait_for(lambda: not checkout.processes())
     script.write_text(text)
     assert "done     download@coco" in checkout.run(*command)
+
+
+def test_make_hands_sigterm_on(checkout):
+    """What a scheduler sends to what it started, `make`, alone."""
+    script = checkout.root / "stages/download.py"
+    text = script.read_text()
+    script.write_text(text.replace("    study = studies.load()\n", "    __import__('signal').pause()\n"))
+    try:
+        study = checkout.start("make", "-o", ".venv/.installed", "study")
+        wait_for(lambda: any("stages.download" in line for line in checkout.processes()))
+        study.terminate()
+        wait_for(lambda: not checkout.processes())
+        assert study.wait() != 0
+    finally:
+        script.write_text(text)
 
 
 def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
