@@ -28,9 +28,17 @@ def status(study: Study, row: Row) -> str:
     record = next((each for each in found if each["status"] != "done"), found[-1])
     if record["status"] != "done":
         return f"not run: {record['reason']}"
+    if kinds[-1] == "facts" and outdated(study, row.run):
+        return f"not run: its network has been trained again since it was evaluated: dvc repro {row.stage}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:
         return f"not run: {record['reason'] or 'these weights came without an ImageNet validation set to score them on'}"
     return "measured"
+
+
+def outdated(study: Study, run: str) -> bool:
+    """Whether the network of `run` has been trained again after its facts were counted. Both are there."""
+    trained, counted = (records.read(study.artifacts(kind, run))["provenance"].get("started") for kind in ("runs", "facts"))
+    return None not in (trained, counted) and counted < trained
 
 
 def shard(study: Study, run: str) -> Shard:
@@ -51,14 +59,18 @@ def read_facts(study: Study, run: str) -> metrics.Facts:
 
 
 def _file(study: Study, run: str) -> tuple[Path, int]:
-    """The file of the run's facts and when it was written. StudyError where it is missing or lacks a strategy: a new name for
-    the same one is no change to DVC."""
+    """The file of the run's facts and when it was written. StudyError where it is missing, lacks a strategy (a new name for the
+    same one is no change to DVC), or is of other images than the data set has now."""
     path = study.artifacts("facts", run) / "facts.parquet"
     if not path.exists():
         raise StudyError(f"{path} is missing: dvc repro evaluate@{run}")
     found = path.absolute(), path.stat().st_mtime_ns
-    if lacks := [name for name in study.evaluate.get(run, ()) if name not in _strategies(*found)]:
+    strategies, images = _known(*found)
+    if lacks := [name for name in study.evaluate.get(run, ()) if name not in strategies]:
         raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro --force evaluate@{run}")
+    if others := images - set(shard(study, run).ids):
+        raise StudyError(f"{path} is of other images than {study.runs[run].dataset} has now ({min(others)} is one): "
+                         f"dvc repro evaluate@{run}")
     return found
 
 
@@ -86,14 +98,16 @@ def ranked(study: Study, run: str, strategy: str) -> list[tuple[str, float]]:
     return metrics.by_score(read_facts(study, run), strategy, len(names), only)
 
 
+# `changed`, below, is the time of the file: one that was written again is read again.
 @functools.lru_cache(maxsize=2)  # rows of one run come one after another; at scale paper a table of facts has millions of rows
 def _facts(path: Path, changed: int) -> metrics.Facts:
     return metrics.Facts.read(path)
 
 
 @functools.lru_cache(maxsize=512)
-def _strategies(path: Path, changed: int) -> tuple[str, ...]:
-    return _facts(path, changed).strategies
+def _known(path: Path, changed: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    facts = _facts(path, changed)
+    return facts.strategies, frozenset(facts.images)
 
 
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:

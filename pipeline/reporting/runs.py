@@ -7,7 +7,7 @@ import yaml
 
 from pipeline import records
 from pipeline.evaluation import metrics
-from pipeline.evaluation.measure import classes, read_facts
+from pipeline.evaluation.measure import classes, outdated, read_facts
 from pipeline.reporting import sheets
 from pipeline.study import Study
 
@@ -55,9 +55,9 @@ def words(value) -> str:
 
 
 def evaluated(study: Study, run: str) -> bool:
-    """Whether the run is to be evaluated, and its facts are there."""
-    found = records.read(study.artifacts("facts", run)) if run in study.evaluate else None
-    return found is not None and found["status"] == "done"
+    """Whether the run is to be evaluated, and its facts are there, of the network that is there."""
+    found = [records.read(study.artifacts(kind, run)) for kind in ("runs", "facts")] if run in study.evaluate else [None]
+    return all(each and each["status"] == "done" for each in found) and not outdated(study, run)
 
 
 def by_class(study: Study) -> list[dict]:
@@ -81,26 +81,26 @@ def by_class(study: Study) -> list[dict]:
 def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
     """Where the numbers come from, from the records of all that was trained and evaluated and dvc.lock; no clock is read here."""
     made = [run["record"] for run in runs] + [records.read(study.artifacts("weights", name)) for name in study.backbones]
-    ran = [one for one in (*(each["provenance"] for each in made if each), *(run["evaluation"] for run in runs)) if one]
-    def each(key, digits=None):
+    ran = [one for one in (*(record["provenance"] for record in made if record), *(run["evaluation"] for run in runs)) if one]
+    def all_of(key, digits=None):
         return ", ".join(sorted({str(one[key])[:digits] for one in ran if one.get(key) is not None})) or "unknown"
     def total(key):
         return sum(run[key] or 0 for run in runs)
     trains = study.settings.trains
     dirty = sum(bool(one.get("dirty")) for one in ran)
-    packages = [f"{name} {each(name)}" for name in records.PACKAGES if each(name) != "unknown"]
-    return [("Scale", study.scale), ("Commit", each("commit")
+    packages = [f"{name} {all_of(name)}" for name in records.PACKAGES if all_of(name) != "unknown"]
+    return [("Scale", study.scale), ("Commit", all_of("commit")
                                      + (f" (with uncommitted changes in {dirty} of {len(ran)} stages)" if dirty else "")),
             ("dvc.lock", lock_digest(study.scale) or "none: it has no results of this scale"),
             *([("Seeds", ", ".join(sorted({str(study.runs[run["id"]].seed) for run in runs if run["done"]})) or "none")]
               if trains else []),
-            ("Python", each("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {each('requirements', 12)}"),
-            ("Device", each("device")),
-            ("Machine", f"{each('processor')}, {each('machine')}, {each('cpus')} CPUs, {each('threads')} threads a stage"
-              .removeprefix("unknown, ").removesuffix(", unknown threads a stage")),
+            ("Python", all_of("python")), ("Packages", f"{', '.join(packages)}; requirements.txt {all_of('requirements', 12)}"),
+            ("Device", all_of("device")),
+            ("Machine", f"{all_of('processor')}, {all_of('machine')}, {all_of('cpus')} CPUs, threads a stage: {all_of('threads')}"
+              .removeprefix("unknown, ").removesuffix(", threads a stage: unknown")),
             ("Networks trained" if trains else "Networks fetched",
              f"{sum(run['done'] for run in runs)} of {len(study.included)} that scale {study.scale} has"),
-            ("Training time, summed" if trains else "Fetching time, summed", duration(total("seconds"))),
+            *([("Training time, summed", duration(total("seconds")))] if trains else []),
             ("Evaluation time, summed", duration(total("evaluation_seconds"))),
             ("GPU-hours, pretraining and evaluation included", f"{gpu_hours(ran):.1f}" if gpu_hours(ran) else "none")]
 

@@ -4,13 +4,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer
 from pipeline.evaluation import measure, metrics
 from pipeline.paper.rows import Row
+from pipeline.reporting import runs
 from pipeline.study import StudyError
 from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import draws, score, scoring
+
+
+def small(tmp_path, monkeypatch):
+    """A study of one network in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    study = studies.load()
+    study = study.model_copy(update={"runs": {"t2-x2": study.runs["t2-x2"]}, "evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
+    fake_study.write(study, images=2, size=33)
+    return study
 
 
 def test_scores_curves_and_intervals_of_a_cell(study):
@@ -45,6 +55,29 @@ def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
     assert measure.status(study, row) == "not run: its start is gone"
 
 
+@pytest.mark.parametrize("trained, counted, measured", [(10.0, 20.0, True), (20.0, 10.0, False), (None, 10.0, True), (20.0, None, True)])
+def test_facts_of_a_network_that_was_trained_again_since_are_not_measured(tmp_path, monkeypatch, trained, counted, measured):
+    study = small(tmp_path, monkeypatch)
+    for kind, started in (("runs", trained), ("facts", counted)):
+        record = records.read(study.artifacts(kind, "t2-x2"))
+        records.write(study.artifacts(kind, "t2-x2"), **record | {"provenance": {"started": started}})
+    said = measure.status(study, Row("own", {}, "t2-x2", "os16"))
+    assert said == ("measured" if measured else "not run: its network has been trained again since it was evaluated: dvc repro evaluate@t2-x2")
+    assert runs.evaluated(study, "t2-x2") == measured
+
+
+def test_facts_of_other_images_are_no_measurement(tmp_path, monkeypatch):
+    """A paired bootstrap of one run on the images of before, another on those of now, would say something of neither."""
+    study = small(tmp_path, monkeypatch)
+    assert measure.scores(study, "t2-x2", "os16")
+    path = Shard.of(study, "voc", "val").path
+    with Writer(path, "voc", list(fake_study.CLASSES)) as writer:
+        for number in range(3):
+            writer.add(Example(f"other-{number}", np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8)))
+    with pytest.raises(StudyError, match="facts.parquet is of other images than voc has now .*: dvc repro evaluate@t2-x2"):
+        measure.scores(study, "t2-x2", "os16")
+
+
 def test_what_a_scale_cannot_train_is_not_advised(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = studies.load().model_copy(update={"scale": "own-data"})
@@ -66,10 +99,7 @@ def test_facts_that_were_skipped_say_why(tmp_path, monkeypatch):
 
 
 def test_facts_that_were_counted_again_are_read_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    study = studies.load()
-    study = study.model_copy(update={"runs": {"t2-x2": study.runs["t2-x2"]}, "evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
-    fake_study.write(study, images=2, size=33)
+    study = small(tmp_path, monkeypatch)
     path = study.artifacts("facts", "t2-x2") / "facts.parquet"
     before, facts = measure.scores(study, "t2-x2", "os16")["miou"], pq.read_table(path)
     pq.write_table(facts.set_column(4, "prediction", facts["target"]), path)
