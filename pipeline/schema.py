@@ -183,4 +183,4 @@ class Scale(Strict):
     def trains(self) -> bool:
         """Whether networks are trained at this scale; else published ones are fetched and evaluated."""
         found = [getattr(self, name) for name in get_args(SegmentationName)]
-        return any(dataset and dataset.train for dataset in found)
+        return any(dataset and getattr(dataset, recipe) for dataset in found for recipe in get_args(Recipe))

@@ -154,7 +154,7 @@ class Study(Strict):
         return [classes.index(name) for name in names] if names else None
 
     def artifacts(self, kind: str, name: str = "") -> Path:
-        """`artifacts/SCALE/KIND/NAME`: the folder that stage KIND leaves for NAME (data, shards, weights, runs, facts, costs)."""
+        """`artifacts/SCALE/KIND/NAME`: what a stage leaves of one KIND (data, shards, weights, runs, facts, costs) for NAME."""
         return ARTIFACTS / self.scale / kind / name
 
     def skipped(self, run: str) -> str | None:

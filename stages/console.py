@@ -86,7 +86,7 @@ def pick(what: str, name: str, known: Mapping):
 
 def evaluated(study: Study) -> None:
     """StudyError where nothing has been evaluated at the study's scale."""
-    if not any(study.artifacts("facts").glob(f"*/{records.RECORD}")):
+    if not any((record := records.read(study.artifacts("facts", run))) and record["status"] == "done" for run in study.evaluate):
         raise StudyError(f"nothing has been evaluated here at scale {study.scale}, and a report of nothing would replace the one "
                          "in reports/: make study")
 

@@ -1,4 +1,4 @@
-"""What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with four things that DVC does not do.
+"""What a job of Snakemake calls: `dvc --quiet repro --single-item STAGE`, with what DVC does not do.
 
 It says its errors in spite of --quiet, Ctrl-C excepted. SIGTERM, with which a scheduler ends a job, it hands to the stage and
 waits for that, as after Ctrl-C: a training saves. Of dvc.lock only the stage's own lines are written, in one go: DVC writes the

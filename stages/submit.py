@@ -46,12 +46,12 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     what = [each.model_dump(mode="json") for each in (found.run, found.network, settings.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
     digest = records.digest(what, trained / records.MODEL, *networks.CODE)[:16]
-    unfinished = study.artifacts("unfinished", f"submit-{run}-{digest}")
+    unfinished = study.artifacts("unfinished", f"submit-{run}-{name}-{split}")
     models = networks.load(study, trained, {chosen.output_stride}, device)
-    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate_batch, unfinished,
-                     f"{run} {name} {split}", bf16)
+    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate_batch,
+                     unfinished / digest, f"{run} {name} {split}", bf16)
     out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"
-    submission.pack(items, wanted.dataset, split, unfinished, out)
+    submission.pack(items, wanted.dataset, split, unfinished / digest, out)
     shutil.rmtree(unfinished)
     print(f"submit {run}: {len(items)} label maps in {out}")
     if split == "test":

@@ -7,6 +7,7 @@ import yaml
 from pipeline import paper, study as studies
 from pipeline.datasets.shards import TRIMAP_WIDTHS
 from pipeline.paper import rows
+from pipeline.schema import Training
 from pipeline.study import ROOT, StudyError
 from tests import shipped
 
@@ -109,6 +110,22 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe scale")
     with pytest.raises(StudyError, match="params.yaml"):
         studies.load.__wrapped__(tmp_path / "params.yaml")
+
+
+def test_a_scale_that_only_fine_tunes_trains(tmp_path):
+    study = load(tmp_path, edited(r"(?m)^scale: \S+", "scale: own-data"))
+    voc = study.settings.voc
+    assert study.settings.trains
+    fine_tuned = voc.model_copy(update={"train": None, "fine_tune": voc.train})
+    assert study.settings.model_copy(update={"voc": fine_tuned}).trains
+    assert not study.settings.model_copy(update={"voc": voc.model_copy(update={"train": None})}).trains
+
+
+def test_what_train_settings_may_leave_out_is_as_scale_paper_has_it(tmp_path):
+    """As the comments there say; such a default is in no params that DVC tracks, so it may not change."""
+    paper = load(tmp_path, TEXT).scales["paper"].voc.train.model_dump()
+    defaults = {name: field.default for name, field in Training.model_fields.items() if not field.is_required()}
+    assert defaults and {name: paper[name] for name in defaults} == defaults
 
 
 def test_a_row_of_the_paper_without_its_run_or_strategy_is_named(tmp_path):

@@ -50,6 +50,11 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
         (stamps / name).write_text(contents[name])
 
 
+def at(address: str) -> Archive:
+    """The archive that an address alone names, by the end of its path."""
+    return Archive(name=Path(mirrors.shown(address)).name, mirrors=(address,))
+
+
 def _content(archive: Archive) -> str:
     """What is known of an archive's content, in a line."""
     return f"{archive.name} {archive.size} {archive.md5 or ' '.join(_origins(archive))}\n"

@@ -10,9 +10,9 @@ import psutil
 import torch
 
 from pipeline import study as studies
-from pipeline.datasets import mirrors, native
+from pipeline.datasets import archives, mirrors, native
 from pipeline.doctor import forecast
-from pipeline.schema import Archive, DatasetName, Run
+from pipeline.schema import DatasetName, Run
 from pipeline.study import Study, StudyError
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
@@ -52,7 +52,7 @@ def data(study: Study) -> list[Finding]:
     for key, address in files.items():
         what = f"{key.split('.')[-1]} {key.split('.')[-2]}"
         if address and "://" in address:
-            found.append(_archives(what, [Archive(name=Path(mirrors.shown(address)).name, mirrors=(address,))]))
+            found.append(_archives(what, [archives.at(address)]))
         elif address:
             found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
     return found

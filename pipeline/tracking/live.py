@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import records
 from pipeline.paper.rows import TRAININGS
 from pipeline.schema import Training
 from pipeline.study import Study
@@ -26,8 +27,12 @@ def settings(study: Study, name: str) -> Training | None:
 
 
 def follows(study: Study, name: str) -> bool:
-    """Whether run or backbone `name` is drawn while it trains: it left curves, and is still trained at this scale."""
-    return path(study, name).exists() and settings(study, name) is not None
+    """Whether run or backbone `name` is drawn while it trains: it left curves, is still trained at this scale, and has not been
+    trained since (DVC may have brought a result back from its run cache)."""
+    curves, record = path(study, name), study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
+    if not curves.exists() or settings(study, name) is None:
+        return False
+    return not record.exists() or record.stat().st_mtime < curves.stat().st_mtime
 
 
 @dataclass
@@ -99,7 +104,7 @@ def _begin(client, study: Study, name: str, started: int) -> str:
     own, kind = study.runs.get(name), "train" if name in study.runs else "pretrain"
     dataset = own.dataset if own else "imagenet"
     training = settings(study, name)
-    tags = {"run": name, "kind": kind, "dataset": dataset, "backbone": own.backbone if own else name, "place": "00",
+    tags = {"run": name, "kind": kind, "dataset": dataset, "backbone": own.backbone if own else name, "place": "000",
             "mlflow.source.name": f"dvc repro {kind}@{name}", "mlflow.source.type": "PROJECT",
             "mlflow.note.content": f"Training `{name}` at scale {study.scale}, {training.steps} steps: it runs, or was stopped; "
             f"then the same command goes on: `dvc repro {kind}@{name}`."}

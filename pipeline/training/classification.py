@@ -79,6 +79,9 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
     if (side := shard[0].image.shape[0]) != training.crop:
         raise StudyError(f"scales.{study.scale}.imagenet.train.crop: backbones are pretrained on whole pictures, here of {side} "
                          f"pixels a side, not on crops of {training.crop}")
+    if not training.fine_tune_batch_norm:
+        raise StudyError(f"scales.{study.scale}.imagenet.train.fine_tune_batch_norm: a backbone that begins from nothing has no "
+                         "statistics to keep: leave it out")
     torch.manual_seed(0)
     model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
     schedule.set_batch_norm(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)

@@ -89,6 +89,7 @@ def test_pages_that_are_opened_again_and_a_store_that_was_deleted_show_it_once(s
 
 def test_a_training_that_fell_silent_is_shown_as_stopped_until_it_goes_on(study):
     follower, path = live.Follower(), live.path(study, "resnet101")
+    (study.artifacts("weights", "resnet101") / records.RECORD).unlink()  # DVC removes a result before it is made again
     write(study, "resnet101", [20])
     follower.look(study)
     os.utime(path, (path.stat().st_mtime - live.SILENT - 1,) * 2)
@@ -98,6 +99,17 @@ def test_a_training_that_fell_silent_is_shown_as_stopped_until_it_goes_on(study)
     follower.look(study)
     run, points = drawn(study, "resnet101")
     assert run.info.status == "RUNNING" and len(points) == 2 and run.data.tags["dataset"] == "imagenet"
+
+
+def test_curves_of_a_training_whose_result_came_back_from_the_run_cache_are_none_of_one_that_runs(study):
+    folder, path = study.artifacts("runs", "t1-c16"), live.path(study, "t1-c16")
+    write(study, "t1-c16", [20])
+    assert live.follows(study, "t1-c16")
+    records.write(folder, status="done", params={})
+    os.utime(folder / records.RECORD, (path.stat().st_mtime + 1,) * 2)
+    assert not live.follows(study, "t1-c16") and live.Follower().look(study) == 0
+    os.utime(path, (path.stat().st_mtime + 2,) * 2)  # it is trained again, by hand
+    assert live.follows(study, "t1-c16")
 
 
 def test_a_file_that_belongs_to_no_training_is_forgotten(study):

@@ -81,6 +81,9 @@ def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     cut = scale.model_copy(update={"imagenet": imagenet.model_copy(update={"train": own.model_copy(update={"crop": 17})})})
     with pytest.raises(StudyError, match="scales.tiny.imagenet.train.crop: .* whole pictures, here of 33 .* crops of 17"):
         classification.pretrain(study.model_copy(update={"scales": {"tiny": cut}}), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
+    kept = scale.model_copy(update={"imagenet": imagenet.model_copy(update={"train": own.model_copy(update={"fine_tune_batch_norm": False})})})
+    with pytest.raises(StudyError, match="scales.tiny.imagenet.train.fine_tune_batch_norm: .* no statistics to keep"):
+        classification.pretrain(study.model_copy(update={"scales": {"tiny": kept}}), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
     assert seen["adapted"] == own and seen["learner"] is torch.optim.AdamW and seen["pictures"].mine == slice(1, None, 2)
     where = {id(each): (group["weight_decay"], group["multiplier"]) for group in seen["groups"] for each in group["params"]}
     model = seen["model"]

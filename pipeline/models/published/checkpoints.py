@@ -2,20 +2,19 @@
 names (URL or file)."""
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.datasets import archives, unpacking
+from pipeline.datasets import archives, mirrors, unpacking
 from pipeline.datasets.shards import Shard
 from pipeline.models import deeplab, weights as files
 from pipeline.models.published import bundles, imagenet, tensorflow
 from pipeline.models.published.sstables import is_table
 from pipeline.records import MODEL, WEIGHTS
-from pipeline.schema import Archive, BackboneSize, Network, Run
+from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import ARTIFACTS, StudyError
 
 CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm's names of what no backbone has
@@ -82,14 +81,10 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
 
 def _local(source: str | Path) -> Path:
     """Where `source` lies on this machine; what a URL names is fetched."""
-    try:
-        parts = urlsplit(str(source))
-    except ValueError:  # its text may have a password
-        raise StudyError("the address of published weights or of a network is no valid URL") from None
-    if parts.scheme not in ("http", "https", "file"):
-        return Path(source).expanduser()
-    path = archives.fetch(Archive(name=parts.path.rpartition("/")[2], mirrors=(str(source),)), ARTIFACTS / "archives")
-    if parts.scheme != "file" and not (is_table(path) or unpacking.is_tar(path) or _is_safetensors(path)):
+    if path := mirrors.local(str(source)):
+        return path
+    path = archives.fetch(archives.at(str(source)), ARTIFACTS / "archives")
+    if not (is_table(path) or unpacking.is_tar(path) or _is_safetensors(path)):
         raise StudyError(f"{path} is neither a checkpoint, an archive of one nor safetensors, but perhaps a page that asks for a "
                          "login: delete it and run the same command again")
     return path
