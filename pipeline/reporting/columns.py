@@ -37,12 +37,17 @@ def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
 def terms(own: bool) -> str:
     """What the columns mean, in words. own: whether there are runs that the paper lacks."""
     here = "; 'here', among runs of your own, are those of the network that was trained" if own else ""
-    return ("OS: output stride. MS: multi-scale inputs. SC: separable convolution in ASPP and decoder. Without decoder, logits "
-            "are upsampled bilinearly (BU). Multiply-adds are those of the paper's own network on its own canvas, 513×513 pixels "
-            "or Cityscapes' 1025×2049, whatever was trained here: 'recounted' follows the paper's rules (atrous convolutions "
-            f"counted on padded maps), 'executed' counts the maps without padding{here}.")
+    return ("mIOU: the mean over classes of TP / (TP + FP + FN), in pixels of all images; a class that is neither there nor "
+            "predicted is left out. OS: output stride. MS: multi-scale inputs. SC: separable convolution in ASPP and decoder. "
+            "Without decoder, logits are upsampled bilinearly (BU). Multiply-adds, in billions (B), are those of the paper's own "
+            "network on its own canvas, 513×513 pixels or Cityscapes' 1025×2049, whatever was trained here: 'recounted' follows "
+            "the paper's rules (atrous convolutions counted on padded maps), 'executed' is what runs here: maps without padding, "
+            f"and no part of a kernel that meets padding alone{here}.")
 
 
 def against(claim: dict) -> str:
-    """Which of several rivals the effect of a line of the ledger is against, in words; empty where there is one, or no effect."""
-    return f"shown against {claim['decided_by']}" if claim["decided_by"] not in (None, claim["b"]) else ""
+    """Which of several rivals a line of the ledger's effects are against, in words; empty where there is one, or no effect."""
+    ours, theirs = claim["decided_by"], claim["predicts_against"]
+    if ours in (None, claim["b"]):
+        return ""
+    return f"shown against {ours}" + (f", the paper's against {theirs}" if theirs not in (None, ours) else "")

@@ -34,7 +34,7 @@ def order(lines: list[dict], key: str) -> str:
     alike, apart = ([same for one_run, same in pairs if one_run == wanted] for wanted in (True, False))
     if alike and apart:
         found += f", {sum(apart)} of {len(apart)} of different networks, {sum(alike)} of {len(alike)} of one network's strategies"
-    return f"Which row beats which: {found}; by chance it would be half."
+    return f"Which row beats which: {found}. Pairs share networks, so they are no independent trials."
 
 
 def recounted(tables: dict[str, list[dict]]) -> dict | None:

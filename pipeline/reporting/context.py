@@ -1,11 +1,12 @@
 """What the report says, as plain data for its templates: taken from reports/tables, the records and the facts."""
 import functools
+import statistics
 
 from pipeline import paper, records
 from pipeline.evaluation.measure import read_facts
 from pipeline.paper import protocol
 from pipeline.paper.rows import TITLES, Row
-from pipeline.reporting import banner, columns, comparison, figures, ledger, pictures, run_pages, runs, sheets, tables
+from pipeline.reporting import banner, columns, comparison, effects, figures, ledger, pictures, run_pages, runs, sheets, tables
 from pipeline.study import Study, StudyError
 
 DECODERS = {"ResNet-101": ("ResNet-101 with decoder", "ResNet-101 with BU"),
@@ -24,7 +25,7 @@ def build(study: Study) -> dict:
     judged = stored.pop("claims")
     claims = [claim for claim in judged if claim["predicts"] is not None]
     own_claims = [claim for claim in judged if claim["predicts"] is None]
-    limit = _limit(judged)
+    limit = effects.limit_of(judged)
     shown = [_table(study, name, stored[name]) for name in [*paper.tables(), "own"] if name in stored and name != "figure5"]
     counted = [row for table in shown for row in table["rows"]]
     measured = {table["id"] for table in shown if table["measured"]}
@@ -42,13 +43,14 @@ def build(study: Study) -> dict:
     return {
         "scale": study.scale,
         "generated": sheets.generated(study, "voc"),
+        "longest": study.settings.voc.evaluate.canvas[1] if study.settings.voc else None,
         "banner": banner.build(study, sum(row["state"] == "missing" for row in counted), departing, data),
         "comparable": study.scale in columns.COMPARABLE,
-        "claims": _claims(claims, limit, sizes),
-        "own_claims": _claims(own_claims, limit, sizes),
+        "claims": effects.lines(claims, limit, sizes, trained),
+        "own_claims": effects.lines(own_claims, limit, sizes, trained),
         "axis": figures.scale_of_effects(limit),
         "trains": study.settings.trains,
-        "rule": ledger.RULE,
+        "rule": f"{ledger.RULE} {ledger.ONCE}" if study.settings.trains else ledger.RULE,
         "intervals": ledger.INTERVALS,
         "recounted": comparison.recounted(stored),
         "verdicts": {name: [claim["measure"].startswith("madds") for claim in claims if claim["verdict"] == name]
@@ -127,42 +129,15 @@ def _squares(lines: list[dict]) -> dict | None:
     return {"moved": moved(farthest), "width": farthest, "narrow": widths[0], "gains": gains}
 
 
-def _claims(claims: list[dict], limit: float, sizes: dict[str, int | None]) -> list[dict]:
-    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim),
-                     "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes),
-                     "against": columns.against(claim)}
-            for claim in claims]
-
-
-def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
-    """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
-    ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
-    if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
-            or max(ours, theirs) < 1.5 * min(ours, theirs):
-        return ""
-    return f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million"
-
-
-def _limit(claims: list[dict]) -> float:
-    """Where the ledger's axis of effects ends, on both sides."""
-    return max(1.2 * abs(claim[key]) for claim in claims for key in ("predicts", "effect") if claim[key] is not None)
-
-
-def _truth(claim: dict) -> str:
-    """The differences under which a claim is true, in words."""
-    low, high = claim["at_least"], claim["at_most"]
-    if low is not None and high is not None:
-        return f"between {low:g} and {high:g}"
-    return f"above {low:g}".replace("-", "−") if low is not None else f"below {high:g}"
-
-
 def _album(study: Study) -> list[dict]:
     """Figure 5b's pictures where both networks are there, and Figure 6's for one run a data set. `columns`: heading -> cases."""
     pages, evaluated = [], functools.partial(runs.evaluated, study)
     better, worse = "t5-dec", "t5-nodec"  # Xception, as Figure 5's caption has it
     if evaluated(better) and evaluated(worse) and (cases := pictures.improved(study, better, worse)):
+        found = pictures.gains(study, better, worse, study.evaluate[better][0], study.evaluate[worse][0])
         pages.append({"id": "figure5b", "number": "Figure 5b", "title": "where the decoder improves most", "run": better,
-                      "rival": worse, "wide": False, "columns": {"Most improved": cases}})
+                      "rival": worse, "wide": False, "columns": {"Most improved": cases},
+                      "median": statistics.median(after - before for _, before, after in found)})
     for dataset, (number, title, first) in ALBUM.items():
         run = next((name for name in dict.fromkeys([*first, *study.runs])
                     if evaluated(name) and study.runs[name].dataset == dataset and study.runs[name].decoder != "none"), None)

@@ -118,7 +118,8 @@ def _float(name: str, caption: str, align: str, heads: list[str], rows: list[lis
     body = [f"{' & '.join(row)} \\\\" for row in rows]
     comments = [f"% {' '.join(reason.split())}" for reason in reasons]  # a comment ends with its line
     below = [f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize * {escape(note)}.}}" for note in notes]
-    title = escape(f"{TITLES.get(name, 'The ledger')}: {caption.strip()}")
+    ours = name in ("claims", "own")
+    title = escape(f"{'' if ours else 'The paper: '}{'The ledger' if name == 'claims' else TITLES[name]}: {caption.strip()}")
     return HEAD + "\n".join([
         "\\begin{table}", "\\centering", "\\small", f"\\caption{{{title}}}",
         f"\\label{{tab:{name}}}", f"\\sbox0{{\\begin{{tabular}}{{{align}}}", "\\toprule", *heads, "\\midrule", *body,

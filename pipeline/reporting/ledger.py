@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from pipeline import records
+from pipeline import paper, records
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, status
 from pipeline.paper.claims import Claim, claims, problems
@@ -15,14 +15,16 @@ from pipeline.study import Study
 
 RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
         "whole interval lies outside, and is undecided when the interval reaches across the border.")
+ONCE = ("Where no range over seeds is shown each network was trained once, and no interval has luck in training in it: another "
+        "seed may move a difference by more than its interval is wide.")
 INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says how much the choice of images matters. That of "
              "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides); "
              "that of an error rate is Wilson's, that of the difference of two is Newcombe's, which takes them as independent. "
              "Multiply-adds are exact counts of the paper's own network. Luck in training is not in an interval: where networks "
              "were trained with further seeds, the differences between all trainings of one side and all of the other give a "
              "range, and the claim holds or fails only if interval and range do so together. Against several rivals, all must be "
-             "beaten; shown is the strongest of those that decide the verdict. Nothing is corrected for the number of claims or "
-             "rivals.")
+             "beaten; shown is the strongest of those that decide the verdict. Where the paper says similar, little or about, "
+             "the border is this study's and the claim says so. Nothing is corrected for the number of claims or rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
@@ -32,7 +34,7 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", 
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
                                                    "seeds_low", "seeds_high")]
                    + [("pairings", pa.int64())]
-                   + [(name, pa.string()) for name in ("decided_by", "verdict", "reason", "scale")])
+                   + [(name, pa.string()) for name in ("decided_by", "predicts_against", "verdict", "reason", "scale")])
 
 
 def build(study: Study) -> pa.Table:
@@ -43,9 +45,18 @@ def build(study: Study) -> pa.Table:
         line = {"id": name, "sentence": claim.sentence, "where": claim.where, "measure": claim.measure,
                 "unit": UNITS[claim.measure],
                 "a": claim.a, "b": ", ".join(claim.b) or None, "predicts": claim.predicts, "scale": study.scale,
+                "predicts_against": _strongest(claim),
                 "at_least": low if math.isfinite(low) else None, "at_most": high if math.isfinite(high) else None}
         lines.append(line | judge(study, claim))
     return pa.Table.from_pylist(lines, SCHEMA)
+
+
+def _strongest(claim: Claim) -> str | None:
+    """The rival that is best in the paper's own tables, where there are several: `predicts` is against that one."""
+    rows = (row for table in paper.tables().values() for row in table.rows)
+    known = {f"{row.get('run')}/{row.get('strategy')}": row.get("miou") for row in rows}
+    scored = [rival for rival in claim.b if known.get(rival) is not None]
+    return max(scored, key=known.get) if claim.predicts is not None and claim.measure == "miou" and len(scored) > 1 else None
 
 
 def judge(study: Study, claim: Claim) -> dict:

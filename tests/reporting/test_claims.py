@@ -143,7 +143,7 @@ def test_a_claim_of_ones_own_stands_apart_and_is_not_counted_as_the_papers(repor
     assert len(shown["own-claims"][0]) == len(axis) == len(row) == 4 and row[1].startswith(conftest.OWN.sentence)
     assert "my thesis" in row[1] and "true above −0.5" in row[1] and "points" in row[2]
     assert not any(conftest.OWN.sentence in cell for cells in shown["claims"] for cell in cells)
-    counted = [int(number) for number in re.findall(r"<dt>claims: .*?</dt><dd>(\d+)", text)]
+    counted = [int(number) for number in re.findall(r"<dt>claims .*?</dt><dd>(\d+)", text)]
     assert sum(counted) == len(claims.claims()) == len([cells for cells in shown["claims"][1:] if cells[0]])
     papers, own = readme.split("## Claims of your own")
     own = own.partition("## Table 1")[0]

@@ -42,6 +42,7 @@ def test_the_strongest_rival_is_the_one_nearest_to_a_bound(study, monkeypatch, b
 
 def test_all_are_kept_and_the_one_shown_is_named(reported):
     lines = {line["id"]: line for line in tables.load(reported / "reports/tables")["claims"]}
+    assert lines["channels-48"]["predicts_against"] == "t1-c32/os16" and lines["decoder-resnet"]["predicts_against"] is None
     several, one = lines["decoder-structure"], lines["decoder-resnet"]
     rivals = claims.claims()["decoder-structure"].b
     assert several["b"].split(", ") == list(rivals) and several["decided_by"] in rivals and one["decided_by"] == one["b"]

@@ -1,0 +1,36 @@
+"""What a line of the ledger says besides its verdict: how much a network still learned, and that luck in training is in no interval."""
+import pytest
+
+from pipeline.reporting import columns, effects, ledger
+
+CLAIM = {"effect": 1.0, "measure": "miou", "a": "one/os16", "decided_by": "other/os8"}
+
+
+def run(name, *scores):
+    return {"id": name, "done": True, "curves": {"miou": [(100 * place, score) for place, score in enumerate(scores, 1)]}}
+
+
+@pytest.mark.parametrize("one, other, claim, words", [
+    ((10, 40, 60), (50, 50), {}, "one gained 20.0 points in its last 100 steps"),
+    ((10, 40, 60), (50, 70), {}, "one gained 20.0 points in its last 100 steps; other gained 20.0 points in its last 100 steps"),
+    ((60, 64.9), (50, 45), {}, ""), ((60,), (), {}, ""), ((10, 60), (50, 70), {"measure": "madds"}, ""), ((10, 60), (50, 70), {"effect": None}, ""),
+    ((10, 60), (50, 50), {"decided_by": "one/os8"}, "one gained 50.0 points in its last 100 steps")])
+def test_a_network_that_still_learned_is_named(one, other, claim, words):
+    gained = {each["id"]: effects._last_gain(each) for each in (run("one", *one), run("other", *other))}
+    assert effects._learning(CLAIM | claim, gained) == words
+
+
+@pytest.mark.parametrize("low, high, words", [(0, None, "above 0"), (-.5, None, "above −0.5"), (None, -1, "below −1"), (15, 25, "between 15 and 25")])
+def test_borders_have_a_minus_sign(low, high, words):
+    assert effects._truth({"at_least": low, "at_most": high}) == words
+
+
+@pytest.mark.parametrize("ours, theirs, words", [
+    ("x", "y", "shown against x, the paper's against y"), ("x", "x", "shown against x"), ("x", None, "shown against x"), (None, "y", "")])
+def test_which_of_several_rivals_the_numbers_are_against_is_said(ours, theirs, words):
+    assert columns.against({"b": "x, y", "decided_by": ours, "predicts_against": theirs}) == words
+
+
+def test_that_each_network_was_trained_once_is_said(reported):
+    for name in ("index.html", "README.md"):
+        assert ledger.ONCE in (reported / "reports" / name).read_text(), name
