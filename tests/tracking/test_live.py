@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.tracking import live, mirror, store
+from pipeline.tracking import live, local, mirror, store
 from tests.reporting import fake_study
 
 
@@ -48,7 +48,7 @@ def test_points_appear_as_they_are_written_and_the_whole_run_takes_their_place(s
     assert follower.look(study) == 2 and follower.look(study) == 0
     assert mirror.mirror(study).changes > 0  # it keeps what is training
     again, points = drawn(study, "t1-c16")
-    assert again.info.run_id == run.info.run_id and [step for step, *_ in points] == [20, 40, 60, 80]
+    assert again.info.run_id == run.info.run_id and again.info.status == "RUNNING" and [step for step, *_ in points] == [20, 40, 60, 80]
 
     live.path(study, "t1-c16").unlink()
     shutil.copytree(study.artifacts("runs", "t1-c8"), study.artifacts("runs", "t1-c16"))
@@ -81,10 +81,20 @@ def test_a_training_that_goes_on_from_its_checkpoint_draws_no_step_twice(study):
     assert [(step, ms) for step, _, ms in drawn(study, "t1-c16")[1]] == [(20, 1_002_000), (40, 1_004_000), (60, 9_006_000)]
 
 
-def test_pages_that_are_opened_again_and_a_store_that_was_deleted_show_it_once(study):
+def test_pages_that_are_opened_again_and_a_store_that_was_deleted_show_it_once(study, tmp_path, monkeypatch):
     write(study, "t1-c16", [20, 40])
-    assert live.Follower().look(study) == 4 and live.Follower().look(study) == 4
-    assert len(drawn(study, "t1-c16")[1]) == 2
+    with live.path(study, "t1-c16").open("a") as file:
+        file.write('[40, "gpu_memory_gb", 2.5, 1004000]\n')
+    assert live.Follower().look(study) == 5 and live.Follower().look(study) == 5
+    run, points = drawn(study, "t1-c16")
+    assert len(points) == 2 and run.data.metrics["system/gpu_0_memory_usage_megabytes"] == 2500
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{local.STORE.absolute()}")
+    (tmp_path / "colleague").mkdir()
+    monkeypatch.chdir(tmp_path / "colleague")
+    write(study, "t1-c16", [20])
+    live.Follower().look(study)
+    there = store.existing(store.connect(), study, "trainings")["t1-c16"]
+    assert len(there) == 2 and run.info.run_id in [each.info.run_id for each in there], "what runs elsewhere stays"
 
 
 def test_a_training_that_fell_silent_is_shown_as_stopped_until_it_goes_on(study):
