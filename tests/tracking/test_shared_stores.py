@@ -1,6 +1,7 @@
 """A store that others use too: equal rows are one, also at once, and its password is never shown."""
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,34 @@ def test_a_password_with_signs_that_should_be_escaped_is_not_shown_either(monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert store.masked() == shown
     assert "s3cret" not in store.masked(f"cannot connect to {address.split('@', 1)[-1]}")
+
+
+def test_all_pages_of_a_large_store_are_read_and_complete_runs_come_first(study):
+    def run(name, status):
+        return SimpleNamespace(info=SimpleNamespace(run_id=name, status=status), data=SimpleNamespace(tags={"row": "key", "digest": "1"}))
+    asked, pages = [], {None: ([run("a", "RUNNING"), run("c", "FINISHED")], "more"), "more": ([run("b", "FINISHED")], None)}
+
+    class Page(list):
+        token = None
+
+    def search_runs(experiments, filter_string, max_results, page_token=None):
+        asked.append(page_token)
+        assert len(asked) < 3 and "tags.scale = 'miniature'" in filter_string
+        page = Page(pages[page_token][0])
+        page.token = pages[page_token][1]
+        return page
+    client = SimpleNamespace(search_runs=search_runs, get_experiment_by_name=lambda _: SimpleNamespace(
+        lifecycle_stage="active", experiment_id="1"))
+    assert [each.info.run_id for each in store.existing(client, study, "table1")["key"]] == ["b", "c", "a"]
+
+
+def test_no_request_has_more_than_mlflow_takes_and_nothing_is_lost():
+    sent = []
+    client = SimpleNamespace(log_batch=lambda run, params, metrics: sent.append((params, metrics)))
+    store.enter(client, "run", {f"p{number}": "1" for number in range(150)}, [("loss", 1.0, 0, step) for step in range(2500)])
+    assert all(len(params) <= 100 and len(params) + len(metrics) <= 1000 for params, metrics in sent)  # MLflow's REST API
+    assert [each.key for params, _ in sent for each in params] == [f"p{number}" for number in range(150)]
+    assert [each.step for _, metrics in sent for each in metrics] == list(range(2500))
 
 
 def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
