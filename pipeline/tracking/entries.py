@@ -85,13 +85,13 @@ def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Co
     provenance = record["provenance"]
     found = Content(params=dict(_flat(record["params"])), curves=curves.of(folder))
     found.started, found.ended = _times(record)
-    found.metrics = {f"training/{key}": float(value) for key, value in record["metrics"].items() if value is not None}
+    found.metrics = {f"training/{key}": float(value) for key, value in record["metrics"].items()}
     found.metrics["training/seconds"] = float(provenance.get("seconds") or 0)
     found.tags = _tags(study, name, f"{stage}@{name}", provenance, kind=stage)
     file = folder / (records.WEIGHTS if kind == "weights" else records.MODEL)
     found.checkpoint = file if checkpoint and file.exists() else None
     scores = [f", {value:.2f} % {key} at its last validation" for key, value in record["metrics"].items()
-              if key in ("miou", "top1_error") and value is not None]
+              if key in ("miou", "top1_error")]
     found.tags["mlflow.note.content"] = (f"`{name}` at scale {study.scale}{''.join(scores)}. Again: `dvc repro {stage}@{name}`. "
                                          f"Network: `{file}`.")
     dataset = "imagenet" if kind == "weights" else study.runs[name].dataset
