@@ -24,10 +24,15 @@ def test_one_run_a_row_named_as_in_the_paper(study):
     history = client.get_metric_history(run.info.run_id, "curve/loss")
     assert len(history) > 5 and history[0].timestamp == 1000 * fake_study.STARTED + 100 * history[0].step
     assert [point.step for point in client.get_metric_history(run.info.run_id, "trimap_miou")] == list(range(1, 41, 3))
-    assert len(client.list_artifacts(run.info.run_id, "pictures")) == 4
+    kept = [os.path.basename(each.path) for each in client.list_artifacts(run.info.run_id, "pictures")]
+    assert sorted(name.rpartition("-")[0] for name in kept) == ["best-1", "best-2", "worst-1", "worst-2"]
     assert not client.list_artifacts(found["Table 3", "t2-x2/os8"][0].info.run_id)  # label maps are kept for os16 only
     assert "paper 78.85 %" in run.data.tags["mlflow.note.content"] and "evaluate@t2-x2" in run.data.tags["mlflow.note.content"]
     assert found["Table 3", "t2-x2/os8-ms-flip"][0].info.run_name == "train OS 16, eval OS 8, Decoder, MS, Flip"
+    assert run.data.tags["provenance.commit"] == run.data.tags["mlflow.source.git.commit"] == "0" * 40
+    said, score = (found["Trainings", "t2-x2"][0].data.tags["mlflow.note.content"],
+                   records.read(study.artifacts("runs", "t2-x2"))["metrics"]["miou"])
+    assert said.startswith(f"`t2-x2` at scale miniature, {score:.2f} % miou at its last validation. Again: `dvc repro train@t2-x2`")
 
 
 def test_the_strategies_of_a_network_are_nested_under_it(study):
@@ -106,6 +111,7 @@ def test_experiments_bring_their_columns_and_order(study):
         known |= {f"params.`{name}`" for same in runs(study).values() for run in same for name in run.data.params}
         known |= {f"tags.`{name}`" for same in runs(study).values() for run in same for name in run.data.tags}
         assert not set(view["selectedColumns"]) - known - {"attributes.`Dataset`"}
+        assert (view["orderByKey"], view["orderByAsc"]) == ("tags.`place`", True)
         assert f"tags.`{store.SCALE}`" in view["selectedColumns"], "what tells two scales' runs apart"
         assert tags["mlflow.experimentKind"] == "custom_model_development"
     places = {key: same[0].data.tags["place"] for (title, key), same in runs(study).items() if title == "Table 3"}
