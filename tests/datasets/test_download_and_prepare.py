@@ -53,6 +53,10 @@ def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
     assert sheet["incomplete"] == ["train_aug has 10 images, not 10582", "val has 6 images, not 1449"]
     assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
+    for split, images in (("train_aug", 10), ("val", 6)):
+        monkeypatch.setitem(voc.COUNTS, split, images)
+    prepare.main("voc")
+    assert "not complete" not in capfd.readouterr().err
     change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
     with pytest.raises(StudyError, match="nowhere does not exist"):
         download.main("voc")

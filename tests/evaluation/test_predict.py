@@ -65,6 +65,15 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
         assert overlay.mode == "RGB" and overlay.size == (61, 40)
 
 
+def test_a_network_that_has_seen_generated_scenes_only_is_said_to(folder, monkeypatch, capsys):
+    for scale, said in (("miniature", True), ("paper", False)):
+        study = STUDY.model_copy(update={"scale": scale})
+        monkeypatch.setattr(studies, "load", lambda study=study: study)
+        shutil.copytree(folder, study.artifacts("runs", "t2-x2"))
+        call("t2-x2", photo(Path("a.png")))
+        assert ("t2-x2 has seen generated scenes only" in capsys.readouterr().err) == said
+
+
 def test_a_strategy_can_be_chosen_and_large_photos_are_shrunk(folder):
     image = photo(Path("a.png"), (80, 129))
     call(folder, image, out=Path("out"), strategy="os8-ms-flip", longest=49)
