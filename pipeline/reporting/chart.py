@@ -41,7 +41,7 @@ class LegendLine(NamedTuple):
     colour: str
     dash: bool
     hollow: bool
-    square: bool
+    shape: str
 
 
 class Chart:
@@ -91,19 +91,22 @@ class Chart:
         self._add(f'<polygon points="{path}" fill="var(--{colour})" opacity="0.13"/>')
         return self
 
-    def marks(self, points, colour: str, hollow: bool = False, square: bool = False, size: float = 4, titles=()) -> "Chart":
-        """Circles or squares; `titles` are what a pointer held over each of them shows."""
-        fill = "var(--paper)" if hollow else f"var(--{colour})"
+    def marks(self, points, colour: str, hollow: bool = False, shape: str = "circle", size: float = 4, titles=()) -> "Chart":
+        """Marks of a `shape`: circle, square or diamond. `titles` are what a pointer held over each of them shows."""
         for number, point in enumerate(points):
-            x, y = self.at(*point)
-            title = f"<title>{escape(titles[number])}</title>" if number < len(titles) else ""
-            style = f'fill="{fill}" stroke="var(--{colour})" stroke-width="1.6"'
-            if square:
-                self._add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}>'
-                          f'{title}</rect>')
-            else:
-                self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{title}</circle>')
+            self._mark(*self.at(*point), colour, hollow, shape, size, titles[number] if number < len(titles) else "")
         return self
+
+    def _mark(self, x: float, y: float, colour: str, hollow: bool, shape: str, size: float, title: str = "") -> None:
+        """One mark at a pixel."""
+        style = f'fill="var(--{"paper" if hollow else colour})" stroke="var(--{colour})" stroke-width="1.6"'
+        words = f"<title>{escape(title)}</title>" if title else ""
+        if shape == "circle":
+            self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{words}</circle>')
+            return
+        turned = f' transform="rotate(45 {x:.1f} {y:.1f})"' if shape == "diamond" else ""
+        self._add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}{turned}>'
+                  f'{words}</rect>')
 
     def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted") -> "Chart":
         """Words at a pixel."""
@@ -112,14 +115,11 @@ class Chart:
 
     def legend(self, entries: list[LegendLine], x: float, y: float) -> "Chart":
         """Entries one below the other from the pixel (x, y)."""
-        for number, (words, colour, dash, hollow, square) in enumerate(entries):
+        for number, (words, colour, dash, hollow, shape) in enumerate(entries):
             row = y + 18 * number
             dashes = ' stroke-dasharray="6 4"' if dash else ""
             self._add(f'<line x1="{x}" x2="{x + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" stroke-width="2"{dashes}/>')
-            fill = "var(--paper)" if hollow else f"var(--{colour})"
-            style = f'fill="{fill}" stroke="var(--{colour})" stroke-width="1.6"'
-            self._add(f'<rect x="{x + 9.5}" y="{row - 3.5}" width="7" height="7" {style}/>' if square
-                      else f'<circle cx="{x + 13}" cy="{row}" r="3.8" {style}/>')
+            self._mark(x + 13, row, colour, hollow, shape, 3.6)
             self.text(x + 34, row + 4, words, colour="ink")
         return self
 

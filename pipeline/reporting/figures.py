@@ -3,17 +3,18 @@ import math
 
 from pipeline.reporting.chart import Chart, LegendLine, span
 
-CURVES = {"Xception with decoder": ("orange", False, False), "Xception with BU": ("orange", True, True),
-          "ResNet-101 with decoder": ("blue", False, False), "ResNet-101 with BU": ("blue", True, True)}  # colour, dash, square
-SERIES = [("ResNet-101, BU", "blue", True, {"table": "table3", "dec": False, "train_os": 16}),
-          ("ResNet-101, decoder", "blue", False, {"table": "table3", "dec": True, "train_os": 16}),
-          ("ResNet-101 (OS 32), BU", "grey", True, {"table": "table3", "dec": False, "train_os": 32}),
-          ("ResNet-101 (OS 32), decoder", "grey", False, {"table": "table3", "dec": True, "train_os": 32}),
-          ("Xception, BU", "orange", True, {"table": "table5", "dec": False}),
-          ("Xception, decoder", "orange", False, {"table": "table5", "dec": True, "sc": False}),
-          ("Xception, SC", "green", False, {"table": "table5", "sc": True, "coco": False}),
-          ("Xception, SC, COCO", "purple", False, {"table": "table5", "coco": True, "jft": False}),
-          ("Xception, SC, COCO, JFT", "red", False, {"table": "table5", "jft": True})]  # name, colour, square, its rows
+# Of curves: colour, dash, shape of the marks; of series the rows, too.
+CURVES = {"Xception with decoder": ("orange", False, "circle"), "Xception with BU": ("orange", True, "square"),
+          "ResNet-101 with decoder": ("blue", False, "circle"), "ResNet-101 with BU": ("blue", True, "square")}
+SERIES = [("ResNet-101, BU", "blue", True, "square", {"table": "table3", "dec": False, "train_os": 16}),
+          ("ResNet-101, decoder", "blue", False, "circle", {"table": "table3", "dec": True, "train_os": 16}),
+          ("ResNet-101 (OS 32), BU", "grey", True, "square", {"table": "table3", "dec": False, "train_os": 32}),
+          ("ResNet-101 (OS 32), decoder", "grey", False, "circle", {"table": "table3", "dec": True, "train_os": 32}),
+          ("Xception, BU", "orange", True, "square", {"table": "table5", "dec": False}),
+          ("Xception, decoder", "orange", False, "circle", {"table": "table5", "dec": True, "sc": False}),
+          ("Xception, SC", "green", False, "diamond", {"table": "table5", "sc": True, "coco": False}),
+          ("Xception, SC, COCO", "purple", False, "diamond", {"table": "table5", "coco": True, "jft": False}),
+          ("Xception, SC, COCO, JFT", "red", True, "diamond", {"table": "table5", "jft": True})]
 WIDE = 540  # pixels, of the charts that stand two beside each other
 
 
@@ -28,7 +29,7 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
     chart = Chart((0, 41), span(values), width=WIDE, height=370, margins=(14, 14, 92, 46))
     chart.axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
     chart.text((chart.left + chart.width - chart.right) / 2, chart.height - chart.bottom + 36, "trimap width (pixels)", "middle")
-    for name, (colour, dash, square) in CURVES.items():
+    for name, (colour, dash, shape) in CURVES.items():
         line = points[name]
         if not line:
             continue
@@ -36,17 +37,16 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
         if ours and all(row["miou_low"] is not None for row in line):
             chart.band(widths, [row["miou_low"] for row in line], [row["miou_high"] for row in line], colour)
         chart.line([(row["width"], row[key]) for row in line], colour, dash, opacity=1 if ours else 0.6)
-        chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, square=square, size=3,
+        chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, shape=shape, size=3,
                     titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
-    entries = [LegendLine(name, colour, dash, not ours, square)
-               for name, (colour, dash, square) in CURVES.items() if points[name]]
+    entries = [LegendLine(name, colour, dash, not ours, shape)
+               for name, (colour, dash, shape) in CURVES.items() if points[name]]
     half = -(-len(entries) // 2)
     return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 240, chart.height - 38)
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
-    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both: the chart that the paper lacks. None without
-    points."""
+    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both. None without points."""
     rows = [row | {"table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
     score, price = ("miou", "madds_executed") if ours else ("miou_paper", "madds_paper")
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
@@ -60,14 +60,14 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     middle = (chart.left + chart.width - chart.right) / 2
     chart.text(middle, chart.height - chart.bottom + 36, "multiply-adds (B, log scale)", anchor="middle")
     entries = []
-    for name, colour, square, wanted in SERIES:
+    for name, colour, dash, shape, wanted in SERIES:
         line = sorted((row for row in rows if wanted.items() <= row.items()), key=lambda row: row[price])
         if not line:
             continue
-        chart.line([(row[price], row[score]) for row in line], colour, dash=square, width=1.2, opacity=0.6)
-        chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, square=square,
+        chart.line([(row[price], row[score]) for row in line], colour, dash, width=1.2, opacity=0.6)
+        chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, shape=shape,
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
-        entries.append(LegendLine(name, colour, square, not ours, square))
+        entries.append(LegendLine(name, colour, dash, not ours, shape))
     half = -(-len(entries) // 2)
     top = chart.height - 92
     return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 240, top)

@@ -22,9 +22,13 @@ def middle(mark: tree.Element) -> tuple[float, float]:
     return tuple(float(mark.get(at)) + float(mark.get(size)) / 2 for at, size in (("x", "width"), ("y", "height")))
 
 
+def shape(mark: tree.Element) -> str:
+    return "diamond" if "rotate(45" in mark.get("transform", "") else mark.tag
+
+
 def marks(svg: str) -> list[tuple[str, tuple[float, float], str, str, bool]]:
     """(title, middle, colour, shape, hollow) of every mark that has words."""
-    return [(each.find(f"{SVG}title").text, middle(each), each.get("stroke"), each.tag, each.get("fill") != each.get("stroke"))
+    return [(each.find(f"{SVG}title").text, middle(each), each.get("stroke"), shape(each), each.get("fill") != each.get("stroke"))
             for each in drawn(svg) if each.find(f"{SVG}title") is not None and each.tag != f"{SVG}title"]
 
 
@@ -38,7 +42,7 @@ def legend(svg: str) -> dict[str, tuple[str, str, bool]]:
         line, = (each for each in parts if each.tag == f"{SVG}line"
                  and 0 < x - float(each.get("x2")) < 20 and abs(float(each.get("y1")) - (y - 4)) < 0.2)
         assert line.get("stroke") == mark.get("stroke")
-        found[words.text] = mark.get("stroke"), mark.tag, mark.get("fill") != mark.get("stroke")
+        found[words.text] = mark.get("stroke"), shape(mark), mark.get("fill") != mark.get("stroke")
     return found
 
 
@@ -95,6 +99,8 @@ def test_costs_have_each_row_in_its_series_colour(ours):
     svg = chart.svg("Costs", "words")
     named, found = legend(svg), {}
     assert list(named) == names and len(set(named.values())) == len(names)
+    alike = ("Xception, decoder", "Xception, SC, COCO, JFT"), ("ResNet-101, decoder", "Xception, SC, COCO"), ("ResNet-101 (OS 32), decoder", "Xception, SC")
+    assert all(named[one][1] != named[other][1] for one, other in alike), "to many men these colours are one"
     for title, at, *look in marks(svg):
         name = next(name for name in sorted(names, key=len, reverse=True) if title.startswith(f"{name}; "))
         number = int(re.search(r"table\d (\d)", title)[1])
