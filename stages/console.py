@@ -19,7 +19,7 @@ from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
 needless: list[Path] = []  # from which a stage would have gone on: removed when it has ended well, in the guard's eyes too
-OUTSIDE = *records.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST  # no bug
+OUTSIDE = *records.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG  # no bug
 
 
 def run(command: Callable) -> None:

@@ -38,6 +38,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     from pipeline.datasets import palettes
     from pipeline.evaluation import measure
     from pipeline.reporting import panels
+    from pipeline.tracking.entries import file_name
     cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
     if against and study.runs[against].dataset != study.runs[run].dataset:
         raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
@@ -53,7 +54,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         captions = ["prediction"] if len(cells) == 1 else [f"{name} {how}" for name, how in cells]
         drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for kept in maps])), palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
-        path = out / f"{words}{'-' if words else ''}{picked.replace('/', '_')}.png"
+        path = out / file_name(words, picked)
         with records.atomic(path) as partial:
             partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, titles=True))
         print(f"{path}: {caption}")

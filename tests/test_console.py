@@ -24,6 +24,7 @@ def stop(error):
     (StudyError("wrong"), 1, "error: wrong\n"),
     (OSError(errno.ENOSPC, "No space left on device"), 1, "error: a file that was to be written: No space left on device\n"),
     (PermissionError(errno.EACCES, "Permission denied", "out/a.png"), 1, "error: out/a.png: Permission denied\n"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "out/aaa.png"), 1, "error: out/aaa.png: File name too long\n"),
     (KeyboardInterrupt(), 130, "stopped; the same command goes on from what was saved last"),
 ])
 def test_exit_codes(monkeypatch, capsys, error, code, said):

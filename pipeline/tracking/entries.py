@@ -4,6 +4,7 @@ All of it is computed afresh from the files that the stages left, so a store tha
 """
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from pipeline.evaluation import measure
 from pipeline.paper.rows import TRAININGS, Row, rows
 from pipeline.study import Study
 from pipeline.tracking import curves, inputs
+
+LONGEST = 200  # bytes of a picture's name; most file systems take 255, and some is put before or behind for a while
 
 
 @dataclass
@@ -169,7 +172,16 @@ def _pictures(study: Study, row: Row) -> dict[str, bytes]:
     ranked = [name for name, _ in measure.ranked(study, row.run, row.strategy)]
     chosen = {name: f"worst-{place}" for place, name in enumerate(ranked[:2], 1)}
     chosen |= {name: f"best-{place}" for place, name in enumerate(ranked[:-3:-1], 1)}
-    return {f"{place}-{name.replace('/', '_')}.png": kept[name].as_py() for name, place in chosen.items()}
+    return {file_name(place, name): kept[name].as_py() for name, place in chosen.items()}
+
+
+def file_name(words: str, image: str) -> str:
+    """Of a picture of the image with this id, such as worst-2-ID.png. A long id is cut; a digest of it then tells it apart."""
+    name = f"{words}{'-' if words else ''}{image.replace('/', '_')}.png"
+    if len(written := os.fsencode(name)) <= LONGEST:
+        return name
+    end = f"-{records.digest(image)[:8]}.png"
+    return written[:LONGEST - len(end)].decode(errors="ignore") + end  # no sign is cut in two
 
 
 def _flat(values: dict, prefix: str = ""):

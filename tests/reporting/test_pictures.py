@@ -1,14 +1,18 @@
 """Pictures on demand: the right images in the right order, panels that show what the arrays say, mistakes named."""
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline import records, study as studies
+from pipeline.datasets import shards
 from pipeline.evaluation import measure
+from pipeline.paper.rows import rows
 from pipeline.reporting import panels, pictures
 from pipeline.study import StudyError
+from pipeline.tracking import entries
 from stages import pictures as stage
 from tests.reporting import fake_study
 
@@ -81,6 +85,27 @@ def test_images_by_name_and_three_of_each_by_default(study, tmp_path):
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["2026_000003.png"]
     stage.main("t7-dec", out=tmp_path / "six")
     assert len(list((tmp_path / "six").iterdir())) == 6
+
+
+def test_only_long_names_are_cut_and_then_told_apart():
+    for name in ("2012_010021", "é" * 90):
+        assert entries.file_name("worst-2", name) == f"worst-2-{name}.png" and entries.file_name("", f"a/{name}") == f"a_{name}.png"
+    long = ["x" * 246, "x" * 245 + "y", "日" * 82, "a/" + "x" * 244, "a_" + "x" * 244]
+    found = {entries.file_name("worst-2", name) for name in long}
+    assert len(found) == len(long) and max(len(name.encode()) for name in found) <= 200
+    assert all(name.startswith("worst-2-") and name.endswith(".png") for name in found)
+
+
+def test_an_image_with_a_long_name_is_drawn_here_and_in_mlflow(study, tmp_path, monkeypatch):
+    few = study.model_copy(update={"runs": {"t2-x2": study.runs["t2-x2"]}, "evaluate": {"t2-x2": ("os16",)}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(studies, "load", lambda: few)
+    monkeypatch.setattr(fake_study, "Example", lambda name, *rest, **more: shards.Example(name.rjust(246, "x"), *rest, **more))
+    fake_study.write(few, images=4, size=49)
+    stage.main("t2-x2", worst=2, out=Path("out"))
+    row = next(row for row in rows(few)["table2"] if row.key == "t2-x2/os16")
+    mirrored = set(entries.line(few, row, nested=False).pictures)
+    assert {path.name for path in Path("out").iterdir()} < mirrored and len(mirrored) == 4 and max(map(len, mirrored)) <= 200
 
 
 def test_another_strategy_is_predicted_for_the_chosen_images_only(study, tmp_path, monkeypatch):
