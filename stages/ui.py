@@ -3,6 +3,7 @@
 Example:  python -m stages.ui
 """
 import errno
+import functools
 import os
 import signal
 import socket
@@ -35,14 +36,19 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
     try:
         if not (restore or elsewhere) and (local.here() or not store.is_ours()):
             server = serve(host, port)  # it takes seconds to start: mirror meanwhile. A fresh store is made by one process alone
-        if not mirror.current(study):
-            print(f"MLflow: {mirror.mirror(study).changes} changes written to {store.masked()}", flush=True)
+        shown = ""  # nothing yet
+        try:
+            shown = first(study)
+        except (studies.StudyError, OSError) as error:
+            if restore or isinstance(error, store.Unusable):
+                raise
+            later(str(error))
         if restore:
             return
         server = server or (None if elsewhere else serve(host, port))
         print(f"MLflow at {store.masked() if elsewhere else f'http://{host}:{port}'} (choose Model training at the top left); "
               "Ctrl-C ends it", flush=True)
-        shown, follower = mirror.fingerprint(study), live.Follower()
+        follower = live.Follower()
         while server is None or server.poll() is None:
             shown = follow(shown, follower)
             time.sleep(every)
@@ -53,6 +59,14 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
     finally:
         if server:
             end(server)
+
+
+def first(study: studies.Study) -> str:
+    """Mirror the study where the store does not show it yet; return its fingerprint."""
+    now = mirror.fingerprint(study)
+    if not mirror.current(study):
+        print(f"MLflow: {mirror.mirror(study).changes} changes written to {store.masked()}", flush=True)
+    return now
 
 
 def serve(host: str, port: int) -> subprocess.Popen:
@@ -95,8 +109,14 @@ def follow(shown: str, follower: live.Follower) -> str:
         follower.look(study)
         return now
     except (studies.StudyError, OSError) as error:
-        print(f"not mirrored yet: {error}", file=sys.stderr)
+        later(str(error))
         return shown
+
+
+@functools.lru_cache(maxsize=1)  # not again at every look
+def later(why: str) -> None:
+    """Say why not all is mirrored."""
+    print(f"not mirrored yet: {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ COMPLAINERS = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "psycopg2", "pymysq
 COPIED = 8_000_000  # bytes; a checkpoint up to this size is uploaded to a server. Else MLflow is told where it is, and its hash
 
 
+class Unusable(StudyError):
+    """MLflow's store cannot be used: nothing of the study is at fault."""
+
+
 def uri() -> str:
     """MLFLOW_TRACKING_URI, else the local store. May hold a password: see `masked`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or local.address()
@@ -68,7 +72,7 @@ def connect():
 
 @contextlib.contextmanager
 def explained():
-    """What MLflow, its database or the network complains about becomes a StudyError that says what to do, without a password."""
+    """What MLflow, its database or the network complains about becomes an Unusable that says what to do, without a password."""
     try:
         yield
     except Exception as error:
@@ -80,7 +84,7 @@ def explained():
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
             hint = "PostgreSQL needs a package more: pip install psycopg2-binary"
         said = masked(f"{type(error).__name__}: {error}".partition("\n(Background")[0])
-        raise StudyError(f"MLflow's store {masked()} cannot be used ({said}); {hint}") from None  # the cause may show a password
+        raise Unusable(f"MLflow's store {masked()} cannot be used ({said}); {hint}") from None  # the cause may show a password
 
 
 def writer() -> str:

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline import records, study as studies
 from pipeline.tracking import local, mirror, store
 from stages import ui
-from tests.tracking.mirrored import expected, runs
+from tests.reporting import fake_study
+from tests.tracking.mirrored import WITHOUT, expected, runs
 
 
 def python(code):
@@ -99,6 +101,39 @@ def test_a_damaged_store_is_an_error_that_says_what_to_do(study, monkeypatch, as
     local.STORE.write_bytes(b"this is no database" * 100)
     with pytest.raises(studies.StudyError, match="delete mlruns and run this again"):
         ask(study)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What happens before each further look of `ui`, which serves nothing and ends after the last."""
+    found = []
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(ui, "serve", lambda *_: SimpleNamespace(poll=lambda: None))
+    monkeypatch.setattr(ui, "end", lambda server: None)
+    monkeypatch.setattr(ui.time, "sleep", lambda seconds: found.pop(0)() if found else signal.raise_signal(signal.SIGINT))
+    return found
+
+
+def test_pages_open_beside_a_study_with_more_to_evaluate_and_follow_it(study, looks, monkeypatch, capsys):
+    further = study.model_copy(update={"evaluate": study.evaluate | {"t1-c8": ("os16", "os8")}})
+    load = lambda: further  # noqa: E731
+    load.__wrapped__ = load
+    monkeypatch.setattr(studies, "load", load)
+    with pytest.raises(studies.StudyError, match="knows no strategy os8: dvc repro --force evaluate@t1-c8"):
+        ui.main(restore=True)
+    looks += [lambda: None, lambda: fake_study.write(further, images=4, size=49, missing=WITHOUT)]
+    ui.main()
+    said = capsys.readouterr()
+    assert said.err.count("not mirrored yet: ") == 1 and "knows no strategy os8" in said.err and "MLflow at http://127.0.0.1:5000" in said.out
+    assert ("Runs of your own", "t1-c8/os8") in runs(further)
+
+
+def test_pages_of_a_server_that_is_not_there_are_not_promised(study, looks, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(studies.StudyError, match="MLflow's store http://127.0.0.1:1 cannot be used"):
+        ui.main()
+    assert "MLflow at" not in capsys.readouterr().out
 
 
 def test_restore_does_not_import_mlflow_when_nothing_changed(study):
