@@ -38,11 +38,10 @@ def split(address: str) -> SplitResult:
 
 def shown(address: str) -> str:
     """`address` without what may be secret in it: user, password, query; nothing of one that cannot be read."""
-    try:
+    with contextlib.suppress(MirrorError):
         parts = split(address)
-    except MirrorError:
-        return "an address"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return "an address"
 
 
 def local(address: str) -> Path | None:
@@ -86,8 +85,9 @@ def download(url: str, archive: Archive, partial: Path) -> None:
                 return
             if error.code < 500 and error.code not in (408, 429):
                 raise MirrorError(reason) from None
-        except (http.client.InvalidURL, UnicodeError):  # their text has the address
-            raise MirrorError("is no valid URL, or leads to none: a space is written %20") from None
+        except (http.client.InvalidURL, ValueError):  # their text has the address, or a proxy's
+            raise MirrorError("is no valid URL, or leads to none: a space is written %20; or http_proxy or https_proxy is none, "
+                              "or the answer's length no number") from None
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "filename", None) or getattr(error, "errno", None) in records.FULL:  # not the mirror's fault
                 raise StudyError(f"{partial}: {error.strerror}. Mend that and run the same command again; "

@@ -11,7 +11,7 @@ import pytest
 from pipeline.datasets import archives, mirrors, preparation, unpacking
 from pipeline.study import StudyError
 from stages import download, prepare
-from tests.datasets.served import archive, official
+from tests.datasets.served import BODY, Handler, archive, official
 from tests.datasets.tiny import change
 
 
@@ -30,6 +30,20 @@ def test_two_downloads_at_once_are_one(tiny, monkeypatch, tmp_path, capfd):
         list(pool.map(download.main, ["voc", "voc"]))
     assert len(unpacked) == 1 and "another process is at work on voc" in capfd.readouterr().err
     assert (tiny.artifacts("data", "voc") / "set/list.txt").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("header, value", [("Location", "http://["), ("Content-Length", "\xb2"), ("Content-Length", "9" * 5000)])
+def test_an_answer_that_makes_no_sense_is_its_mirrors_fault(server, tmp_path, monkeypatch, header, value):
+    def answer(handler):
+        if not handler.path.startswith("/odd/"):
+            return Handler.do_GET(handler)
+        handler.send_response(302 if header == "Location" else 200)
+        handler.send_header(header, value)
+        return handler.end_headers()
+    monkeypatch.setattr(server, "RequestHandlerClass", type("Odd", (Handler,), {"do_GET": answer}))
+    with pytest.raises(StudyError, match="is no valid URL, or leads to none.*, or the answer's length no number"):
+        archives.fetch(archive(f"{server.url}/odd/a.bin"), tmp_path)
+    assert archives.fetch(archive(f"{server.url}/odd/a.bin", f"{server.url}/ok/a.bin"), tmp_path).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("source", [{}, {"archives": ()}, {"folder": "theirs"}])

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import traceback
 from urllib.parse import quote, quote_plus
 
 import psutil
@@ -92,6 +93,15 @@ def test_user_and_password_of_an_address_go_to_its_host_only(server, tmp_path, m
     assert archives.fetch(wanted, tmp_path).read_bytes() == BODY
     assert server.logins == sent and set(asked) <= {"127.0.0.1", "localhost"}
     assert (tmp_path / ".a.bin.from").read_text().split()[1].startswith(f"{server.url}/")
+
+
+@pytest.mark.parametrize("proxy", ["http:/lo9in:s3cret@host", "http://lo9in:s3cret@127.0.0.1:x"])
+def test_the_password_of_a_proxy_is_not_shown(tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(StudyError, match="http_proxy or https_proxy is none") as caught:
+        archives.fetch(archive("http://127.0.0.1:9/a.bin"), tmp_path)
+    assert not any(secret in "".join(traceback.format_exception(caught.value)) for secret in ("lo9in", "s3cret"))
 
 
 def test_a_token_of_the_environment_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):
