@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.datasets import palettes
 from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
+from pipeline.records import atomic
 from pipeline.schema import Strategy
 
 GREY = 128  # what lies behind transparent pixels: the mean pixel, 127.5, as near as 8 bits come; networks know it as padding
@@ -22,10 +23,12 @@ def read(path: Path) -> np.ndarray:
     Raises OSError, in words, where the file is no image, is cut off, or has more than 179 million pixels (Pillow's limit).
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe may have nobody at its other end
+            raise UnidentifiedImageError("is no file, but a pipe or a device")
         with warnings.catch_warnings(action="ignore"), opened(path) as image:
             image.load()
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError:  # an OSError in words: native.opened
+    except UnidentifiedImageError:  # an OSError in words: native.opened, too
         raise
     except FileNotFoundError as error:
         raise OSError("is not there") from error
@@ -78,9 +81,12 @@ def shares(labels: np.ndarray, classes: list[str]) -> str:
 
 
 def save(labels: np.ndarray, image: np.ndarray, palette: bytes, maps: Path, overlay: Path) -> None:
-    """Write the label map as a palette PNG, and the photo with the classes' colours over it, half and half; black stays clear."""
-    maps.write_bytes(palettes.png(labels, palette))
+    """Write two PNGs, each whole or not at all: the label map, with its palette, and the photo with the classes' colours over it,
+    half and half; black stays clear."""
+    with atomic(maps) as partial:
+        partial.write_bytes(palettes.png(labels, palette))
     colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
     painted = colours[labels]
     mixed = (image.astype(np.uint16) + painted + 1) // 2
-    Image.fromarray(np.where(painted.any(2, keepdims=True), mixed, image).astype(np.uint8)).save(overlay)
+    with atomic(overlay) as partial:
+        Image.fromarray(np.where(painted.any(2, keepdims=True), mixed, image).astype(np.uint8)).save(partial, "PNG")

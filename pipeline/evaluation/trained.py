@@ -33,9 +33,13 @@ def load(study: Study, folder: Path, output_strides: set[int], device: torch.dev
     family, models = study.backbones[backbone].family, {}
     try:
         weights = load_file(folder / MODEL)
-        classes = len(weights["logits.bias"])
+        classes = weights["logits.bias"].numel()
+        with torch.device("meta"):  # takes no memory, whatever sizes the record names
+            deeplab.build(found.run, family, found.network, classes).load_state_dict(weights, assign=True)
     except (SafetensorError, KeyError) as error:
         raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise StudyError(f"{folder}: its weights, {MODEL}, do not fit its {records.RECORD}: they are of two networks") from error
     for output_stride in sorted(output_strides, reverse=True):
         model = deeplab.build(found.run, family, found.network, classes, output_stride)
         model.load_state_dict(weights)
@@ -52,7 +56,9 @@ def described(folder: Path) -> Trained:
         if record["status"] != "done" or not (folder / MODEL).is_file():
             raise StudyError(f"{folder} holds no network: {record['reason'] or f'{MODEL} is missing'}")
         params = record["params"]
-        return Trained(Run.model_validate(params["run"]), Network.model_validate(params["network"]), params["training"]["crop"])
+        if type(crop := params["training"]["crop"]) is not int or crop <= 16:
+            raise ValueError(f"crop is {crop!r}, no whole number above 16")
+        return Trained(Run.model_validate(params["run"]), Network.model_validate(params["network"]), crop)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, StudyError):
             raise

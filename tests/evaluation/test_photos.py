@@ -1,4 +1,5 @@
 """People's photos: every way of storing pixels gives the picture that one sees; any size is labelled; broken files are named."""
+import resource
 import struct
 import zlib
 
@@ -153,3 +154,19 @@ def test_label_map_and_overlay(tmp_path):
     assert np.array_equal(shown[labels == 0], PICTURE[labels == 0])
     assert np.abs(shown[labels == 1] - (PICTURE[labels == 1] / 2 + [100, 50, 0])).max() <= 0.5
     assert photos.shares(np.array([[0, 0], [0, 2]]), ["background", "cat", "dog"]) == "background 75 %, dog 25 %"
+
+
+@pytest.mark.parametrize("room", [100, 1500])
+def test_what_is_cut_off_leaves_the_pictures_of_before(tmp_path, room):
+    """The label map has some 800 bytes, the overlay 2000."""
+    places = tmp_path / "maps.png", tmp_path / "overlay.png"
+    photos.save(np.zeros_like(GREY), PICTURE, bytes(768), *places)
+    before, (soft, hard) = [path.read_bytes() for path in places], resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert len(before[0]) < 1500 < len(before[1])
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        with pytest.raises(OSError, match="File too large"):
+            photos.save(np.zeros_like(GREY), PICTURE[::-1], bytes(768), *places)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.read_bytes() for path in places] == before and set(tmp_path.iterdir()) == set(places)

@@ -1,6 +1,8 @@
 """The commands predict and export on a small untrained network: what they leave, and what they say of what they cannot do."""
+import os
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -87,10 +89,12 @@ def test_what_is_broken_is_named_and_the_rest_goes_on(folder, capsys):
     first, last = photo(Path("in/first.png")), photo(Path("in/last.jpg"), (33, 33))
     Path("in/broken.jpg").write_bytes(last.read_bytes()[:500])
     Path("in/notes.txt").write_text("no photo")
-    with pytest.raises(StudyError, match="3 of 5 photos could not be labelled"):
-        call(folder, first, Path("in/broken.jpg"), Path("in/notes.txt"), Path("in/gone.png"), last, out=Path("out/deep"))
+    os.mkfifo("in/pipe.png")
+    Thread(target=Path("in/pipe.png").write_bytes, args=[b""], daemon=True).start()  # who reads it would wait for ever else
+    with pytest.raises(StudyError, match="4 of 6 photos could not be labelled"):
+        call(folder, first, Path("in/broken.jpg"), Path("in/notes.txt"), Path("in/gone.png"), Path("in/pipe.png"), last, out=Path("out/deep"))
     said = capsys.readouterr()
-    for name, why in (("broken.jpg", "cannot be read"), ("notes.txt", "is not an image"), ("gone.png", "is not there")):
+    for name, why in (("broken.jpg", "cannot be read"), ("notes.txt", "is not an image"), ("gone.png", "is not there"), ("pipe.png", "is no file")):
         assert f"error: in/{name}: {why}" in said.err
     assert "in/first.png: " in said.out and "%" in said.out
     left = {path.name for path in Path("out/deep").iterdir()}
@@ -164,6 +168,21 @@ def test_wrong_names_and_folders_say_what_to_do(folder):
         call(folder, Path("a.png"))
     with pytest.raises(StudyError, match="--output-stride is 8, 16 or 32, got 4"):
         export.main(str(folder), Path(), [export.Kind.pt2], 4)
+
+
+@pytest.mark.parametrize("section, key, value, said", [
+    ("run", "low_level_channels", 8, "net: its weights, model.safetensors, do not fit its record.json"),
+    ("run", "decoder", "none", "do not fit its record.json"),
+    ("network", "width", 1e9, "do not fit its record.json"),
+    *(("training", "crop", crop, "net holds no trained network: record.json cannot be used .crop is .*no whole number above 16")
+      for crop in ("x", -5, 16, 33.0))])
+def test_a_record_that_is_not_of_these_weights_is_refused(folder, section, key, value, said):
+    record = records.read(folder)
+    record["params"][section][key] = value
+    records.write(folder, **record)
+    for command in (lambda: call(folder, photo(Path("a.png"))), lambda: export.main(str(folder), Path(), [export.Kind.pt2], None)):
+        with pytest.raises(StudyError, match=said):
+            command()
 
 
 def test_export_hands_over_the_network_at_the_output_stride_that_was_asked_for(folder, monkeypatch, capsys):
