@@ -36,7 +36,7 @@ if [ -n "${STUDY_REMOTE:-}" ]; then    # DVC's locks know the processes of one m
 fi
 if [ "$gpus" -gt 0 ]; then
     own=${TMPDIR:-/tmp}/study-$UID    # where anybody may write, a folder that nobody else can
-    mkdir -pm 700 "$own"
+    mkdir -pm 700 "$own" || failed "$own cannot be made: have TMPDIR name a folder that can be written to"
     [ -O "$own" ] && [ ! -L "$own" ] || failed "$own is not ours: remove it"
     # Numbers and UUIDs only: -1 and Slurm's NoDevFiles say that there is none, and nvidia-smi says so in words.
     mapfile -t devices < <(tr -d ' ' <<< "${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)}" \

@@ -30,6 +30,14 @@ def test_a_folder_of_locks_that_somebody_else_may_have_laid_is_not_used(start, t
     assert job.returncode == 1 and "is not ours: remove it" in job.stdout and not list((tmp_path / "target").iterdir())
 
 
+def test_a_folder_of_locks_that_cannot_be_made_is_a_failure_like_others(start, tmp_path):
+    (tmp_path / "file").touch()
+    job = subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, capture_output=True, text=True, check=False,
+                         env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "file"), "CUDA_VISIBLE_DEVICES": "0"})
+    assert job.returncode == 1 and f"FAILED   a: {tmp_path}/file/study-{os.getuid()} cannot be made: have TMPDIR name" in job.stdout
+    assert (start.markers.parent / ".failed/a").exists()
+
+
 def test_an_account_without_a_shell_runs_stages(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.run("python", "-m", "stages.repro", "download@voc", SHELL="/usr/sbin/nologin")
