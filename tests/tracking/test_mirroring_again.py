@@ -116,7 +116,7 @@ def looks(monkeypatch):
 
 def test_pages_open_beside_a_study_with_more_to_evaluate_and_follow_it(study, looks, monkeypatch, capsys):
     further = study.model_copy(update={"evaluate": study.evaluate | {"t1-c8": ("os16", "os8")}})
-    load = lambda: further  # noqa: E731
+    load = lambda: further
     load.__wrapped__ = load
     monkeypatch.setattr(studies, "load", load)
     with pytest.raises(studies.StudyError, match="knows no strategy os8: dvc repro --force evaluate@t1-c8"):
