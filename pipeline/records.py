@@ -4,15 +4,18 @@ Plain files that DVC versions; MLflow is a view of them, made later. Stages that
 """
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+PARTIAL = re.compile(r".*\.(\d{1,9})\.part", re.DOTALL)  # what `atomic` yields, by the process that writes it
 UMASK = os.umask(0)
 os.umask(UMASK)
 FULL = errno.ENOSPC, errno.EDQUOT  # no bytes or files are left on a disk, or to its user
@@ -28,10 +31,14 @@ def atomic(path: Path, durable: bool = True):
     """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
 
     durable: its content is on the disk by then, so that a power cut leaves no empty file under that name; some milliseconds. Its
-    mode is that of the file it replaces, or what the umask leaves.
+    mode is that of the file it replaces, or what the umask leaves. The OSError of a full disk names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left(path.parent.absolute()):
+        if left.name.startswith(f".{path.name}."):
+            with contextlib.suppress(OSError):
+                left.unlink()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
@@ -40,8 +47,25 @@ def atomic(path: Path, durable: bool = True):
                 os.fsync(file.fileno())
         partial.chmod(path.stat().st_mode & 0o777 | 0o200 if path.exists() else 0o666 & ~UMASK)
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # write() names none
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@functools.cache  # a folder is looked through once, however many files a process writes there
+def _left(folder: Path) -> list[Path]:
+    """What `atomic` left in `folder` where its process was killed: none of that number runs here, and as another machine that
+    shares the folder may be writing, nothing was written for a minute."""
+    import psutil
+    found = []
+    for path in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):  # another machine has just given it its name
+            if (writer := PARTIAL.fullmatch(path.name)) and not psutil.pid_exists(int(writer[1])):
+                found += [path] if time.time() - path.lstat().st_mtime > 60 else []
+    return found
 
 
 def write(folder: Path, *, status: str, reason: str | None = None, params: dict | None = None,

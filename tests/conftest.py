@@ -2,6 +2,8 @@
 import os
 import signal
 
+import pytest
+
 
 def pytest_configure(config):
     """Before anything imports torch."""
@@ -9,3 +11,9 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background, where a shell has Ctrl-C ignored
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def no_room():
+    """no_room(path): the disk is full when records.atomic writes `path`."""
+    return lambda path: path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")

@@ -1,6 +1,11 @@
 """What a result is made of, and where it was made."""
+import errno
 import os
+import subprocess
 import time
+from pathlib import Path
+
+import pytest
 
 from pipeline import records
 
@@ -65,3 +70,33 @@ def test_the_processor_is_named_where_the_system_tells_it(monkeypatch, tmp_path)
     assert records.provenance(0.0)["processor"] == "AMD EPYC: 9B14"
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp\n")  # as on ARM
     assert records.provenance(0.0)["processor"] is None
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    """Where it wrote the same file, and neither its number nor another machine's clock says that it may still be writing."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = {name: f".{name}.part" for name in (f"a.txt.{ended.pid}", f"b.txt.{ended.pid}", f"a.txt.{os.getppid()}", "a.txt.zip")}
+    for name in names.values():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / names[f"a.txt.{ended.pid}"]).touch()  # just now
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("a.txt"), Path("sub/a.txt")):
+        with records.atomic(path) as partial:
+            partial.write_text("x")
+    removed = names.pop(f"a.txt.{ended.pid}")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "sub", *names.values()}
+    assert {path.name for path in Path("sub").iterdir()} == {"a.txt", removed}
+
+
+def test_only_a_full_disk_is_given_the_name_of_what_was_written(tmp_path, no_room):
+    no_room(tmp_path / "a.txt")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/a.txt'"), records.atomic(tmp_path / "a.txt") as partial:
+        partial.write_text("x")
+    for error in (OSError(errno.ENOSPC, "full", "other"), OSError(errno.ECONNRESET, "reset"), OSError("no number")):
+        with pytest.raises(OSError) as caught, records.atomic(tmp_path / "a.txt"):
+            raise error
+        assert caught.value.filename in (None, "other") and str(tmp_path) not in str(caught.value)
+    assert not list(tmp_path.iterdir())
