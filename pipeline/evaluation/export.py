@@ -4,6 +4,7 @@ The exported graph takes a photo and gives its label map, (1, H, W, 3) uint8 RGB
 what `photos.label` does with the plain strategy, but for the size: the graph shrinks no photo. The class names and the size that
 `photos.longest` gives travel with it: as classes and longest in the metadata of ONNX, as classes.json and longest.json in a .pt2.
 """
+import io
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,8 +52,9 @@ def write(program: torch.export.ExportedProgram, classes: list[str], longest: in
     about = {"classes": json.dumps(classes), "longest": json.dumps(longest)}
     with atomic(path) as partial:
         if kind == "pt2":
-            with open(partial, "wb") as file:
-                torch.export.save(program, file, extra_files={f"{name}.json": text for name, text in about.items()})
+            content = io.BytesIO()  # on a full disk torch's own writer ends the process
+            torch.export.save(program, content, extra_files={f"{name}.json": text for name, text in about.items()})
+            partial.write_bytes(content.getbuffer())
         else:
             onnx = torch.onnx.export(program, dynamo=True, input_names=["image"], output_names=["labels"], verbose=False)
             onnx.model.metadata_props.update(about)

@@ -96,3 +96,12 @@ def test_without_the_packages_for_onnx_it_says_which(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="x.onnx not written.*no_such_package"):
         write(None, CLASSES, 193, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=WITH_ONNX)])
+def test_a_disk_too_full_for_a_network_is_named(tmp_path, no_room, kind):
+    no_room(tmp_path / f"x.{kind}")
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/x.{kind}'"):
+        write(program, CLASSES, 193, tmp_path / f"x.{kind}")
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.models import deeplab
+from pipeline.models import deeplab, weights
 from pipeline.models.published import checkpoints, tensorflow
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import StudyError
@@ -47,6 +47,13 @@ def test_published_leaves_what_training_starts_from(tmp_path):
     from safetensors.torch import load_file
     source.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
     assert all(torch.equal(source.state_dict()[name], value) for name, value in kept.items())
+
+
+def test_a_disk_too_full_for_weights_is_named(tmp_path, no_room):
+    no_room(tmp_path / "w.safetensors")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/w.safetensors'"):
+        weights.save(small(), tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("address", ["~/w.safetensors", "file://{home}/w.safetensors", "{url}/w.safetensors"])
