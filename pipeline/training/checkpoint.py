@@ -1,9 +1,10 @@
 """Where an interrupted training goes on: kept outside the stage's outputs, removed when the stage is done."""
 import contextlib
 import errno
+import io
 import json
-import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 from pipeline.models import weights
 from pipeline.records import History, atomic, digest
 from pipeline.training import distributed
+
+STATE = {"model", "optimiser", "batches", "step", "window", "random", "history", "metrics"}  # what the loop goes on from
 
 
 def inputs_digest(*parts) -> str:
@@ -33,11 +36,16 @@ class Checkpoint:
             return None
         problem = "was left by other settings, data or code"
         try:
+            with zipfile.ZipFile(self.path) as file:
+                if wrong := file.testzip():  # its checksums, at which torch.load does not look
+                    raise zipfile.BadZipFile(wrong)
             state = torch.load(self.path, map_location=device, weights_only=True)
+            if lacking := STATE - state.keys():
+                raise KeyError(*lacking)
             if state["inputs"] == self.inputs:
                 return state
-        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            if "memory" in str(error) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+        except Exception as error:  # what is read from damaged bytes may fail in any way
+            if isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
                 raise  # too little memory, or a disk that does not answer: the file is whole
             problem = f"is damaged ({type(error).__name__})"
         if distributed.rank() == 0:
@@ -46,8 +54,10 @@ class Checkpoint:
 
     def save(self, **state) -> None:
         if distributed.rank() == 0:
+            content = io.BytesIO()  # of a full disk torch's own writer says nothing that can be understood
+            torch.save({"inputs": self.inputs, **state}, content)
             with atomic(self.path) as partial:
-                torch.save({"inputs": self.inputs, **state}, partial)
+                partial.write_bytes(content.getbuffer())
 
     def show(self, history: History) -> None:
         """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""

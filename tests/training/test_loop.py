@@ -166,3 +166,31 @@ def test_a_damaged_checkpoint_is_said_and_the_training_begins_anew(tmp_path, cap
     found = run(tmp_path)
     assert f"{path} is damaged" in capsys.readouterr().err and found[2] == expected[2]
     assert all(torch.equal(value, found[0][name]) for name, value in expected[0].items())
+
+
+def test_no_fallen_bit_of_a_checkpoint_is_trained_on(tmp_path, capsys):
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=6)
+    checkpoint, cpu = Checkpoint(tmp_path / "run.pt", "inputs"), torch.device("cpu")
+    whole, weights = checkpoint.path.read_bytes(), checkpoint.load(cpu)["model"]
+    in_weights = whole.index(weights["0.weight"].numpy().tobytes())
+    for at in (in_weights, *range(0, len(whole), 199)):
+        checkpoint.path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+        found = checkpoint.load(cpu)
+        said = capsys.readouterr().err
+        assert f"{checkpoint.path} is damaged" in said and found is None or at != in_weights and "anew" not in said and all(
+            torch.equal(value, found["model"][name]) for name, value in weights.items()), at  # some bytes only fill up
+
+
+@pytest.mark.parametrize("content", [[], {}, {"inputs": "inputs"}, torch.zeros(3), None], ids=str)
+def test_what_is_no_checkpoint_is_damaged(tmp_path, capsys, content):
+    torch.save(content, tmp_path / "run.pt")
+    assert Checkpoint(tmp_path / "run.pt", "inputs").load(torch.device("cpu")) is None
+    assert "run.pt is damaged" in capsys.readouterr().err
+
+
+def test_a_disk_too_full_for_a_checkpoint_is_named(tmp_path, no_room):
+    no_room(tmp_path / "run.pt")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/run.pt'"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
