@@ -44,7 +44,9 @@ def run(command: Callable) -> None:
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
-        failed(f"{error.filename or 'a file that was to be written'}: {error.strerror}")
+        full = error.errno in records.FULL
+        failed(f"{error.filename or 'a file that was to be written'}: "
+               + (f"{os.strerror(error.errno)}. Make room and give the same command again" if full else error.strerror))
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             print(f"error: {error.format_message()}\nsee --help", file=sys.stderr)

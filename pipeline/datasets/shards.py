@@ -5,6 +5,7 @@ nearest void pixel, evaluation splits only); ImageNet has target instead of labe
 the data set's name, its classes, and how many files there are: SPLIT.arrow, SPLIT-0001.arrow and so on, as the processes that
 decoded them wrote them, so that no byte is written twice.
 """
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +98,21 @@ class Writer:
 
     def __init__(self, path: Path, dataset: str, classes: list[str], batch_bytes: int = BATCH_BYTES, files: int = 1):
         self._schema, self._limit = schema(dataset, classes, files), batch_bytes
-        self._atomic = atomic(path, durable=False)  # gigabytes; whoever goes on with one asks whether it is `readable`
-        self._rows, self._bytes = [], 0
+        self._rows, self._bytes, self._block = [], 0, self._opened(path)
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path):
+        """What `with` does."""
+        with (atomic(path, durable=False) as partial,  # gigabytes; whoever goes on with one asks whether it is `readable`
+              pa.ipc.new_file(str(partial), self._schema) as self._file):
+            yield self
+            self._flush()
 
     def __enter__(self):
-        self._file = pa.ipc.new_file(str(self._atomic.__enter__()), self._schema)
-        return self
+        return self._block.__enter__()
+
+    def __exit__(self, *error):
+        return self._block.__exit__(*error)
 
     def add(self, example: Example) -> None:
         self._rows.append(example)
@@ -125,12 +135,6 @@ class Writer:
                     columns[name] = _variable(pa.large_binary(), np.int64, values)
             self._file.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
         self._rows, self._bytes = [], 0
-
-    def __exit__(self, *error):
-        if error[0] is None:
-            self._flush()
-        self._file.close()
-        return self._atomic.__exit__(*error)
 
 
 # Columns are made of buffers: pa.array would import pandas, which takes a second in every process that writes.

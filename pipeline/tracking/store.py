@@ -80,7 +80,8 @@ def explained():
             raise
         hint = "check MLFLOW_TRACKING_URI, or unset it: the study then goes on with mlruns here"
         if is_ours():
-            hint = local.ADVICE
+            full = "is full" in str(error) or "No space left" in str(error)  # so SQLite says it, so the system
+            hint = "make room and give the same command again" if full else local.ADVICE
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
             hint = "PostgreSQL needs a package more: pip install psycopg2-binary"
         said = masked(f"{type(error).__name__}: {error}".partition("\n(Background")[0])

@@ -70,6 +70,13 @@ def test_a_failed_writer_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_too_full_for_a_shard_is_named(tmp_path, no_room):
+    no_room(tmp_path / "s.arrow")
+    with pytest.raises(OSError, match=f"'{tmp_path}/s.arrow'"), Writer(tmp_path / "s.arrow", "voc", CLASSES) as writer:
+        writer.add(next(examples([(4, 3)], 1, True)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_shard_is_named(tmp_path):
     with Writer(tmp_path / "s.arrow", "voc", CLASSES) as writer:
         for example in examples([(9, 9)] * 20, 1, True):

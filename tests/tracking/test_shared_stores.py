@@ -1,12 +1,15 @@
 """A store that others use too: equal rows are one, also at once, and its password is never shown."""
+import contextlib
 import os
 import shutil
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
 
 from pipeline import records, study as studies
 from pipeline.paper.rows import TITLES
+from pipeline.study import StudyError
 from pipeline.tracking import local, mirror, store
 from tests.tracking.mirrored import expected, runs
 
@@ -120,3 +123,11 @@ def test_the_environment_names_the_store(study, tmp_path, monkeypatch):
     assert mirror.mirror(study).changes == 0
     assert runs(study).keys() == {(TITLES[table], key) for table, key in expected(study)}
     assert not local.STORE.exists()
+
+
+def test_a_disk_that_is_full_is_no_reason_to_delete_the_store(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database, pytest.raises(StudyError) as caught, store.explained():
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE a (b)")
+    assert "disk is full); make room and give the same command again" in str(caught.value) and "delete" not in str(caught.value)
