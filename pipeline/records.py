@@ -15,6 +15,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from pipeline.study import StudyError
+
 PARTIAL = re.compile(r".*\.(\d{1,9})\.part", re.DOTALL)  # what `atomic` yields, by the process that writes it
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -78,9 +80,26 @@ def write(folder: Path, *, status: str, reason: str | None = None, params: dict 
 
 
 def read(folder: Path) -> dict | None:
-    """The record in `folder`, or None where the stage has not run."""
-    path = folder / RECORD
-    return json.loads(path.read_text()) if path.exists() else None
+    """The record in `folder`, or None where the stage has not run. StudyError where it is damaged."""
+    return read_json(path) if (path := folder / RECORD).exists() else None
+
+
+def read_json(path: Path) -> dict:
+    """What a stage left in `path`. StudyError as `whole` has it."""
+    with whole(path):
+        return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def whole(path: Path):
+    """Around reading `path`, JSON or Parquet that a stage left: StudyError where it is damaged, as by a power cut."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        if getattr(error, "errno", None):  # it cannot be read now; pyarrow's errors have no number
+            raise
+        why = type(error).__name__
+        raise StudyError(f"{path} is damaged ({why}): delete it; make study, or dvc repro, makes it anew") from error
 
 
 def digest(*parts) -> str:

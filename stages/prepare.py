@@ -32,18 +32,14 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     data, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
-    shutil.rmtree(out, ignore_errors=True)
     if reason := console.upstream_skipped(data):
+        shutil.rmtree(out, ignore_errors=True)
         return console.skip(out, reason)
     if not (data / "source.json").exists():
         raise StudyError(f"{data} is not complete, its download was stopped: python -m stages.download {dataset} goes on with it")
-    source = json.loads((data / "source.json").read_text())
-    try:
-        sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
-    except OSError as error:
-        if error.errno in records.FULL and not error.filename:  # writing to an open file names none
-            error.filename = str(out)
-        raise
+    source = records.read_json(data / "source.json")
+    shutil.rmtree(out, ignore_errors=True)
+    sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
     with records.atomic(out / "sheet.json") as partial:
         partial.write_text(json.dumps(sheet, indent=2) + "\n")
     # No times or machine here: shards that come out the same must look the same to what depends on them.

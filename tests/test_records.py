@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import records
+from pipeline.evaluation import measure
+from pipeline.reporting import runs
+from pipeline.study import StudyError
+from pipeline.tracking import curves
 
 
 def test_a_digest_is_of_settings_files_and_code(tmp_path):
@@ -100,3 +104,20 @@ def test_only_a_full_disk_is_given_the_name_of_what_was_written(tmp_path, no_roo
             raise error
         assert caught.value.filename in (None, "other") and str(tmp_path) not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", [lambda path: records.read(path.parent), lambda path: runs.history(Home, "t1"),
+                                  lambda path: curves.of(path.parent), lambda path: measure.costs(Home)])
+def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, read):
+    monkeypatch.chdir(tmp_path)
+    for name in (records.RECORD, records.HISTORY, "costs.parquet"):
+        Path(name).write_bytes(b"PAR1 {")
+    with pytest.raises(StudyError, match=r"(record.json|history.parquet|costs.parquet) is damaged .*: delete it; make study"):
+        read(tmp_path / records.RECORD)
+    with pytest.raises(FileNotFoundError):  # not damaged
+        records.read_json(Path("none.json"))
+
+
+class Home:
+    """A study that has all of its files here."""
+    artifacts = staticmethod(lambda *names: Path.cwd())

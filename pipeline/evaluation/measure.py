@@ -162,5 +162,7 @@ def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:
 
 @functools.lru_cache(maxsize=2)
 def _costs(path: Path, changed: int) -> dict[tuple[str, str], dict[str, float]]:
+    with records.whole(path):
+        rows = pq.ParquetFile(path).read().to_pylist()
     return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
-            for row in pq.ParquetFile(path).read().to_pylist()}
+            for row in rows}

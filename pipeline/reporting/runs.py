@@ -41,7 +41,9 @@ def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
     """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
     path = study.artifacts("runs", run) / records.HISTORY
     curves: dict[str, list[tuple[int, float]]] = {}
-    for point in pq.ParquetFile(path).read().to_pylist() if path.exists() else []:
+    with records.whole(path):
+        points = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
+    for point in points:
         if math.isfinite(point["value"]):
             curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
     return curves

@@ -1,6 +1,5 @@
 """The data sheets that `prepare` left, as the report shows them: where each data set comes from, its splits, its classes."""
 import io
-import json
 
 from PIL import Image
 
@@ -37,7 +36,7 @@ def build(study: Study) -> list[dict]:
         elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
         elif (folder / "sheet.json").exists():
-            kept = json.loads((folder / "sheet.json").read_text())
+            kept = records.read_json(folder / "sheet.json")
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()],
                                   "incomplete": kept.get("incomplete", [])})

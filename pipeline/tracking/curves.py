@@ -20,7 +20,8 @@ def of(folder: Path) -> dict[str, list[tuple[int, float, int]]]:
 @functools.lru_cache(maxsize=128)  # a training is in "Trainings" and in several tables
 def _read(path: Path, changed: int) -> dict[str, list]:
     curves: dict[str, list] = {}
-    columns = pq.ParquetFile(path).read(["step", "metric", "value", "timestamp"]).to_pydict()
+    with records.whole(path):
+        columns = pq.ParquetFile(path).read(["step", "metric", "value", "timestamp"]).to_pydict()
     for step, metric, value, timestamp in zip(*columns.values()):
         name, factor = named(metric)
         curves.setdefault(name, []).append((step, value * factor, timestamp))

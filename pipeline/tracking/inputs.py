@@ -17,11 +17,11 @@ def split(study: Study, dataset: str, name: str, context: str) -> dict[str, dict
     sheet, source = study.artifacts("shards", dataset) / "sheet.json", study.artifacts("data", dataset) / "source.json"
     if not sheet.exists():
         return {}
-    content = json.loads(sheet.read_text())
+    content = records.read_json(sheet)
     counts = content["splits"].get(name)
     if counts is None:
         return {}
-    listing = json.loads(source.read_text()).get("digest") if source.exists() else None
+    listing = records.read_json(source).get("digest") if source.exists() else None
     digest = records.digest([content["classes"], counts, listing])[:32]
     return {context: {"name": f"{dataset} {name}", "digest": digest, "source_type": "local", "schema": SCHEMA,
                       "source": json.dumps({"uri": str(sheet.with_name(f"{name}.arrow"))}),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.datasets import archives, mirrors, preparation, unpacking
+from pipeline.datasets import archives, mirrors, native, preparation, unpacking
 from pipeline.study import StudyError
 from stages import download, prepare
 from tests.datasets.served import BODY, Handler, archive, official
@@ -119,10 +119,14 @@ def test_a_disk_that_is_full_while_fetching_is_not_the_mirrors_fault(server, tmp
     assert (tmp_path / ".a.bin.part").stat().st_size == 1000
 
 
-def test_a_disk_that_is_full_while_shards_are_written_is_named(tiny, monkeypatch):
+def test_a_disk_that_is_full_while_shards_are_written_is_named(tiny, monkeypatch, no_room):
     download.main("voc")
-    monkeypatch.setattr(preparation, "split", full)
-    with pytest.raises(OSError, match="No space left on device: 'artifacts/tiny/shards/voc'"):
+    monkeypatch.setattr(preparation, "_digest", lambda task: "part")
+    unfinished = tiny.artifacts("unfinished", "voc")
+    unfinished.mkdir(parents=True)
+    no_room(unfinished / "train_aug-part.arrow")
+    monkeypatch.setattr(native, "workers", lambda: 1)
+    with pytest.raises(OSError, match="No space left on device.*: 'artifacts/tiny/unfinished/voc/train_aug-part.arrow'"):
         prepare.main("voc")
 
 
@@ -130,3 +134,13 @@ def test_prepare_after_half_a_download_says_what_to_do(tiny):
     tiny.artifacts("data", "voc").mkdir(parents=True)
     with pytest.raises(StudyError, match="data/voc is not complete, .*: python -m stages.download voc goes on"):
         prepare.main("voc")
+
+
+def test_prepare_names_a_half_written_note_and_keeps_the_shards(tiny):
+    (note := tiny.artifacts("data", "voc") / "source.json").parent.mkdir(parents=True)
+    note.write_text('{"root": "artif')
+    (shard := tiny.artifacts("shards", "voc") / "val.arrow").parent.mkdir(parents=True)
+    shard.touch()
+    with pytest.raises(StudyError, match="data/voc/source.json is damaged"):
+        prepare.main("voc")
+    assert shard.exists()
