@@ -22,7 +22,7 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	  *) exit 1 ;; \
 	esac
 	@python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"
-	@echo "report: file://$(CURDIR)/reports/index.html   (tables: reports/README.md; curves: make ui)"
+	@echo "report: file://$$PWD/reports/index.html   (tables: reports/README.md; curves: make ui)"
 
 doctor: $(READY)     ## say what this machine lacks for the study, and how long it will take here
 	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))

@@ -34,7 +34,7 @@ class Run(Strict):
     atrous: bool = True
     dense_prediction_cell: bool = False
     recipe: Recipe = "train"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -91,7 +91,7 @@ class Generate(Strict):
     train: int = Field(gt=0)
     val: int = Field(gt=0)
     size: int = Field(ge=17)
-    seed: int
+    seed: int = Field(ge=0, lt=2**63)
 
 
 class Archive(Strict):
@@ -169,7 +169,7 @@ class ServerScore(Strict):
     """What an evaluation server said of a submission (`stages.submit`): mIOU on the test set, in percent."""
     run: str
     strategy: str
-    miou: float = Field(ge=0, le=100)
+    miou: float = Field(ge=1, le=100)  # less is a fraction in the place of percent
 
 
 class Scale(Strict):

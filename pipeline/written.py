@@ -82,7 +82,7 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
             got = ""
         message = {"extra_forbidden": "unknown key", "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]",
                    "string_pattern_mismatch": "an MD5 has 32 of 0-9, a-f"}.get(problem["type"], message)
-        if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys), 1)):
+        if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys - {last}), 1)):
             message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
     for message, places in found.items():  # a mistake in a line that others take over (<<) is said once

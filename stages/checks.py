@@ -7,8 +7,11 @@ from pipeline.study import Study, StudyError
 
 
 def check(study: Study) -> None:
-    """StudyError as of check_settings, and where `artifacts` is a link, which DVC would refuse only after each stage has run."""
+    """StudyError as of check_settings, where MLflow cannot work in this folder, and where `artifacts` is a link, which DVC would
+    refuse only after each stage has run."""
     check_settings(study)
+    if odd := sorted(set("'%") & set(str(Path.cwd()))):
+        raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow's store fails: rename that folder")
     if studies.ARTIFACTS.is_symlink() or study.artifacts("").is_symlink():
         raise StudyError("artifacts/ is a link, and DVC keeps no outputs outside the repository: clone onto the larger disk, or "
                          "move DVC's cache there (docs/troubleshooting.md, No space left)")

@@ -102,7 +102,7 @@ def skip(out: Path, reason: str, params: dict | None = None) -> None:
 def upstream_skipped(*inputs: Path) -> str | None:
     """Why the first of `inputs` that an earlier stage skipped was skipped, or None. StudyError where one is not there yet."""
     for folder in inputs:
-        if not folder.exists():
+        if not any((folder / name).exists() for name in (records.RECORD, "source.json")):  # a download leaves the second
             raise StudyError(f"{folder} is not there yet: make study, or dvc repro, makes what comes before this")
         if (record := records.read(folder)) and record["status"] == "skipped":
             return record["reason"]

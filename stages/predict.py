@@ -33,6 +33,8 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     """
     study = studies.load()
     chosen = strategy and console.pick("strategy", strategy, study.strategies)
+    if out and out.exists() and not out.is_dir():
+        raise StudyError(f"--out {out} is a file: name a folder")
     folder, left = locate(study, network), results(images)
     targets = names([path for path in images if path not in left], out)
     if left:

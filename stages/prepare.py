@@ -32,11 +32,11 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
     data, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
+    if data.exists() and not any((data / name).exists() for name in ("source.json", records.RECORD)):
+        raise StudyError(f"{data} is not complete, its download was stopped: python -m stages.download {dataset} goes on with it")
     if reason := console.upstream_skipped(data):
         shutil.rmtree(out, ignore_errors=True)
         return console.skip(out, reason)
-    if not (data / "source.json").exists():
-        raise StudyError(f"{data} is not complete, its download was stopped: python -m stages.download {dataset} goes on with it")
     source = records.read_json(data / "source.json")
     shutil.rmtree(out, ignore_errors=True)
     sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))

@@ -11,7 +11,7 @@ import sys
 import typer
 import yaml
 
-from pipeline.study import ROOT
+from pipeline.study import ROOT, StudyError
 from stages import console
 
 
@@ -36,6 +36,8 @@ def wanted() -> int:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return 1
     if (given := os.environ.get("STUDY_GPUS")):
+        if not given.isdecimal():
+            raise StudyError(f"STUDY_GPUS={given} in the environment: a number of GPUs is wanted")
         return int(given)
     stage, _, item = os.environ.get("DVC_STAGE", "").partition("@")
     if not item:

@@ -28,6 +28,11 @@ def edited(pattern, replacement):
 
 @pytest.mark.parametrize("pattern, replacement, message", [
     (r"output_stride: 16  ", "output_stride: 12  ", r"runs\.t2-x2\.output_stride: Input should be 8, 16 or 32, got 12  \(and \d+ more"),
+    (r"    seed: 0", "    seed: 99999999999999999999", r"runs\.t2-x2\.seed: Input should be less than 9223372036854775808"),
+    (r"size: 97, seed: 1", "size: 97, seed: -1", r"scales\.miniature\.voc\.source\.generate\.seed: Input should be greater than or equal to 0, got -1$"),
+    (r"test_scores: \{\}", "test_scores: {paper: {voc: {run: t6-test, strategy: os16, miou: 0.85}}}",
+     r"test_scores\.paper\.voc\.miou: Input should be greater than or equal to 1, got 0\.85$"),
+    (r"(?m)^runs:", "run:", r"\n  run: unknown key \(did you mean runs\?\)"),
     (r"    seed: 0", "    sead: 0", r"runs\.t2-x2\.sead: unknown key \(did you mean seed\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c9: [*os16]", r"evaluate\.t1-c9: there is no run 't1-c9' \(did you mean t1-c8\?\)"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [os61]", r"evaluate\.t1-c8: there is no strategy 'os61' \(did you mean os16"),

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipeline.study import ROOT
+from pipeline.study import ROOT, StudyError
 from stages import console, torchrun
 from tests.engines.checkout import Checkout
 
@@ -31,6 +31,13 @@ def test_how_many_processes(monkeypatch, environment, count):
         assert not torchrun.relaunch_on_gpus()
 
 
+def test_gpus_that_are_no_number_are_refused(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("STUDY_GPUS", "x")
+    with pytest.raises(StudyError, match="STUDY_GPUS=x in the environment: a number of GPUs is wanted"):
+        torchrun.wanted()
+
+
 def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_path):
     import torch
     (tmp_path / "dvc.yaml").write_text("stages: {train: {do: {meta: {gpu: 4}}}}")
@@ -44,7 +51,7 @@ def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("how, ranks, said", [
     ("said", "0 1", "error: out of memory"), ("said", "1", "error: out of memory"),
-    ("disk", "0 1", "error: model.pt: No space left on device"),
+    ("disk", "0 1", "error: model.pt: No space left on device. Make room and give the same command again"),
     ("killed", "1", "error: process 1 ended with SIGKILL; what it printed is above"),
     ("bug", "1", "error: process 1 ended with exit code 1; what it printed is above")])
 def test_what_went_wrong_is_said_once_and_last(how, ranks, said):

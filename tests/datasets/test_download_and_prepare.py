@@ -8,7 +8,7 @@ from pipeline.datasets import native, preparation, voc
 from pipeline.datasets.contact import BYTES
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
-from stages import download, prepare
+from stages import console, download, prepare
 from tests.datasets.served import archive
 from tests.datasets.tiny import change
 
@@ -152,6 +152,9 @@ def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
 
 
 def test_prepare_before_download_says_what_to_do(tiny):
+    tiny.artifacts("shards", "voc").mkdir(parents=True)  # what a `prepare` that failed leaves
+    with pytest.raises(StudyError, match="artifacts/tiny/shards/voc is not there yet: make study, or dvc repro, makes"):
+        console.upstream_skipped(tiny.artifacts("shards", "voc"))
     with pytest.raises(StudyError, match="artifacts/tiny/data/voc is not there yet: make study, or dvc repro, makes"):
         prepare.main("voc")
 

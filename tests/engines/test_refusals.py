@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from stages import dag
+from pipeline import study as studies
+from pipeline.study import StudyError
+from stages import checks, dag
 from tests.engines.checkout import Checkout
 
 pytestmark = pytest.mark.slow
@@ -58,6 +60,15 @@ def test_a_plain_dvc_repro_refuses_what_dvc_itself_does_not_see(checkout, patter
     finally:
         (checkout.root / "params.yaml").write_text(original)
         shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", ["Zoë's dir", "a %41 b"])
+def test_a_folder_in_which_mlflow_fails_is_refused_before_anything_runs(tmp_path, monkeypatch, name):
+    """Its own SQL and its migrations take the path as it is; the last stage but one would say so."""
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(StudyError, match="in its path, at which MLflow's store fails: rename that folder"):
+        checks.check(studies.load())
 
 
 @pytest.mark.parametrize("linked", ["artifacts", "artifacts/tiny"])

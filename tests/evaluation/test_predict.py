@@ -149,6 +149,9 @@ def test_a_photo_is_not_overwritten(folder):
 def test_wrong_names_and_folders_say_what_to_do(folder):
     with pytest.raises(StudyError, match="nowhere is no folder and no run"):
         call("nowhere", Path("a.png"))
+    Path("file").touch()
+    with pytest.raises(StudyError, match="--out file is a file: name a folder"):
+        call(folder, Path("a.png"), out=Path("file"))
     with pytest.raises(StudyError, match="did you mean os16"):
         call(folder, Path("a.png"), strategy="os61")
     Path("other.safetensors").write_bytes((folder / records.MODEL).read_bytes())

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import context, error_rates, ledger
+from pipeline.reporting import effects, error_rates, ledger
 from tests.reporting import conftest, fake_study, reader
 from tests.reporting.measured import draws, score, scoring
 
@@ -173,5 +173,5 @@ def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch, written, message):
 
 def test_networks_of_which_one_is_half_as_large_again_are_said_to_be():
     claim = {"a": "large/os16", "decided_by": "small/os8", "effect": 1.0, "measure": "miou"}
-    assert context._sizes(claim, {"large": 3_000_000, "small": 2_000_000}) == "parameters here: 3.00 against 2.00 million"
-    assert context._sizes(claim, {"large": 2_900_000, "small": 2_000_000}) == ""
+    assert effects._sizes(claim, {"large": 3_000_000, "small": 2_000_000}) == "parameters here: 3.00 against 2.00 million"
+    assert effects._sizes(claim, {"large": 2_900_000, "small": 2_000_000}) == ""
