@@ -102,18 +102,22 @@ def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
 
 
 def test_make_hands_sigterm_on(checkout):
-    """What a scheduler sends to what it started, `make`, alone."""
+    """What is sent to `make` alone reaches Snakemake: stages that run end, no others begin, and nothing goes on behind one's back."""
     script = checkout.root / "stages/download.py"
     text = script.read_text()
-    script.write_text(text.replace("    study = studies.load()\n", "    __import__('signal').pause()\n"))
+    script.write_text(text.replace("    study = studies.load()\n", "    study = studies.load()\n    __import__('time').sleep(4)\n"))
+    assert script.read_text() != text
+    study = checkout.start("make", "-o", ".venv/.installed", "study")
     try:
-        study = checkout.start("make", "-o", ".venv/.installed", "study")
         wait_for(lambda: any("stages.download" in line for line in checkout.processes()))
         study.terminate()
         wait_for(lambda: not checkout.processes())
         assert study.wait() != 0
+        assert not list((checkout.root / "artifacts/tiny").glob("shards/*")), "no stage has begun since"
     finally:
         script.write_text(text)
+        study.kill()
+        shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
 
 
 def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
