@@ -1,6 +1,7 @@
 """A stage that is given several devices is one process a device, through torchrun, and a kill leaves none of them behind."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def test_what_went_wrong_is_said_once_and_last(how, ranks, said):
                            env=Checkout.settings() | {"STUDY_GPUS": "2"}, timeout=300, check=False)
     assert ended.returncode == 1 and ended.stderr.endswith(f"{said}\n"), ended.stderr
     assert "ValueError: not foreseen" in ended.stderr if how == "bug" else ended.stderr.count("\n") == 1, ended.stderr
+
+
+def test_processes_find_each_other_on_a_machine_whose_name_nobody_knows():
+    rename = "import os, socket, sys; socket.sethostname('nowhere.invalid'); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    elsewhere = ["unshare", "--map-root-user", "--uts", "--fork", "--kill-child", sys.executable, "-c", rename]
+    if not shutil.which("unshare") or subprocess.run([*elsewhere, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip("no name of its own can be given to a process here")
+    ended = subprocess.run([*elsewhere, "-m", "tests.cluster.failing", "said", "0", "1"], cwd=ROOT, capture_output=True, text=True,
+                           env=Checkout.settings() | {"STUDY_GPUS": "2"}, timeout=100, check=False)
+    assert ended.returncode == 1 and ended.stderr == "error: out of memory\n", ended.stderr
 
 
 def test_ctrl_c_is_said_once(tmp_path):
