@@ -56,14 +56,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def memory_explained(advice: str = "Lower evaluate_batch of the data set (params.yaml)"):
-    """StudyError with `advice` when the block (or function) runs out of memory, on the GPU or on the machine."""
+    """StudyError with `advice`, and torch's own words, when the block (or function) runs out of memory, on the GPU or on the
+    machine."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
         if not any(words in str(error) for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED",  # cuBLAS
                                                      "unable to find an engine")):  # cuDNN: none runs in what is left
             raise
-        raise StudyError(f"out of memory. {advice}") from error
+        # cuDNN may have no engine for another reason, and what is free may be little because of another program
+        raise StudyError(f"out of memory. {advice} (torch: {str(error).splitlines()[0]})") from error
 
 
 def describe(device: torch.device) -> str:
