@@ -119,7 +119,9 @@ def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> 
 
 
 def _driver() -> bool:
-    """Whether nvidia-smi lists a GPU."""
+    """Whether nvidia-smi lists a GPU that nobody has hidden."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
+        return False
     try:
         return b"GPU" in subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout
     except OSError:

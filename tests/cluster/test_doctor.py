@@ -1,4 +1,6 @@
 """make doctor: what is missing is said with what to do."""
+import os
+
 import pytest
 import typer
 
@@ -107,6 +109,18 @@ def test_a_gpu_that_torch_cannot_use_is_named(tiny, monkeypatch):
             stage()
     found = next(each for each in findings.machine(tiny, 0, {}, 2, 10) if each.what == "GPU")
     assert found.state == "missing" and "torch does not" in found.here
+
+
+@pytest.mark.parametrize("visible, state", [(None, "missing"), ("0", "missing"), ("", "OK"), ("-1", "OK"), ("NoDevFiles", "OK")])
+def test_a_gpu_that_is_hidden_is_not_missed(tiny, tmp_path, monkeypatch, visible, state):
+    """As these tests hide it, and those who want the CPU to compute."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert next(each for each in findings.machine(tiny, 0, {}, 2, 10) if each.what == "GPU").state == state
 
 
 def test_a_study_of_days_wants_a_gpu(tiny):
