@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch._functorch import config as lowering
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -14,13 +15,15 @@ from pipeline.schema import Training
 
 
 def compiled(network: nn.Module) -> Callable:
-    """`network` through torch.compile. Where compilation fails, one warning, and the network as it is from then on.
+    """`network` through torch.compile. Where compilation fails, the backward pass's too, one warning, and the network as it is
+    from then on.
 
     So, too, where batch norm is synchronised between GPUs: torch's breaks the graph in each layer, and little is left to compile.
     """
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()):
         warnings.warn("compile: batch norm that is synchronised between GPUs is not compiled; going on without it", stacklevel=2)
         return network
+    lowering.force_non_lazy_backward_lowering = True  # else it would fail outside of `forward`
     fast = torch.compile(network)
 
     def forward(x: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,10 @@ import functools
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch import config as lowering
 
 from pipeline.schema import Training
 from pipeline.training import acceleration, schedule, segmentation
@@ -77,6 +80,20 @@ def test_a_compiler_that_fails_is_done_without_after_one_warning(monkeypatch):
     with pytest.warns(UserWarning, match=r"torch.compile failed \(no C compiler\); going on without it") as seen:
         assert torch.equal(forward(x), model(x)) and torch.equal(forward(x), model(x))
     assert len(seen) == 1
+
+
+def test_a_backward_pass_that_cannot_be_compiled_is_done_without_too(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no kernel")
+    backend = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func(graph), bw_compiler=broken)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    monkeypatch.setattr(lowering, "force_non_lazy_backward_lowering", False)
+    model, x = nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4)
+    forward = acceleration.compiled(model)
+    with pytest.warns(UserWarning, match="torch.compile failed .*; going on without it") as seen:
+        for _ in range(2):
+            forward(x).sum().backward()
+    assert len(seen) == 1 and model.weight.grad is not None
 
 
 def test_lack_of_memory_is_no_failure_of_the_compiler(monkeypatch):
