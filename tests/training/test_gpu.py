@@ -1,0 +1,198 @@
+"""On a real GPU (`python -m pytest -m gpu`): networks compute there what they compute on a CPU, steps wait for nothing, and a training
+goes on to the bit. What is compared between devices has no dropout, which each draws in its own way."""
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.datasets.shards import BANDS, Example, Shard, Writer
+from pipeline.evaluation import facts, strategies
+from pipeline.models import device as devices
+from pipeline.schema import Training
+from pipeline.study import StudyError
+from pipeline.training import acceleration, schedule, segmentation
+from pipeline.training.augmentation import Crops
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.data import Resident, Streamed
+from pipeline.training.loop import fit, gradients
+from tests.training.networks import network
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pytest -m gpu")]
+FAMILIES = "resnet101", "xception65", "mobilenetv2_100"
+TRAINING = Training(split="train", crop=65, batch=4, steps=8, learning_rate=0.05, power=0.9, validate_every=4)
+CLASSES = 4
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    path, random = tmp_path_factory.mktemp("shards") / "train.arrow", np.random.default_rng(0)
+    with Writer(path, "voc", [str(number) for number in range(CLASSES)]) as writer:
+        for number in range(9):
+            label = random.integers(0, CLASSES, (7, 9)).astype(np.uint8).repeat(9, 0).repeat(9, 1)
+            label[:3] = 255
+            image = (50 * label[..., None] + random.integers(0, 50, (*label.shape, 3))).astype(np.uint8)
+            writer.add(Example(f"image-{number}", image, label))
+    return Shard(path)
+
+
+@pytest.fixture(autouse=True)
+def switches():
+    """Those of torch that a test may have set."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+def learner(family: str, device: torch.device, training: Training, frozen: bool = False) -> torch.nn.Module:
+    model = network(family).to(device, memory_format=torch.channels_last)
+    if frozen:
+        schedule.freeze_batch_norm(model)
+    acceleration.adapt(model, training)
+    schedule.training_mode(model)
+    return model
+
+
+@pytest.mark.parametrize("home", [Resident, Streamed])
+@pytest.mark.parametrize("family, more, frozen", [
+    *((family, {}, False) for family in FAMILIES), ("resnet101", {}, True), ("xception65", {"accumulate": 2}, False),
+    ("mobilenetv2_100", {"checkpoint_activations": True}, False), ("resnet101", {"optimiser": "adamw"}, False)])
+def test_the_host_waits_for_no_step(shard, home, family, more, frozen):
+    """It could not start the next one meanwhile: no value is read, nothing is copied from memory that is not pinned."""
+    device, training = devices.pick(), TRAINING.model_copy(update=more)
+    model, crops = learner(family, device, training, frozen), Crops(home(shard, device), 65, 4, seed=0)
+    optimiser = schedule.optimiser(model, 1e-4, 0.01, kind=training.optimiser)
+
+    def step():
+        inputs, labels, _ = crops()
+        optimiser.zero_grad(set_to_none=True)
+        gradients(model, model, inputs, labels, segmentation.loss_of, 255, training.accumulate)
+        optimiser.step()
+    for _ in range(3):
+        step()
+    torch.cuda.set_sync_debug_mode("error")
+    for _ in range(3):
+        step()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_learns_what_a_cpu_does_in_float32(shard, family):
+    """Gradients point the same way. Batch norm is frozen: that of a few small random maps makes much of little."""
+    found = []
+    pixels, labels = torch.rand(3, 3, 65, 65) * 255, torch.randint(CLASSES, (3, 65, 65))
+    for device in (torch.device("cpu"), devices.pick()):
+        model = learner(family, device, TRAINING, frozen=True)
+        model.aspp.dropout.p = 0.0
+        inputs = pixels.to(device).contiguous(memory_format=torch.channels_last)
+        gradients(model, model, inputs, labels.to(device), segmentation.loss_of, 255, 1)
+        found.append(torch.cat([each.grad.flatten().cpu() for each in model.parameters() if each.requires_grad]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("scale, flip", [(1, False), (0.5, True), (1.75, False)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_probabilities_are_a_cpus(family, scale, flip):
+    """As near as TF32 comes. At half the size some atrous rates are larger than the map."""
+    images, found = torch.rand(2, 3, 65, 49) * 2 - 1, []
+    for device in (torch.device("cpu"), devices.pick()):
+        model = network(family).eval().to(device, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            found.append(strategies.probabilities(model, images.to(device), scale, flip).cpu())
+    torch.testing.assert_close(*found, rtol=0, atol=0.01)
+
+
+def test_facts_are_a_cpus():
+    random = torch.Generator().manual_seed(0)
+    predictions = [torch.randint(CLASSES, (3, 40, 50), dtype=torch.uint8, generator=random) for _ in range(2)]
+    label, distance = (torch.randint(most, (3, 40, 50), dtype=torch.uint8, generator=random) for most in (CLASSES, 256))
+    label[:, :5] = 255
+    here = facts.count(predictions, label, distance, CLASSES)
+    there = facts.count([each.cuda() for each in predictions], label.cuda(), distance.cuda(), CLASSES)
+    assert here.shape == (2, 3, BANDS, CLASSES, CLASSES) and here.sum() == 2 * 3 * 35 * 50 and np.array_equal(here, there)
+
+
+def trained(folder, shard, home=Resident, family="resnet101", stop_in=None, frozen=False, **more):
+    """Train through the loop; return weights and curves. stop_in: the step, from 1, in which it is killed."""
+    training = TRAINING.model_copy(update=more)
+    device, calls = devices.pick(training.deterministic), [0]
+    torch.manual_seed(0)
+    model = learner(family, device, training, frozen)
+
+    def loss_of(network, pixels, labels):
+        calls[0] += 1
+        if calls[0] == stop_in:
+            raise KeyboardInterrupt
+        return segmentation.loss_of(network, pixels, labels)
+    crops, checkpoint = Crops(home(shard, device), training.crop, training.batch, seed=0), Checkpoint(folder / "run.pt", "inputs")
+    optimiser = schedule.optimiser(model, 1e-4, training.learning_rate, kind=training.optimiser)
+    history, _ = fit(model, optimiser, crops, loss_of, dict, training, checkpoint, "run", 255)
+    return model.state_dict(), [row[:3] for row in history.rows if row[1] == "loss"]
+
+
+@pytest.mark.parametrize("home, more", [
+    (Resident, {}), (Streamed, {"family": "xception65"}), (Resident, {"family": "mobilenetv2_100", "checkpoint_activations": True}),
+    (Resident, {"optimiser": "adamw"}), (Streamed, {"frozen": True})])
+def test_a_training_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path, shard, home, more):
+    """With `deterministic`, which is to refuse none of its operations, and to keep its word."""
+    more = more | {"deterministic": True}
+    weights, losses = trained(tmp_path / "whole", shard, home, **more)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", shard, home, stop_in=7, **more)
+    assert (tmp_path / "killed/run.pt").exists()
+    again, later = trained(tmp_path / "killed", shard, home, **more)
+    assert later == losses and all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_compiled_it_trains_too(tmp_path, shard):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "torch.compile failed")
+        trained(tmp_path, shard, compile=True)
+
+
+@pytest.mark.parametrize("family, more, frozen", [("resnet101", {}, True), ("resnet101", {"checkpoint_activations": True}, False),
+                                                  ("xception65", {}, False), ("mobilenetv2_100", {}, False)])
+def test_compiled_gradients_point_the_same_way(monkeypatch, family, more, frozen):
+    """In float32: batch norm over a few maps makes much of bfloat16's rounding."""
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: False)
+    found, device = [], devices.pick()
+    inputs = (torch.rand(4, 3, 65, 65, device=device) * 255).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (4, 65, 65), device=device)
+    for compiler in (lambda model: model, acceleration.compiled):
+        model = learner(family, device, TRAINING.model_copy(update=more), frozen)
+        model.aspp.dropout.p = 0.0
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "torch.compile failed")
+            gradients(model, compiler(model), inputs, labels, segmentation.loss_of, 255, 1)
+        found.append(torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.9
+
+
+def test_lack_of_memory_is_said(tmp_path, shard):
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2 ** 28 / torch.cuda.get_device_properties(0).total_memory)
+    with pytest.raises(StudyError, match=r"out of memory.*checkpoint_activations: true.*\(torch: "):
+        trained(tmp_path, shard, crop=1025, batch=16)
+
+
+def test_curves_have_the_gpus_gauges():
+    torch.ones(1000, device="cuda")
+    found = devices.gauges(devices.pick())
+    assert found["gpu_memory_gb"] > 0 and 0 <= found["gpu_utilisation"] <= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_stages_train_and_evaluate(tmp_path, count):
+    """One run of the tiny study, on one GPU and, where there are two, on both."""
+    pytest.importorskip("dvc")
+    from tests.engines.checkout import Checkout
+    if torch.cuda.device_count() < count:
+        pytest.skip(f"needs {count} GPUs")
+    checkout, name = Checkout(tmp_path), torch.cuda.get_device_name()
+    checkout.run("dvc", "repro", "evaluate@t2-x2", STUDY_GPUS=str(count))
+    for folder, device in (("runs", name if count == 1 else f"{count} x {name}"), ("facts", name)):
+        record = json.loads((checkout.root / f"artifacts/tiny/{folder}/t2-x2/record.json").read_text())
+        assert record["status"] == "done" and record["provenance"]["device"] == device
