@@ -55,6 +55,15 @@ def madds(step: Callable[[], None]) -> float:
     return 3 * counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
 
 
+def peak(step: Callable[[], None], device: torch.device) -> int:
+    """Bytes that tensors take at most in a step on a GPU, weights included; 0 on a CPU."""
+    if device.type == "cpu":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    return torch.cuda.max_memory_allocated(device)
+
+
 def matrix_rate(device: torch.device) -> float:
     """Multiply-adds a second of this GPU's bf16 matrix product, measured at 8192."""
     a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
@@ -62,7 +71,8 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def serve(name: str, variant: str, folder: str, threads: int, end) -> None:
-    """A process that takes steps when asked to: sends its multiply-adds, then the time of a step for each count that comes."""
+    """A process that takes steps when asked to: sends a step's multiply-adds and peak of memory, then the time of a step for each
+    count that comes."""
     torch.set_num_threads(threads)
     setting = steps.SETTINGS[name]
     device = devices.pick() if setting.device == "cuda" else torch.device("cpu")
@@ -70,7 +80,7 @@ def serve(name: str, variant: str, folder: str, threads: int, end) -> None:
     work = 0 if variant == "ours, compiled" else madds(step)  # the counter does not see into compiled code
     for _ in range(WARM + (steps.ahead(device) if variant == "common loop" else 0)):
         step()
-    end.send(work)
+    end.send((work, peak(step, device)))
     with contextlib.suppress(EOFError):  # the one that asks is gone
         while (count := end.recv()):
             end.send(seconds(step, count, device))
@@ -78,7 +88,7 @@ def serve(name: str, variant: str, folder: str, threads: int, end) -> None:
 
 @contextlib.contextmanager
 def process(name: str, variant: str, folder: str, threads: int):
-    """Yield its multiply-adds, and a function from a count of steps to the time of one."""
+    """Yield its multiply-adds and peak of memory, and a function from a count of steps to the time of one."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     child = context.Process(target=serve, args=(name, variant, folder, threads, there))  # no daemon: a DataLoader starts others
@@ -106,7 +116,7 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
     if setting.encoder and not importlib.util.find_spec("segmentation_models_pytorch"):
         print(f"{name}: not measured against smp: segmentation_models_pytorch is not installed")
         variants = [variant for variant in variants if "smp" not in variant]
-    times, work = {variant: [] for variant in variants}, {}
+    times, work, held = {variant: [] for variant in variants}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         steps.pictures(Path(folder), round(setting.crop * 0.97))
         rounds = rounds or ROUNDS[setting.device]
@@ -115,7 +125,7 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
             with contextlib.suppress(EOFError), contextlib.ExitStack() as stack:  # a process died: too little shared memory, say
                 asked = {variant: stack.enter_context(process(name, variant, folder, threads)) for variant in group}
                 for _ in range(1 if gpu else rounds):
-                    for variant, (work[variant], ask) in asked.items():
+                    for variant, ((work[variant], held[variant]), ask) in asked.items():
                         times[variant].append(ask(GPU_STEPS if gpu else 1))
     work |= {"ours, compiled": work.get("ours", 0)}
     times = {variant: values for variant, values in times.items() if values}
@@ -126,7 +136,7 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
     print(f"{name}: crop {setting.crop}, batch {setting.batch}, {hardware}")
     for variant, values in times.items():
         pace = work[variant] / median[variant]
-        share = f", {pace / rate:.0%} of the matrix rate" if gpu else ""
+        share = f", {pace / rate:.0%} of the matrix rate; {held[variant] / 2**30:.1f} GiB" if gpu else ""
         print(f"  {variant:17}{1000 * median[variant]:9.1f} ms a step ({1000 * min(values):.1f} to {1000 * max(values):.1f}); "
               f"{work[variant] / 1e9:.1f} G multiply-adds, {pace / 1e9:.1f} G a second{share}")
     for variant in set(variants) - times.keys():
