@@ -12,9 +12,9 @@ def count() -> int:
     """GPUs that torch can use. Raises StudyError where there are some, but it cannot: NVML counts them, CUDA does not start."""
     gpus = torch.cuda.device_count()
     if gpus and not torch.cuda.is_available():
-        raise StudyError(f"{gpus} GPUs are here, but torch cannot use them: the driver is too old for this torch, or a "
-                         "service that it needs (nvidia-fabricmanager) does not run. The CPU computes after  "
-                         "export CUDA_VISIBLE_DEVICES=")
+        raise StudyError(f"{gpus} GPUs are here, but torch cannot use them: the driver is too old for this torch (CUDA "
+                         f"{torch.version.cuda}), or a service that it needs (nvidia-fabricmanager) does not run. The CPU "
+                         "computes after  export CUDA_VISIBLE_DEVICES=")
     return gpus
 
 
