@@ -80,6 +80,7 @@ def test_what_a_child_starts_before_it_stops_is_found():
     """A signal arrives later than it is sent."""
     family = []
     last = Child(family)
-    first = Child(family, another=last)
-    family.append(first)
-    assert guard._stopped(SimpleNamespace(children=lambda recursive: list(family))) == {first, last}
+    first, quick = Child(family, another=last), Child(family)
+    quick.asked = 3
+    family += [quick, first]
+    assert guard._stopped(SimpleNamespace(children=lambda recursive: list(family))) == {first, quick, last}

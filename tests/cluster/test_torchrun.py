@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_gpus_that_are_no_number_are_refused(monkeypatch):
     monkeypatch.setenv("STUDY_GPUS", "x")
     with pytest.raises(StudyError, match="STUDY_GPUS=x in the environment: a number of GPUs is wanted"):
         torchrun.wanted()
+
+
+def test_processes_share_the_threads_and_know_whose_they_are(monkeypatch):
+    started = []
+    monkeypatch.setattr(torchrun.subprocess, "run", lambda command, env, check: started.append(env) or subprocess.CompletedProcess(command, 0))
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="stages.train")))
+    for name, value in (("STUDY_GPUS", "3"), ("OMP_NUM_THREADS", "8"), ("STUDY_PID", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert torchrun.relaunch_on_gpus()
+    assert [(env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"], env["STUDY_PID"]) for env in started] == [("2", "2", str(os.getpid()))]
 
 
 def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_path):
