@@ -57,7 +57,6 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
             image = photos.read(path)
             with devices.memory_explained("Lower --longest"):
                 labels = photos.label(models, image, chosen, longest or photos.longest(found.crop))
-            maps.parent.mkdir(parents=True, exist_ok=True)
             photos.save(labels, image, palette, maps, overlay)
         except (OSError, StudyError) as error:
             failed += 1

@@ -39,7 +39,6 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
 def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") -> None:
     """Write each table as parquet, CSV and LaTeX (draft: as `latex.document` takes it), and all scores as metrics.json, which
     `dvc metrics` reads; tables of an earlier study that are not among them are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with records.atomic(folder / f"{name}.parquet") as partial:
             pq.write_table(table, partial)
