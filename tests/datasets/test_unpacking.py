@@ -51,6 +51,14 @@ def test_unpacks_and_merges(tmp_path, kind):
     assert not any(path.name.startswith(".") for path in out.iterdir())
 
 
+def test_a_folder_may_be_named_without_those_it_is_in(tmp_path):
+    folder = tarfile.TarInfo("set/images/")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    for number, path in enumerate((tar(tmp_path / "tar", "w", {}, folder), zipped(tmp_path / "zip", {"set/images/": b""}))):
+        unpack(path, tmp_path / str(number))
+        assert not contents(tmp_path / str(number))
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
     inner = zipped(tmp_path / "inner", {"inside.txt": b"not to be unpacked"}).read_bytes()

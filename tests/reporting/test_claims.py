@@ -57,6 +57,11 @@ def test_a_claim_can_be_tested_or_says_why_not(more):
         claims.Claim(sentence="", where="", measure="miou", **more)
 
 
+@pytest.mark.parametrize("at_least, at_most, bounds", [(None, None, (0, math.inf)), (-.5, None, (-.5, math.inf)), (None, -1, (-math.inf, -1)), (-1, 2, (-1, 2))])
+def test_unless_it_says_otherwise_a_claim_is_true_above_nothing(at_least, at_most, bounds):
+    assert claims.Claim(sentence="", where="", measure="miou", a="x/os16", b=("y/os16",), at_least=at_least, at_most=at_most).bounds == bounds
+
+
 def test_ledger_of_a_study(study):
     lines = {line["id"]: line for line in ledger.build(study).to_pylist()}
     assert list(lines) == list(claims.claims())

@@ -1,7 +1,7 @@
 """Our tables beside the paper's: ranks and pairs by a separate count, and the multiply-adds of the paper's own networks."""
 import itertools
 
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from scipy.stats import rankdata
 
 from pipeline import study as studies
@@ -21,6 +21,8 @@ def test_ranks_are_scipys_among_the_rows_that_have_both(scores, better):
 
 
 @given(st.lists(st.tuples(SCORES, SCORES, st.sampled_from("ab")), max_size=9))
+@example([(1.0, 1.0, "a"), (2.0, 2.0, "a"), (3.0, 1.0, "a")])  # of one network
+@example([(1.0, 1.0, "a"), (2.0, 2.0, "b"), (2.0, 0.0, "b")])  # of different ones alone
 def test_pairs_in_the_papers_order_are_counted_apart_by_network(rows):
     lines = [{"miou_paper": theirs, "miou": ours, "run": run} for theirs, ours, run in rows]
     pairs = [(one, other) for one, other in itertools.combinations([row for row in rows if None not in row], 2) if one[0] != other[0]]

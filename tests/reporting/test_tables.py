@@ -1,6 +1,7 @@
 """reports/tables against the paper's own tables: rows, order, columns, numbers."""
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,8 +10,9 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline import paper, schema
-from pipeline.datasets.shards import TRIMAP_WIDTHS, Shard
+from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, Shard
 from pipeline.evaluation import metrics
+from pipeline.evaluation.measure import read_facts
 from pipeline.reporting import context, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -47,6 +49,7 @@ def test_columns_that_people_rely_on(built):
                 "madds_executed",
                 "status"} <= set(built[name].column_names)
         assert str(built[name].schema.field("miou").type) == "double"  # also where no row is measured
+        assert {str(built[name].schema.field(column).type) for column in ("run", "strategy", "note")} == {"string"}
     assert {"top1_error", "top1_error_paper", "top5_error", "top5_error_paper", "status"} <= set(built["table4"].column_names)
     assert len(built["figure5"]) == 4 * 14
 
@@ -69,6 +72,7 @@ def test_table4_has_the_errors_and_parameters_of_the_record(built):
     for line in lines:
         top1 = 41.5 if line["backbone"] == "resnet101" else 38.25
         assert (line["top1_error"], line["top5_error"], line["parameters_here"]) == (top1, 9.5, 0.3)  # fake_study._weights
+    assert not any(line["parameters_here"] for line in built["table4"].to_pylist() if line not in lines)
 
 
 def test_the_other_trimap_is_beside_figure5_and_on_the_page(study, built):
@@ -91,6 +95,12 @@ def test_the_other_trimap_is_beside_figure5_and_on_the_page(study, built):
     other = next(line for line in built["figure5"].to_pylist() if line["curve"] == "ResNet-101 with BU")
     assert found["gains"][0][2] == pytest.approx(lines[0]["miou_square"] - other["miou_square"])
     assert context._squares([line | {"miou_square": None} for line in lines]) is None
+
+
+def test_without_void_there_is_no_other_trimap(study, monkeypatch):
+    facts = read_facts(study, "t2-x2")
+    monkeypatch.setattr(tables.square_trimap, "recounted", lambda *_: replace(facts, band=np.full_like(facts.band, BANDS - 1)))
+    assert tables._squares(study, "t2-x2", "os16") == {}
 
 
 def test_rows_without_a_measurement_say_why(built):
