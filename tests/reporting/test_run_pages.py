@@ -108,6 +108,7 @@ def test_pictures_curves_and_where_it_is_found(home, study):
 
 def test_a_run_that_was_not_trained_says_so_and_how(home, study):
     assert study.skipped("own-mobilenet") and "at a scale that has what this one lacks, <code>dvc repro" in read(home, "own-mobilenet")
+    assert f"<b>Not trained:</b> {study.skipped('own-mobilenet')}" in read(home, "own-mobilenet")
     assert "what this one lacks" not in read(home, "t1-c16")
     text = read(home, "t1-c16")
     assert "<b>Not trained:</b> not trained yet" in text and "dvc repro evaluate@t1-c16" in text

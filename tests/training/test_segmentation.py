@@ -71,8 +71,9 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
     monkeypatch.setattr(segmentation, "progress_miou", lambda model, stride, shard, *given: (stride, shard.ids[0], *given))
     voc, backbone = study.settings.voc, study.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
     own = voc.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "crop": 41, "optimiser": "adamw"})
+    scored = voc.evaluate.model_copy(update={"classes": ("b",)})
     told = study.model_copy(update={
-        "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own})})},
+        "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own, "evaluate": scored})})},
         "backbones": study.backbones | {"resnet101": backbone},
         "runs": {f"seed-{seed}": study.runs["base"].model_copy(update={"seed": seed, "output_stride": 32}) for seed in (0, 1)}})
 
@@ -88,7 +89,7 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
     assert model.backbone.block1[0].conv1.bn.momentum == pytest.approx(0.4) and model.aspp.project.bn.momentum == pytest.approx(0.3)
     assert found["adapted"] == own and found["learner"] is torch.optim.AdamW and found["crops"].mine == slice(1, None, 2)
     assert found["crops"].crop == 41 and found["crops"].batch == own.batch and found["crops"].ids[0] == "train_aug-0"
-    assert found["validate"]()[:3] == (32, "val-0", voc.evaluate.canvas)
+    assert found["validate"]() == (32, "val-0", scored.canvas, voc.evaluate_batch, segmentation.VALIDATION_IMAGES, [2])
     assert torch.equal(again["model"].logits.weight, model.logits.weight)
     assert not torch.equal(other["model"].logits.weight, model.logits.weight), "new layers begin by the seed"
     assert not torch.equal(other["crops"]()[0], found["crops"]()[0]), "and so does the order of the images"
@@ -157,6 +158,10 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     backbone = study.backbones["resnet101"]
     for change in ({"weight_decay": 0.5}, {"batch_norm_decay": 0.5}):
         assert inputs(study.model_copy(update={"backbones": study.backbones | {"resnet101": backbone.model_copy(update=change)}})) != first
+    voc, network = study.settings.voc, study.settings.network
+    for change in ({"voc": voc.model_copy(update={"train": voc.train.model_copy(update={"crop": 17})})},
+                   {"network": network.model_copy(update={"atrous_rates": (1, 2)})}):  # whose weights would fit
+        assert inputs(study.model_copy(update={"scales": study.scales | {"tiny": study.settings.model_copy(update=change)}})) != first
     (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
     changed = inputs(study)
     assert changed != first
@@ -164,7 +169,7 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     save_file({name: value + 1 for name, value in load_file(start).items()}, start)
     assert len({first, changed, inputs(study)}) == 3
     monkeypatch.setattr(checkpoints, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
-    assert len({*seen, inputs(study)}) == len(set(seen)) == 6
+    assert len({*seen, inputs(study)}) == len(set(seen)) == 8
 
 
 def test_a_start_that_is_another_network_is_refused(study):
