@@ -154,6 +154,12 @@ class Evaluation(Strict):
     canvas: tuple[PositiveInt, PositiveInt]
     classes: tuple[str, ...] | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self):
+        if twice := [name for name in self.classes or () if self.classes.count(name) > 1]:
+            raise ValueError(f"classes: {twice[0]} is there twice")
+        return self
+
 
 class Dataset(Strict):
     """`train`, `fine_tune`, `trainval`: what a run's `recipe` names. `evaluate_batch`: images at a time, for any network."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.evaluation.inference import predictions, progress_miou
-from pipeline.schema import Strategy
+from pipeline.schema import Evaluation, Strategy
 from pipeline.study import StudyError
 
 
@@ -30,6 +30,11 @@ def test_the_progress_is_the_miou_of_the_first_images(tmp_path):
     for scored, expected in ((range(5), {"miou": np.mean(list(scores.values()))}), ((1, 3), {"miou": scores[1]}), ((3,), {})):
         assert progress_miou(network, 16, Shard(tmp_path / "val.arrow"), (12, 12), 2, 3, list(scored)) == pytest.approx(expected)
     assert passes == 3 * [(2, 12, 12), (1, 12, 12)], "unflipped, at scale 1"
+
+
+def test_a_class_that_is_named_twice_would_weigh_twice():
+    with pytest.raises(ValueError, match="classes: cat is there twice"):
+        Evaluation(split="val", canvas=(9, 9), classes=("cat", "dog", "cat"))
 
 
 @pytest.mark.parametrize("tuned, sizes", [(True, [2, 2, 2]), (False, [2, 2, 1])])

@@ -160,7 +160,7 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
         assert inputs(study.model_copy(update={"backbones": study.backbones | {"resnet101": backbone.model_copy(update=change)}})) != first
     voc, network = study.settings.voc, study.settings.network
     for change in ({"voc": voc.model_copy(update={"train": voc.train.model_copy(update={"crop": 17})})},
-                   {"network": network.model_copy(update={"atrous_rates": (1, 2)})}):  # whose weights would fit
+                   {"network": network.model_copy(update={"atrous_rates": (1, 2, 3)})}):  # whose weights would fit
         assert inputs(study.model_copy(update={"scales": study.scales | {"tiny": study.settings.model_copy(update=change)}})) != first
     (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
     changed = inputs(study)
