@@ -2,7 +2,7 @@
 
 How the paper counts (reconstructed; it fits 36 of the 38 cells of Tables 3 and 5 within 0.35 %, and the other two contradict
 their own multi-scale row): convolutions only, one multiply-add is 1, batch 1. A convolution with atrous rate r > 1 counts on
-the map that TensorFlow's space_to_batch pads for it, so that a side of n positions counts as (ceil((n + 2r) / r) - 2) * r.
+the map that TensorFlow's space_to_batch pads for it, so that a side of n positions counts as the next multiple of r.
 PyTorch convolves the map itself, without the taps that meet only padding (layers.convolve): that is `executed`. Resizing, batch
 norm, activations, softmax: not counted in either.
 """
@@ -36,7 +36,7 @@ class Cost:
 
 def padded(size: int, rate: int) -> int:
     """Positions along a side of `size` as space_to_batch pads it for a 3x3 convolution at atrous `rate`."""
-    return size if rate == 1 else (-(-(size + 2 * rate) // rate) - 2) * rate
+    return -(-size // rate) * rate
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
