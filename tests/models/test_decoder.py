@@ -5,7 +5,8 @@ import torch
 from pipeline import study as studies
 from pipeline.models import deeplab
 from pipeline.models.decoder import Decoder, convolutions
-from pipeline.models.layers import SeparableConvBN, channels
+from pipeline.models.layers import SeparableConvBN, channels, resize
+from tests.models.small_networks import stir
 
 
 @pytest.mark.parametrize("name, expected", [("[3x3,256]", (3, 256, 1)), ("[3x3,256]x3", (3, 256, 3)), ("[1x1,256]", (1, 256, 1)),
@@ -21,11 +22,17 @@ def test_decoder_structures(name, expected):
 
 @torch.no_grad()
 def test_decoder_merges_conv3_then_conv2():
-    decoder = Decoder(16, {"conv2": 8, "conv3": 12}, "[3x3,256]", 48, width=0.0625).eval()
+    """What was upsampled first, then the projected feature: published weights are so."""
+    decoder = stir(Decoder(16, {"conv2": 8, "conv3": 12}, "[3x3,256]", 48, width=0.0625))
     assert list(decoder.refine) == ["conv3", "conv2"]
     assert decoder.project["conv3"].conv.in_channels == 12
-    features = {"conv2": torch.randn(1, 8, 33, 25), "conv3": torch.randn(1, 12, 17, 13)}
-    assert decoder(torch.randn(1, 16, 9, 7), features).shape == (1, 16, 33, 25)
+    features, x = {"conv2": torch.randn(1, 8, 33, 25), "conv3": torch.randn(1, 12, 17, 13)}, torch.randn(1, 16, 9, 7)
+    found = decoder(x, features)
+    for name in ("conv3", "conv2"):
+        low = decoder.project[name](features[name])
+        x = decoder.refine[name](torch.cat([resize(x, low.shape[-2:]), low], 1))
+    assert x.shape == (1, 16, 33, 25)
+    torch.testing.assert_close(found, x)
 
 
 def test_conv3_alone_gives_its_own_stride():

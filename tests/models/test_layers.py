@@ -1,7 +1,7 @@
 """The layers that every network is made of, against what they are defined as."""
 import pytest
 import torch
-from hypothesis import given, settings, strategies as some
+from hypothesis import example, given, settings, strategies as some
 from torch.nn import functional as F
 
 from pipeline.models.layers import ConvBN, channels, normalise, resize
@@ -61,6 +61,7 @@ def test_channels():
 
 @given(some.integers(1, 30), some.integers(1, 30), some.tuples(some.integers(1, 24), some.integers(1, 24)),
        some.sampled_from([torch.channels_last, torch.contiguous_format]), some.sampled_from([1, 3]))
+@example(6, 5, (5, 5), torch.contiguous_format, 1)  # the largest rate at which all taps meet something, the least at which some do not
 @settings(max_examples=40, deadline=None)
 def test_a_convolution_is_the_sum_of_shifted_images_at_any_rate(height, width, rate, layout, groups):
     """Below the map's size and from there on, where taps are left out: the value and all gradients are those of the definition."""

@@ -124,6 +124,21 @@ def test_the_dense_prediction_cell_is_wired_as_published(output_stride, times):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("separable", [False, True])
+def test_aspp_is_wired_as_published(separable):
+    """The order of what is joined tells published weights where they belong."""
+    aspp, x = stir(ASPP(8, (1, 2, 3), width=0.0625, separable=separable)), torch.randn(1, 8, 5, 6)
+    image = aspp.image(x.mean((2, 3), keepdim=True)).expand(-1, -1, 5, 6)
+    torch.testing.assert_close(aspp(x), aspp.project(torch.cat([image, aspp.point(x), *(branch(x) for branch in aspp.atrous)], 1)))
+
+
+@pytest.mark.parametrize("size, epsilon", [("resnet", 1e-5), ("xception", 1e-3)])
+def test_batch_norms_epsilon_is_the_authors(size, epsilon):
+    found = {name: layer.eps for name, layer in network(size).named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert found == {name: epsilon if name.startswith("backbone.") else 1e-5 for name in found}
+
+
+@torch.no_grad()
 def test_image_pooling_sees_the_whole_map_and_nothing_of_where():
     aspp = stir(ASPP(8, (1, 2, 3), width=0.0625))
     aspp.project.conv.weight[:, 16:].zero_()  # only the first branch is left
