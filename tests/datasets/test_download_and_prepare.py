@@ -4,7 +4,7 @@ import json
 import pytest
 
 from pipeline import records
-from pipeline.datasets import native, preparation, voc
+from pipeline.datasets import native
 from pipeline.datasets.contact import BYTES
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
@@ -44,84 +44,11 @@ def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
     assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["status"] == "skipped"
 
 
-def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    download.main("voc")
-    prepare.main("voc")
-    assert "warning: voc is not complete: train_aug has 10 images, not 10582; val has" in capfd.readouterr().err
-    sheet = json.loads((tiny.artifacts("shards", "voc") / "sheet.json").read_text())
-    assert sheet["incomplete"] == ["train_aug has 10 images, not 10582", "val has 6 images, not 1449"]
-    assert json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())["root"] == str(root)
-    assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
-    for split, images in (("train_aug", 10), ("val", 6)):
-        monkeypatch.setitem(voc.COUNTS, split, images)
-    prepare.main("voc")
-    assert "not complete" not in capfd.readouterr().err
-    change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
-    with pytest.raises(StudyError, match="nowhere does not exist"):
-        download.main("voc")
-
-
-def test_files_of_all_splits_that_cannot_be_used_are_listed_at_once(tiny, monkeypatch, root):
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    found = voc.splits(root)
-    broken = [*found["train_aug"][:5], found["val"][3]]
-    for item in broken:
-        item.image.write_bytes(b"no picture")
-    download.main("voc")
-    for shown, cut in ((5, False), (2, True)):
-        monkeypatch.setattr(preparation, "SHOWN", shown)
-        with pytest.raises(StudyError) as caught:
-            prepare.main("voc")
-        said, path = str(caught.value), tiny.artifacts("unfinished", "voc") / "unusable.txt"
-        assert "voc train_aug: 5 of 10 images" in said and "voc val: 1 of 6 images" in said
-        assert ("and 3 more" in said) == (str(path) in said) == path.exists() == cut
-        named = [line.partition(": ")[0].strip() for line in (path.read_text() if cut else said).splitlines() if ".jpg: " in line]
-        assert named == [str(item.image) for item in broken]
-
-
-def test_prepare_goes_on_where_it_was(tiny, monkeypatch, root):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    broken, load, decoded = voc.splits(root)["val"][3].image, preparation.load, []
-    whole = broken.read_bytes()
-    broken.write_bytes(b"no picture")
-    download.main("voc")
-    with pytest.raises(StudyError, match="1 of 6 images"):
-        prepare.main("voc")
-    broken.write_bytes(whole)
-    monkeypatch.setattr(preparation, "load", lambda task, item: decoded.append(item.id) or load(task, item))
-    prepare.main("voc")
-    assert decoded == [item.id for item in voc.splits(root)["val"]], "train_aug was decoded before"
-
-
 def test_as_many_processes_decode_as_there_are_cores_or_threads(monkeypatch):
     monkeypatch.setattr(records, "cores", lambda: 5)
     for said, workers in ((None, 5), ("3", 3), ("9", 5), ("0", 1), ("all", 5)):
         monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         assert native.workers() == workers
-
-
-def test_a_folder_without_the_masks_of_sbd_says_where_they_go(tiny, monkeypatch, root):
-    (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt").unlink()
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    download.main("voc")
-    with pytest.raises(StudyError, match="no split train_aug; there are train, val, trainval. train_aug takes the masks of SBD: docs/data.md"):
-        prepare.main("voc")
-
-
-def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch, root):
-    """Even where its size stays the same: what follows runs again."""
-    change(monkeypatch, tiny, "voc", folder=str(root))
-    notes = []
-    for _ in range(2):
-        download.main("voc")
-        notes.append((tiny.artifacts("data", "voc") / "source.json").read_text())
-    assert notes[0] == notes[1]
-    label = sorted(root.rglob("SegmentationClass/*.png"))[0]
-    label.write_bytes(label.read_bytes())
-    download.main("voc")
-    assert (tiny.artifacts("data", "voc") / "source.json").read_text() != notes[0]
 
 
 def test_what_stages_leave_beside_the_files_of_an_archive_is_not_counted(tmp_path):
@@ -162,20 +89,6 @@ def test_prepare_before_download_says_what_to_do(tiny):
 def test_an_unknown_data_set_is_refused(tiny):
     with pytest.raises(StudyError, match="did you mean coco"):
         download.main("cocoo")
-
-
-def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(tiny, monkeypatch, root, tmp_path):
-    mine = tmp_path / "mine/VOCdevkit"
-    mine.mkdir(parents=True)
-    (mine / "VOC2012").symlink_to(root / "VOCdevkit/VOC2012")
-    (mine / "again").symlink_to(mine)
-    (mine / "nothing").symlink_to(mine / "nowhere")
-    change(monkeypatch, tiny, "voc", folder=str(mine.parent))
-    download.main("voc")
-    prepare.main("voc")
-    assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
-    note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
-    assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
 
 
 def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, tmp_path):

@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from pipeline import records, study as studies
 from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
-from pipeline.models import deeplab
 from stages import console, evaluate as stage
+from tests.evaluation import untrained
 
 ROOT = Path(__file__).parents[2]
 RUN, IMAGES, CLASSES = "t2-x2", 9, 5
@@ -40,11 +39,11 @@ TINY = studies.load().model_copy(update={"scale": "tiny"})
 
 
 @pytest.fixture(autouse=True)
-def untrained(tmp_path, monkeypatch):
+def run_and_shard(tmp_path, monkeypatch):
     """A run's folder and a shard of random images in a fresh artifacts folder, which is the working directory's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage.studies, "load", lambda: TINY)
-    shards, runs, rng = TINY.artifacts("shards", "voc"), TINY.artifacts("runs", RUN), np.random.default_rng(0)
+    shards, rng = TINY.artifacts("shards", "voc"), np.random.default_rng(0)
     with Writer(shards / "val.arrow", "voc", [f"class-{number}" for number in range(CLASSES)]) as writer:
         for number in range(IMAGES):
             shape = 20 + 3 * number, 49 - 2 * number
@@ -53,13 +52,7 @@ def untrained(tmp_path, monkeypatch):
             image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
             writer.add(Example(f"image-{number}", image, label, void_distance(label)))
     (shards / "sheet.json").write_text("{}")
-    torch.manual_seed(0)
-    run = TINY.runs[RUN]
-    model = deeplab.build(run, TINY.backbones[run.backbone].family, TINY.settings.network, CLASSES)
-    torch.nn.init.normal_(model.logits.weight)
-    records.write(runs, status="done", params={"run": run.model_dump(mode="json"), "training": {"crop": 33},
-                                               "network": TINY.settings.network.model_dump(mode="json")})
-    save_file(model.state_dict(), runs / "model.safetensors")
+    untrained.save(TINY.artifacts("runs", RUN), TINY, RUN, CLASSES)
 
 
 @pytest.fixture

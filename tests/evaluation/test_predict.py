@@ -1,4 +1,4 @@
-"""The commands predict and export on a small untrained network: what they leave, and what they say of what they cannot do."""
+"""The command predict on a small untrained network: what it leaves, and what it says of photos that it cannot label."""
 import os
 import shutil
 from pathlib import Path
@@ -8,33 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from pipeline import records, study as studies
+from pipeline import study as studies
 from pipeline.datasets import palettes
 from pipeline.evaluation import photos, trained
-from pipeline.models import deeplab
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
-from stages import export, predict
+from stages import predict
 
 STUDY = studies.load()
-RUN = STUDY.runs["t2-x2"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The folder of a run of the tiny scale, in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    network = STUDY.scales["tiny"].network
-    torch.manual_seed(0)
-    model = deeplab.build(RUN, STUDY.backbones[RUN.backbone].family, network, 21)
-    with torch.inference_mode():
-        model.eval().logits.weight /= model(torch.randn(1, 3, 33, 33)).std()
-    params = {"run": RUN.model_dump(mode="json"), "network": network.model_dump(mode="json"), "training": {"crop": 33}}
-    records.write(tmp_path / "net", status="done", params=params)
-    save_file(model.state_dict(), tmp_path / "net" / records.MODEL)
-    return tmp_path / "net"
 
 
 def photo(path: Path, size=(40, 61)) -> Path:
@@ -59,7 +41,7 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
         shutil.copytree(folder, STUDY.artifacts("runs", name))
     call(name, photo(Path("a.png")))
     found = trained.described(folder)
-    assert found.run == RUN and found.crop == 33
+    assert found.run == STUDY.runs["t2-x2"] and found.crop == 33
     models = trained.load(STUDY, folder, {16}, torch.device("cpu"))
     expected = photos.label(models, photos.read(Path("a.png")), Strategy(output_stride=16, scales=(1.0,), flip=False), 65)
     assert np.array_equal(labels_of(Path("a.labels.png")), expected) and len(np.unique(expected)) > 1
@@ -144,59 +126,3 @@ def test_a_photo_is_not_overwritten(folder):
     with pytest.raises(StudyError, match="overwritten: out/../out/a.labels.png, by what in/a.png gives. Label them with another --out"):
         call(folder, *images, out=Path("out/../out"))
     assert images[1].read_bytes() == before and len(list(Path("out").iterdir())) == 1
-
-
-def test_wrong_names_and_folders_say_what_to_do(folder):
-    with pytest.raises(StudyError, match="nowhere is no folder and no run"):
-        call("nowhere", Path("a.png"))
-    Path("file").touch()
-    with pytest.raises(StudyError, match="--out file is a file: name a folder"):
-        call(folder, Path("a.png"), out=Path("file"))
-    with pytest.raises(StudyError, match="did you mean os16"):
-        call(folder, Path("a.png"), strategy="os61")
-    Path("other.safetensors").write_bytes((folder / records.MODEL).read_bytes())
-    with pytest.raises(StudyError, match="other.safetensors: name the folder that a training left, or the model.safetensors in it"):
-        call("other.safetensors", Path("a.png"))
-    with pytest.raises(StudyError, match="t2-x2 holds no trained network.*make study"):
-        call("t2-x2", Path("a.png"))
-    for content in (b"", (folder / records.MODEL).read_bytes()[:-5]):
-        (folder / records.MODEL).write_bytes(content)
-        with pytest.raises(StudyError, match="model.safetensors holds no network of this study"):
-            call(folder, Path("a.png"))
-    (folder / records.MODEL).unlink()
-    with pytest.raises(StudyError, match="holds no network: model.safetensors is missing"):
-        call(folder, Path("a.png"))
-    records.write(folder, status="skipped", reason="no voc data at this scale")
-    with pytest.raises(StudyError, match="holds no network: no voc data at this scale"):
-        call(folder, Path("a.png"))
-    with pytest.raises(StudyError, match="--output-stride is 8, 16 or 32, got 4"):
-        export.main(str(folder), Path(), [export.Kind.pt2], 4)
-
-
-@pytest.mark.parametrize("section, key, value, said", [
-    ("run", "low_level_channels", 8, "net: its weights, model.safetensors, do not fit its record.json"),
-    ("run", "decoder", "none", "do not fit its record.json"),
-    ("network", "width", 1e9, "do not fit its record.json"),
-    *(("training", "crop", crop, "net holds no trained network: record.json cannot be used .crop is .*no whole number above 16")
-      for crop in ("x", -5, 16, 33.0))])
-def test_a_record_that_is_not_of_these_weights_is_refused(folder, section, key, value, said):
-    record = records.read(folder)
-    record["params"][section][key] = value
-    records.write(folder, **record)
-    for command in (lambda: call(folder, photo(Path("a.png"))), lambda: export.main(str(folder), Path(), [export.Kind.pt2], None)):
-        with pytest.raises(StudyError, match=said):
-            command()
-
-
-def test_export_hands_over_the_network_at_the_output_stride_that_was_asked_for(folder, monkeypatch, capsys):
-    import pipeline.evaluation.export as module
-    handed = []
-    monkeypatch.setattr(module, "traced", lambda network: network)
-    monkeypatch.setattr(module, "write", lambda *arguments: handed.append(arguments))
-    export.main(str(folder), Path("out"), list(export.Kind), 8)
-    assert [path for *_, path in handed] == [Path("out/net.pt2"), Path("out/net.onnx")]
-    assert handed[0][1][15] == "person" and handed[0][2] == 65  # predict's, at the training crop of 33
-    expected, x = trained.load(STUDY, folder, {8}, torch.device("cpu"))[8], torch.randn(1, 3, 65, 65)
-    with torch.inference_mode():
-        assert torch.equal(handed[0][0](x), expected(x))
-    assert capsys.readouterr().out == "out/net.pt2\nout/net.onnx\n"

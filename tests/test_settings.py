@@ -2,14 +2,10 @@
 import re
 
 import pytest
-import yaml
 
-from pipeline import paper, study as studies
-from pipeline.datasets.shards import TRIMAP_WIDTHS
-from pipeline.paper import rows
+from pipeline import study as studies
 from pipeline.schema import Training
 from pipeline.study import ROOT, StudyError
-from tests import shipped
 
 TEXT = re.sub(r"(?m)^scale: \S+", "scale: miniature", (ROOT / "params.yaml").read_text())
 
@@ -131,68 +127,6 @@ def test_what_train_settings_may_leave_out_is_as_scale_paper_has_it(tmp_path):
     paper = load(tmp_path, TEXT).scales["paper"].voc.train.model_dump()
     defaults = {name: field.default for name, field in Training.model_fields.items() if not field.is_required()}
     assert defaults and {name: paper[name] for name in defaults} == defaults
-
-
-def test_a_row_of_the_paper_without_its_run_or_strategy_is_named(tmp_path):
-    study = load(tmp_path, edited(r"  t2-x2: \[\*os16, \*os16-ms, ", "  t2-x2: [*os16, "))
-    with pytest.raises(StudyError, match=r"tables\.yaml: table3\.rows\[5\]\.strategy: evaluate\.t2-x2 in params\.yaml lacks 'os16-ms'"):
-        paper.check(study)
-    without = re.sub(r"(?m)^  t2-x3:.*\n", "", TEXT)
-    with pytest.raises(StudyError, match=r"table2\.rows\[2\]\.run: there is no run 't2-x3' in params\.yaml"):
-        paper.check(load(tmp_path, without))
-
-
-@pytest.mark.parametrize("row, message", [
-    ({"channels": 24, "miou": 1.0, "run": "t2-x2"}, r"table1\.rows\[5\]\.strategy: evaluate\.t2-x2 in params\.yaml lacks None"),
-    ({"chanels": 24, "run": "t2-x2", "strategy": "os16"}, r"table1\.rows\[5\]: unlike the table's first row, it has chanels, lacks channels"),
-    ({"channels": 24, "run": "t2-x2", "strategy": "os16", "width": 1}, r"table1\.rows\[5\]: unlike .* it has width"),
-])
-def test_a_mistake_in_a_row_is_named(monkeypatch, row, message):
-    tables, table = paper.tables(), paper.tables()["table1"]
-    changed = tables | {"table1": table.model_copy(update={"rows": (*table.rows, row)})}
-    monkeypatch.setattr(paper, "tables", lambda: changed)
-    with pytest.raises(StudyError, match=message):
-        paper.check(studies.load())
-
-
-def test_a_table_that_the_paper_does_not_have_is_named(monkeypatch):
-    changed = paper.tables() | {"mine": paper.tables()["table1"]}
-    monkeypatch.setattr(paper, "tables", lambda: changed)
-    with pytest.raises(StudyError, match="^tables.yaml: mine: no table of the paper"):
-        rows.rows(studies.load())
-
-
-def test_the_study_covers_the_paper_and_trains_each_network_once():
-    study = studies.load()
-    paper.check(study)
-    named = {row["run"] for table in paper.tables().values() for row in table.rows if "run" in row}
-    assert named | shipped.OTHERS <= set(study.runs)
-    assert set(study.runs) - named - shipped.OTHERS <= set(study.evaluate), "a run that no table has, not even that of one's own"
-
-
-def test_the_published_numbers_are_those_of_the_shared_transcript():
-    path = ROOT.parent / "shared/paper/tables.yaml"
-    if not path.exists():
-        pytest.skip("the transcript of the paper's tables is not beside the project")
-    shared, ours = yaml.safe_load(path.read_text()), paper.tables()
-    for name, theirs in shared.items():
-        table = name.split("_")[0]
-        if table in ours and table != "figure5a":
-            columns = {"top1_err": "top1_error", "top5_err": "top5_error"}
-            for row, published in zip(ours[table].rows, theirs["rows"], strict=True):
-                for key, value in published.items():
-                    if key == "note":  # words of ours
-                        continue
-                    assert row[columns.get(key, key)] == value, (name, key)
-    for row, published in zip(ours["zoo"].rows, shared["model_zoo"]["rows"], strict=True):
-        miou = next(value for key, value in published.items() if key.startswith("miou"))
-        scales = {"[1.0]": "1", "0.5:0.25:1.75": "0.5 to 1.75", "[0.75, 1.0, 1.25]": "0.75 to 1.25", "0.75:0.25:2": "0.75 to 2"}
-        assert (row["model"], row["eval_os"], row["flip"], row["madds"], row["miou"], row["scales"]) == (
-            published["ckpt"], published["eval_os"], published["flip"], published["madds"], miou, scales[str(published["scales"])])
-    figure = shared["figure5a_trimap"]
-    assert [list(row["miou"]) for row in ours["figure5"].rows] == [figure[key] for key in
-            ("xception_decoder", "resnet101_decoder", "xception_bu", "resnet101_bu")]
-    assert list(TRIMAP_WIDTHS) == figure["widths"] == list(ours["figure5"].widths)
 
 
 def test_what_a_scale_lacks_is_said_in_one_sentence():
