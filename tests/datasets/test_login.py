@@ -41,30 +41,41 @@ def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch, address, val
     assert any(words in said for words in ("127.0.0.1", "no valid URL", "would reach dvc.lock"))
 
 
+PLACES = MIRROR, WEIGHTS, PUBLISHED, FOLDER = (
+    "scales.paper.voc.source.archives.0.mirrors.0", "scales.paper.network.backbones.xception65.weights",
+    "zoo.xception65_coco_voc_trainaug.published", "scales.own-data.voc.source.folder")
+
+
+def settings(folder, values):
+    """params.yaml with these `values` at dotted keys."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in values.items():
+        *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        functools.reduce(lambda some, part: some[part], path, raw)[last] = value
+    (folder / "params.yaml").write_text(yaml.dump(raw))
+    return folder / "params.yaml"
+
+
 @pytest.mark.parametrize("key, address", [
-    ("scales.paper.voc.source.archives.0.mirrors.0", "https://lo9in:s3cret@host/a.tar"),
-    ("scales.paper.network.backbones.xception65.weights", "https://s3cret@host/a.tar.gz"),
-    ("zoo.xception65_coco_voc_trainaug.published", "https://lo9in:s3cret${KEY}@host/a.tar.gz"),
-    ("zoo.xception65_coco_voc_trainaug.published", "https://host/a.tar.gz?id=3&X-Amz-Signature=s3cret"),
-    ("scales.own-data.voc.source.folder", "http://lo9in:s3cret@host/data"),
-    *(("scales.paper.voc.source.archives.0.mirrors.0", f"https://host/a.tar{end}") for end in (
+    (MIRROR, "https://lo9in:s3cret@host/a.tar"),
+    (WEIGHTS, "https://s3cret@host/a.tar.gz"),
+    (PUBLISHED, "https://lo9in:s3cret${KEY}@host/a.tar.gz"),
+    (PUBLISHED, "https://host/a.tar.gz?id=3&X-Amz-Signature=s3cret"),
+    (FOLDER, "http://lo9in:s3cret@host/data"),
+    *((MIRROR, f"https://host/a.tar{end}") for end in (
         "?auth=s3cret", "?pwd=s3cret", "?pw=s3cret", "?jwt=s3cret", "?session=s3cret", "?ticket=s3cret", "#token=s3cret", "?name=s3cret", "?file=s3cret-and-more",
         "?packageID=3&k=s3cret", "?packageID=3;k=s3cret", "?packageID=s3cret/and/more", "?k=${KEY}s3cret", "?id=3#a=1&jwt=s3cret", "?s3cret-and-more", "#s3cret-and-more", "?id=3&s3cret-and-more"))])
 def test_a_password_in_the_settings_is_refused(tmp_path, key, address):
     """params.yaml is in git, and DVC copies what it sees of it into dvc.lock."""
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
-    place = functools.reduce(lambda some, part: some[part], path, raw)
-    for text, refused in ((address, True), ("https://lo9in:${KEY}@host/a.tar", False), ("https://${KEY}@host/a.tar?k=${KEY}", False),
-                          ("https://host/?packageID=12&download=1&dl=0&id=4&raw=true&auth=${KEY}#part", False), ("/data/my #1 & co?", False)):
-        place[last] = text
-        (tmp_path / "params.yaml").write_text(yaml.dump(raw))
-        if refused:
-            with pytest.raises(StudyError, match=r"write \$\{NAME\} in its place") as caught:
-                study.load.__wrapped__(tmp_path / "params.yaml")
-            assert key.split(".")[-1] in str(caught.value) and "s3cret" not in str(caught.value)
-        else:
-            study.load.__wrapped__(tmp_path / "params.yaml")
+    with pytest.raises(StudyError, match=r"write \$\{NAME\} in its place") as caught:
+        study.load.__wrapped__(settings(tmp_path, {key: address}))
+    assert key.split(".")[-1] in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://lo9in:${KEY}@host/a.tar", "https://${KEY}@host/a.tar?k=${KEY}",
+                                     "https://host/?packageID=12&download=1&dl=0&id=4&raw=true&auth=${KEY}#part", "/data/my #1 & co?"])
+def test_a_password_of_the_environment_is_not_refused_in_the_settings(tmp_path, address):
+    study.load.__wrapped__(settings(tmp_path, dict.fromkeys(PLACES, address)))
 
 
 BASIC = f"Basic {base64.b64encode(b'lo9in:s3/cr@t').decode()}"
