@@ -2,7 +2,11 @@
 import os
 import signal
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("tests", deadline=None)  # on a busy machine an example takes long and is not wrong
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config):

@@ -26,7 +26,7 @@ def pillow(content: bytes) -> np.ndarray:
 COLOURS = [("RGB", {"subsampling": 0}), ("RGB", {"subsampling": 1}), ("RGB", {"subsampling": 2}), ("RGB", {"keep_rgb": True}), ("L", {}), ("CMYK", {})]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(colours=st.sampled_from(COLOURS), shape=st.tuples(st.integers(1, 70), st.integers(1, 70)), seed=st.integers(0, 9),
        quality=st.integers(10, 100), progressive=st.booleans())
 def test_every_jpeg_is_read_as_pillow_reads_it(tmp_path_factory, colours, shape, seed, quality, progressive):

@@ -13,7 +13,7 @@ values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allo
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(content=st.dictionaries(st.text(max_size=6), st.lists(values, max_size=5) | values, max_size=4), chunk=st.integers(1, 40),
        indent=st.sampled_from([None, 1]), ascii=st.booleans())
 def test_elements_are_those_of_the_lists(tmp_path_factory, content, chunk, indent, ascii):

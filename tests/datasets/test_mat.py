@@ -8,7 +8,7 @@ from scipy.sparse import csc_matrix
 from pipeline.datasets import native, voc
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shape=st.tuples(st.integers(1, 40), st.integers(1, 40)), kind=st.sampled_from(["uint8", "uint16", "int32", "float64"]),
        seed=st.integers(0, 99), compressed=st.booleans(), form=st.sampled_from([1, 3]))
 def test_masks_of_sbd_are_what_scipy_reads(tmp_path_factory, shape, kind, seed, compressed, form):

@@ -38,7 +38,7 @@ def pillow(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(shape=st.tuples(st.integers(1, 60), st.integers(1, 60)), seed=st.integers(0, 99), level=st.integers(0, 9), grey=st.booleans())
 def test_every_label_is_read_as_pillow_reads_it(tmp_path_factory, shape, seed, level, grey):
     values, path = label(shape, seed), tmp_path_factory.mktemp("png") / "a.png"
@@ -91,7 +91,7 @@ def test_filtered_lines_are_read_by_pillow(tmp_path):
     np.testing.assert_array_equal(native.read_labels(tmp_path / "a.png"), [[1, 2, 3, 4], [2, 3, 4, 5]])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_noticed(at, bit):
     content = bytearray(palette_png(label((40, 50))))

@@ -21,7 +21,7 @@ def examples(shapes, seed, distances):
         yield Example(f"image {number} ä", image, label, void_distance(label) if distances else None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shapes=sizes, seed=st.integers(0, 99), distances=st.booleans(), batch=st.sampled_from([1, 200, 1 << 20]))
 def test_round_trip(tmp_path_factory, shapes, seed, distances, batch):
     path = tmp_path_factory.mktemp("shard") / "val.arrow"
@@ -98,7 +98,7 @@ def exact(label):
     return np.where(distance > FAR, 255, distance)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shape=st.tuples(st.integers(1, 14), st.integers(1, 14)), voids=st.integers(0, 8), seed=st.integers(0, 999))
 def test_void_distance_is_the_rounded_up_distance_to_the_nearest_void(shape, voids, seed):
     rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_void_distance_is_the_rounded_up_distance_to_the_nearest_void(shape, voi
     np.testing.assert_array_equal(void_distance(label), expected)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(shape=st.tuples(st.integers(1, 150), st.integers(1, 150)), voids=st.integers(0, 30), size=st.integers(1, 20), seed=st.integers(0, 999))
 def test_void_distance_is_scipys_within_the_widest_trimap(shape, voids, size, seed):
     rng = np.random.default_rng(seed)

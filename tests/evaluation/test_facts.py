@@ -41,7 +41,7 @@ def counted(predictions, label, distance, classes, numbers):
     return facts.count(predictions, label, distance, classes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
 def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, width, classes, strategies, seed):
     predictions, label, distance = scenes(np.random.default_rng(seed), images, height, width, classes, strategies)
@@ -55,7 +55,7 @@ def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, widt
             assert found.get((name, f"2007_{number:06d}"), {}) == slowly(prediction[number], label[number], distance[number])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
 def test_counts_equal_one_bincount_of_the_pixels_that_are_not_void(images, height, width, classes, strategies, seed):
     """At every distance, and where an image is all void."""
@@ -78,7 +78,7 @@ def test_a_label_that_is_no_class_is_not_counted_as_another(value):
         counted(predictions, label, distance, 4, [0, 1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.integers(0, 10**6))
 def test_any_split_of_the_images_gives_the_same_file(tmp_path_factory, part_of, seed):
     predictions, label, distance = scenes(np.random.default_rng(seed), 6, 7, 5, 4, 2)

@@ -74,7 +74,7 @@ def test_trimap_curve_is_the_score_of_the_near_pixels(scenes):
 
 
 @given(split=st.lists(st.booleans(), min_size=6, max_size=6), seed=st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_split_of_the_images_sums_to_the_whole(split, seed):
     rng = np.random.default_rng(seed)
     rows = [("s", f"i{image}", int(rng.integers(15)), int(rng.integers(4)), int(rng.integers(4)), int(rng.integers(1, 99)))

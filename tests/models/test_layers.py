@@ -9,7 +9,7 @@ from pipeline.models.resnet import max_pool
 
 
 @given(some.integers(1, 40), some.integers(1, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_max_pool_pads_as_tensorflow(height, width):
     # TensorFlow's SAME: output ceil(n / 2), padding split with the odd position at the far side.
     x = torch.rand(1, 2, height, width)
@@ -62,7 +62,7 @@ def test_channels():
 @given(some.integers(1, 30), some.integers(1, 30), some.tuples(some.integers(1, 24), some.integers(1, 24)),
        some.sampled_from([torch.channels_last, torch.contiguous_format]), some.sampled_from([1, 3]))
 @example(6, 5, (5, 5), torch.contiguous_format, 1)  # the largest rate at which all taps meet something, the least at which some do not
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_convolution_is_the_sum_of_shifted_images_at_any_rate(height, width, rate, layout, groups):
     """Below the map's size and from there on, where taps are left out: the value and all gradients are those of the definition."""
     torch.manual_seed(0)

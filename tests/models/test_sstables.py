@@ -25,7 +25,7 @@ def slow_crc(data):
 
 @given(some.dictionaries(some.binary(max_size=20), some.binary(max_size=300), min_size=1, max_size=60), some.integers(1, 20),
        some.integers(1, 17))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tables_come_back(tmp_path_factory, content, size, restart):
     pairs = sorted(content.items())
     path = tmp_path_factory.mktemp("table") / "t"
@@ -40,7 +40,7 @@ def test_compressed_blocks_are_refused_by_name(tmp_path):
 
 
 @given(some.binary(min_size=48, max_size=400))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rubbish_behind_the_magic(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("rubbish") / "t"
     path.write_bytes(data + bytes.fromhex("57fb808b247547db"))

@@ -26,7 +26,7 @@ def plainly(image, label, scale, top, left, flip, crop):
 places = st.floats(0, 1, exclude_max=True, width=32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(SCALES), places, places, st.booleans(), st.integers(1, 50),
        st.integers(0, 99))
 def test_one_resampling_equals_scale_pad_crop_flip(height, width, scale, top, left, flip, crop, seed):
