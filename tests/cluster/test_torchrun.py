@@ -63,7 +63,7 @@ def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("how, ranks, said", [
-    ("said", "0 1", "error: out of memory"), ("said", "1", "error: out of memory"),
+    ("said", "1", "error: out of memory"),
     ("disk", "0 1", "error: model.pt: No space left on device. Make room and give the same command again"),
     ("killed", "1", "error: process 1 ended with SIGKILL; what it printed is above"),
     ("bug", "1", "error: process 1 ended with exit code 1; what it printed is above")])
@@ -107,8 +107,6 @@ def test_what_one_of_several_cannot_leave_to_torchrun_it_prints(monkeypatch, tmp
 def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     checkout = Checkout(tmp_path)
     checkout.run("dvc", "repro", "prepare@imagenet")
-    printed = checkout.run("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="3", fails=True)  # eight images, three processes
-    assert printed.count("cannot be split evenly over 3 processes") == 1
     started = checkout.start("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2", SHELL="/bin/sh")  # some sh stay between DVC and a stage
     wait_for(lambda: sum("-m stages.pretrain" in line or "stages/pretrain.py" in line for line in checkout.processes()) >= 3)
     started.kill()

@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.models import device as devices
 from pipeline.schema import Training
 from pipeline.study import StudyError
-from pipeline.training import acceleration
+from pipeline.training import acceleration, distributed
 from pipeline.training.loop import gradients
 from tests.training.small import TRAINING, cross_entropy, run
 
@@ -36,6 +36,12 @@ def test_a_batch_of_void_only_trains_nothing_and_is_no_fault():
 def test_parts_have_to_be_equal():
     with pytest.raises(ValidationError, match="accumulate: a batch of 2 cannot be computed in 4 equal parts"):
         Training(**TRAINING.model_dump() | {"accumulate": 4})
+
+
+def test_processes_have_to_have_equal_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 3)
+    with pytest.raises(StudyError, match="^run: a batch of 6 cannot be split evenly over 3 processes times accumulate 3$"):
+        run(tmp_path, training=TRAINING.model_copy(update={"batch": 6, "accumulate": 3}))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
