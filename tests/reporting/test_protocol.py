@@ -1,5 +1,6 @@
 """At scale paper a page is a draft until every row is measured, by the paper's own protocol, on complete data."""
 import json
+import shutil
 import types
 from pathlib import Path
 
@@ -31,12 +32,20 @@ def with_sources(scale="paper"):
     return study.model_copy(update={"scales": study.scales | {scale: settings}})
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("paper"))
+        fake_study.write(with_sources(), images=3, size=49)
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(original, tmp_path, monkeypatch):
+    """All of it measured; a test may change it."""
+    shutil.copytree(original / "artifacts", tmp_path / "artifacts")
     monkeypatch.chdir(tmp_path)
-    study = with_sources()
-    fake_study.write(study, images=3, size=49)
-    return study
+    return with_sources()
 
 
 def reported(study):
@@ -79,7 +88,7 @@ def test_the_settings_as_shipped_are_the_papers():
     ("coco", "train", {"steps": 400_000}, []), ("coco", "train", {"steps": 2}, ["steps 2, not 300000 to 500000"]),
     ("cityscapes", "train", {"batch": 8}, []), ("cityscapes", "train", {"batch": 4}, ["batch 4, not 8 to 16"]),
     ("voc", "train", {"validate_every": 7, "compile": True, "split": "other"}, [])])
-def test_the_words(dataset, recipe, changed, words):
+def test_what_departs_from_the_protocol_is_said_in_words(dataset, recipe, changed, words):
     wanted = protocol.protocol()[dataset][recipe]
     own = {key: value[0] if isinstance(value, list) else value for key, value in wanted.items()}
     assert protocol.departures(own | changed, wanted) == words
