@@ -33,10 +33,15 @@ def study(home, tmp_path, monkeypatch):
     shutil.copytree(home, tmp_path / "study")
     monkeypatch.chdir(tmp_path / "study")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with contextlib.closing(sqlite3.connect(local.STORE)) as database, database:  # as if it had been made here
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(home), str(tmp_path / "study")))
+    as_if_made_here(home)
     return shipped.study()
+
+
+def as_if_made_here(folder):
+    """The store in the working directory, which is a copy of that in `folder`."""
+    with contextlib.closing(sqlite3.connect(local.STORE)) as database, database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(folder), str(local.FOLDER.absolute().parent)))
 
 
 def described(dataset, study):

@@ -8,12 +8,27 @@ import pytest
 from pipeline import records, study as studies
 from pipeline.tracking import live, local, mirror, store
 from tests.reporting import fake_study
+from tests.tracking.conftest import as_if_made_here
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A folder with a store in which nothing is: MLflow takes seconds to make one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("empty"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        local.FOLDER.mkdir()
+        local.ensure()
+    return folder
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(empty, tmp_path, monkeypatch):
+    """One trained network, none in the store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(empty / local.FOLDER, local.FOLDER)
+    as_if_made_here(empty)
     study = studies.load()
     fake_study.write(study, images=3, size=49, missing=[run for run in study.runs if run != "t1-c8"])
     return study
