@@ -28,10 +28,16 @@ def draw(image: np.ndarray, truth: np.ndarray, guesses: dict[str, np.ndarray], p
     image: uint8 (H, W, 3); truth and each of guesses (caption -> map): uint8 (H, W), 255 void; the errors are the last guess's.
     palette: 768 bytes, as `palettes.of` gives them. side: the longer side at most, in pixels; None keeps the size.
     """
+    palette = shown(palette)
     panels = [("image", _photo(image, side), False), ("truth", _labels(truth, palette, side), True)]
     panels += [(words, _labels(guess, palette, side), True) for words, guess in guesses.items()]
     last = next(reversed(guesses.values()))
     return (*panels, ("errors", _labels(errors(truth, last), bytes([*RIGHT, *WRONG, *CREAM]), side), True))
+
+
+def shown(palette: bytes) -> bytes:
+    """`palette` with a pale background where it is black, as VOC's is: dark classes are lost on black. 768 bytes."""
+    return palette if any(palette[:3]) else bytes(RIGHT) + palette[3:]
 
 
 def errors(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 
 from pipeline.datasets import palettes
 from pipeline.evaluation.measure import classes, decoded, label_maps, ranked, read_facts, shard
-from pipeline.reporting.panels import SIDE, Case, draw
+from pipeline.reporting.panels import SIDE, Case, draw, shown
 from pipeline.study import Study, StudyError
 
 
@@ -66,7 +66,7 @@ class Album:
 def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
     """Class names of a run's data set with their colours as #rrggbb, void last."""
     names, _ = classes(study, run)
-    colours = np.frombuffer(palettes.of(study.runs[run].dataset, len(names)), np.uint8).reshape(-1, 3)
+    colours = np.frombuffer(shown(palettes.of(study.runs[run].dataset, len(names))), np.uint8).reshape(-1, 3)
     seen = set(read_facts(study, run).target.tolist())
     return [(name, "#{:02x}{:02x}{:02x}".format(*tuple(colours[number]))) for number, name in enumerate(names)
             if number in seen] + [("void", "#{:02x}{:02x}{:02x}".format(*palettes.CREAM))]
