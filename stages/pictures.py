@@ -37,7 +37,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     study = studies.load()
     from pipeline.datasets import palettes
     from pipeline.evaluation import measure
-    from pipeline.reporting import panels
+    from pipeline.reporting import banner, panels
     from pipeline.tracking.entries import file_name
     cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
     if against and study.runs[against].dataset != study.runs[run].dataset:
@@ -56,7 +56,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / file_name(words, picked)
         with records.atomic(path) as partial:
-            partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, titles=True))
+            partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
         print(f"{path}: {caption}")
 
 

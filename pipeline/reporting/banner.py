@@ -21,7 +21,12 @@ def build(study: Study, missing: int, departing: dict[str, list[str]], data: lis
         why = [f"not the paper's data or networks, so {NO_RESULT}", *departures({}, data)]
     else:
         why = [f"published networks, evaluated here; nothing was trained, so {NO_RESULT}", *departures({}, data)]
-    return {"short": study.scale, "long": "; ".join(why), "mark": f"Scale {study.scale}: {NO_RESULT}"}
+    return {"short": study.scale, "long": "; ".join(why), "mark": mark(study.scale)}
+
+
+def mark(scale: str) -> str:
+    """What a picture says that somebody may pass on alone; empty at scale paper."""
+    return "" if scale == "paper" else f"Scale {scale}: {NO_RESULT}"
 
 
 def departures(departing: dict[str, list[str]], data: list[dict]) -> list[str]:

@@ -9,8 +9,8 @@ from pipeline.datasets.palettes import CREAM
 from pipeline.datasets.shards import VOID
 
 SIDE = 320  # pixels of a picture's longer side at most, on a page
-RIGHT, WRONG = (244, 244, 246), (179, 38, 30)
-GAP = 6
+RIGHT, WRONG, MUTED = (244, 244, 246), (179, 38, 30), (107, 107, 112)
+GAP, LINE = 6, 18  # pixels: between panels; a line of words
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,23 @@ def errors(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     return np.where(truth == VOID, 2, truth != guess).astype(np.uint8)
 
 
-def strip(found: list[Case], scale: int = 1, titles: bool = False) -> bytes:
-    """Cases below each other as one PNG, for pages that cannot lay them out. `titles`: captions above the panels."""
+def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
+    """Cases below each other as one PNG that can stand alone: over each its image and caption, over each panel what it is.
+    `mark`: a line above all, on what the picture is not."""
     rows = [[Image.open(io.BytesIO(data)).convert("RGB") for _, data, _ in case.panels] for case in found]
-    head = 16 * titles
     width = max(sum(panel.width * scale + GAP for panel in row) for row in rows) - GAP
-    height = sum(max(panel.height for panel in row) * scale + head + GAP for row in rows) - GAP
-    sheet, top = Image.new("RGB", (width, height), "white"), 0
+    height = LINE * bool(mark) + sum(max(panel.height for panel in row) * scale + 2 * LINE + GAP for row in rows) - GAP
+    sheet, top = Image.new("RGB", (width, height), "white"), LINE * bool(mark)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((1, 2), mark, fill=WRONG, font_size=13)
     for case, row in zip(found, rows):
-        left = 0
+        pen.text((1, top + 2), f"{case.image}: {case.caption}", fill="black", font_size=13)
+        left, top = 0, top + 2 * LINE
         for (words, _, _), panel in zip(case.panels, row):
-            if titles:
-                ImageDraw.Draw(sheet).text((left + 1, top + 2), words, fill="black")
-            sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top + head))
+            pen.text((left + 1, top - LINE + 2), words, fill=MUTED, font_size=13)
+            sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top))
             left += panel.width * scale + GAP
-        top += max(panel.height for panel in row) * scale + head + GAP
+        top += max(panel.height for panel in row) * scale + GAP
     return _file(sheet, "PNG", optimize=True)
 
 

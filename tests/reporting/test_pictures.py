@@ -47,8 +47,17 @@ def test_panels_show_image_truth_prediction_and_errors():
     assert drawn["truth"].getpixel((9, 0)) == panels.CREAM and drawn["prediction"].getpixel((0, 9)) == (1, 2, 3)
     for at, expected in (((0, 0), panels.CREAM), ((0, 9), panels.WRONG), ((9, 9), panels.RIGHT)):
         assert drawn["errors"].getpixel(at) == expected
-    strip = Image.open(io.BytesIO(panels.strip([panels.Case("a", "", panels.draw(image, truth, {"b": guess}, palette, None))], 2)))
-    assert strip.size == (4 * 60 + 3 * panels.GAP, 40)
+    assert drawn["truth"].getpixel((9, 9)) == panels.RIGHT, "black would swallow dark classes"
+    case = panels.Case("a", "", panels.draw(image, truth, {"b": guess}, palette, None))
+    plain, marked = (Image.open(io.BytesIO(panels.strip([case], 2, mark))) for mark in ("", "no result"))
+    assert plain.size == (4 * 60 + 3 * panels.GAP, 40 + 2 * panels.LINE)
+    assert says_what_it_is_not(marked) and not says_what_it_is_not(plain)
+    assert plain.tobytes() == marked.crop((0, panels.LINE, *marked.size)).tobytes()
+
+
+def says_what_it_is_not(picture: Image.Image) -> bool:
+    """Whether there are words in the colour of a warning in the first line of a picture."""
+    return panels.WRONG in {colour for _, colour in picture.crop((0, 0, picture.width, panels.LINE)).getcolors(1 << 20)}
 
 
 def test_strategies_in_another_order_than_was_evaluated(study):
@@ -64,7 +73,8 @@ def test_best_and_worst_are_written_in_order(study, tmp_path, capsys):
     expected = [f"best-1-{ranked[-1][0]}.png", f"worst-1-{ranked[0][0]}.png", f"worst-2-{ranked[1][0]}.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
     assert [line.split(": ")[0].rpartition("/")[2] for line in capsys.readouterr().out.splitlines()] == expected
-    assert Image.open(tmp_path / expected[0]).width >= 4 * stage.LEAST
+    pictures_written = [Image.open(path) for path in tmp_path.iterdir()]
+    assert all(picture.width >= 4 * stage.LEAST and says_what_it_is_not(picture) for picture in pictures_written)
 
 
 def test_against_another_run_best_is_where_it_gains_most(study, tmp_path, capsys):
