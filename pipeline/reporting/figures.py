@@ -23,7 +23,8 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
     without points."""
     key = "miou" if ours else "miou_paper"
     points = {name: [row for row in rows if row["curve"] == name and row[key] is not None] for name in CURVES}
-    values = [row[key] for line in points.values() for row in line]
+    ends = (key, "miou_low", "miou_high") if ours else (key,)
+    values = [row[end] for line in points.values() for row in line for end in ends if row[end] is not None]
     if not values:
         return None
     chart = Chart((0, 41), span(values), width=WIDE, height=370, margins=(14, 14, 92, 46))
@@ -46,19 +47,24 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
-    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both. None without points."""
+    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both: the paper's, or the network's that was trained
+    here. None without points."""
     rows = [row | {"table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
-    score, price = ("miou", "madds_executed") if ours else ("miou_paper", "madds_paper")
+    score, price = ("miou", "madds_here") if ours else ("miou_paper", "madds_paper")
     rows = [row for row in rows if row[score] is not None and row[price] is not None]
     if not rows:
         return None
-    chart = Chart((35, 7000), span([row[score] for row in rows]), width=WIDE, height=420, log=True, margins=(14, 14, 148, 46))
+    prices = [row[price] for row in rows]
+    low, high = min(prices) / 1.4, max(prices) * 1.4
+    chart = Chart((low, high), span([row[score] for row in rows]), width=WIDE, height=420, log=True, margins=(14, 14, 148, 46))
     chart.axes("", "mIOU (%)", xticks=[])
-    for value in (50, 100, 200, 500, 1000, 2000, 5000):
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    for value in (digit * 10.0 ** decade for decade in decades for digit in (1, 2, 5) if low <= digit * 10.0 ** decade <= high):
         x, y = chart.at(value, chart.y[0])
-        chart.line([(value, end) for end in chart.y], "rule", width=1).text(x, y + 18, f"{value}", anchor="middle")
+        chart.line([(value, end) for end in chart.y], "rule", width=1).text(x, y + 18, f"{value:g}", anchor="middle")
     middle = (chart.left + chart.width - chart.right) / 2
-    chart.text(middle, chart.height - chart.bottom + 36, "multiply-adds (B, log scale)", anchor="middle")
+    whose = "the network trained here" if ours else "the paper's network"
+    chart.text(middle, chart.height - chart.bottom + 36, f"multiply-adds of {whose} (B, log scale)", anchor="middle")
     entries = []
     for name, colour, dash, shape, wanted in SERIES:
         line = sorted((row for row in rows if wanted.items() <= row.items()), key=lambda row: row[price])
@@ -66,7 +72,7 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
             continue
         chart.line([(row[price], row[score]) for row in line], colour, dash, width=1.2, opacity=0.6)
         chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, shape=shape,
-                    titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.0f} B" for row in line])
+                    titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.4g} B" for row in line])
         entries.append(LegendLine(name, colour, dash, not ours, shape))
     half = -(-len(entries) // 2)
     top = chart.height - 92

@@ -80,12 +80,12 @@ def spark(run: dict, metric: str, colour: str, everyone: list[dict]) -> str:
 
 
 def _figures(found: dict, folder: Path) -> list[Path]:
-    """The charts as SVG and the pictures as PNG, for README.md. A chart of measured numbers says itself what the banner says."""
+    """The charts as SVG and the pictures as PNG, for README.md. Those of what was measured say themselves what the banner says."""
     shutil.rmtree(folder, ignore_errors=True)
     mark = found["banner"]["mark"] if found["banner"] else ""
     files = {f"{name}.svg": one.svg(*titles(name), alone=True, mark=mark if name.endswith("-ours") else "").encode()
              for name, one in found["charts"].items()}
-    files |= {f"{page['id']}-{heading.split()[0].lower()}.png": panels.strip(cases, scale=2) for page in found["album"]
+    files |= {f"{page['id']}-{heading.split()[0].lower()}.png": panels.strip(cases, 2, mark) for page in found["album"]
               for heading, cases in page["columns"].items() if cases}
     for name, data in files.items():
         with atomic(folder / name) as partial:
@@ -97,7 +97,6 @@ def titles(name: str) -> tuple[str, str]:
     """Title and text alternative of a chart."""
     kind, side = name.split("-")
     whose = "as published" if side == "paper" else "as measured here"
-    price = whose if side == "paper" else "mIOU as measured here, multiply-adds of the paper's network"
     return {"figure5": (f"Figure 5a, {whose}", "mIOU by width of the band around object boundaries; the numbers are in a table"),
-            "cost": (f"mIOU against multiply-adds, {price}",
-                     "every row of Tables 3 and 5 that has both; the numbers are in those tables")}[kind]
+            "cost": (f"mIOU against multiply-adds, {whose}",
+                     "every row of Tables 3 and 5 that has both; the numbers are in those tables and on the runs' pages")}[kind]

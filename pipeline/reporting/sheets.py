@@ -19,7 +19,7 @@ def generated(study: Study, dataset: str) -> bool:
 
 def title(study: Study, dataset: str) -> str:
     """The data set's name, which says when generated pictures stand in its place."""
-    return f"In {NAMES[dataset]}'s place" if generated(study, dataset) else NAMES[dataset]
+    return f"Generated, in place of {NAMES[dataset]}" if generated(study, dataset) else NAMES[dataset]
 
 
 def build(study: Study) -> list[dict]:

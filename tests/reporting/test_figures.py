@@ -87,7 +87,7 @@ def test_figure_5a_leaves_out_a_curve_that_has_no_points():
 def test_costs_have_each_row_in_its_series_colour(ours):
     def line(number, table, **kind):
         return {"label": f"{table} {number}", "miou_paper": 70.0 + number, "madds_paper": 60.0 * (number + 1), "miou": 30.0 + 2 * number,
-                "madds_executed": 50.0 * (number + 1), **kind}
+                "madds_here": 50.0 * (number + 1), **kind}
     lines = {"table3": [line(0, "table3", dec=False, train_os=16), line(1, "table3", dec=True, train_os=16),
                         line(2, "table3", dec=False, train_os=32), line(3, "table3", dec=True, train_os=32)],
              "table5": [line(4, "table5", dec=False, sc=False, coco=False, jft=False), line(5, "table5", dec=True, sc=False, coco=False, jft=False),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from pipeline import paper, study as studies
 from pipeline.evaluation import metrics
@@ -16,6 +17,7 @@ from tests import shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
 from tests.reporting.reader import Reader
+from tests.reporting.test_pictures import says_what_it_is_not
 
 WITHOUT = ("t1-c16", "t7-x71")
 
@@ -96,6 +98,8 @@ def test_a_toy_number_never_passes_for_a_result(home, index):
         assert left <= x < left + width and top < y < 0, "inside the picture, above the chart"
         assert "not a result" not in papers
     assert "Scale miniature: not a result" not in index, "there the charts stand under the banner"
+    pictures = [Image.open(path) for path in (home / "reports/figures").glob("*.png")]
+    assert len(pictures) == 5 and all(says_what_it_is_not(picture) for picture in pictures)
 
 
 def test_the_committed_report_is_of_the_scale_that_is_shipped():
@@ -136,7 +140,7 @@ def test_what_the_columns_of_a_table_are_called():
 
 
 def test_iou_by_class_is_that_of_the_first_strategy(study):
-    table = next(each for each in runs.by_class(study) if each["title"] == "In PASCAL VOC 2012's place")
+    table = next(each for each in runs.by_class(study) if each["title"] == "Generated, in place of PASCAL VOC 2012")
     _, strategy, scores = next(each for each in table["runs"] if each[0] == "t2-x2")
     assert strategy == study.evaluate["t2-x2"][0]
     facts = metrics.Facts.read(study.artifacts("facts", "t2-x2") / "facts.parquet")
@@ -148,7 +152,7 @@ def test_iou_by_class_is_that_of_the_first_strategy(study):
 
 def test_the_chart_of_costs_has_every_row_that_has_both_numbers():
     for ours in (False, True):
-        rows = {name: [row | {"miou_paper": row["miou"], "madds_paper": row["madds"], "madds_executed": row["madds"],
+        rows = {name: [row | {"miou_paper": row["miou"], "madds_paper": row["madds"], "madds_here": row["madds"],
                               "label": f"row {number}"} for number, row in enumerate(paper.tables()[name].rows)]
                 for name in ("table3", "table5")}
         drawn = "".join(figures.cost(rows, ours).parts).count("</title>")
