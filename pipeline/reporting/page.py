@@ -80,7 +80,7 @@ def spark(run: dict, metric: str, colour: str, everyone: list[dict]) -> str:
 
 
 def _figures(found: dict, folder: Path) -> list[Path]:
-    """The charts as SVG and the pictures as PNG, for README.md. Those of what was measured say themselves what the banner says."""
+    """The charts as SVG and the pictures as PNG, for README.md. What was measured says itself in them what the banner says."""
     shutil.rmtree(folder, ignore_errors=True)
     mark = found["banner"]["mark"] if found["banner"] else ""
     files = {f"{name}.svg": one.svg(*titles(name), alone=True, mark=mark if name.endswith("-ours") else "").encode()
