@@ -42,7 +42,7 @@ class Row:
         if self.table == "zoo":
             marks = [row["model"], f"eval OS {row['eval_os']}", *(["MS"] if row["scales"] != "1" else [])]
         if self.table in ("table3", "table5"):
-            marks = [f"train OS {row['train_os']}", f"eval OS {row['eval_os']}"]
+            marks = [f"OS {row['train_os']} to {row['eval_os']}"]  # MLflow and phones cut long names
         for key, mark in (("backbone", None), ("dec", "Decoder"), ("ms", "MS"), ("flip", "Flip"), ("sc", "SC"), ("coco", "COCO"),
                           ("jft", "JFT"), ("aspp", "ASPP"), ("image_level", "Image-Level")):
             if row.get(key) and self.table != "table4":
