@@ -51,10 +51,11 @@ def _described(table: str, experiment_id: str) -> dict[str, str]:
         TRAININGS: "Every network once: curves, machine, checkpoint. Those that are training now are drawn while they do.",
         }.get(table, "Runs and strategies that params.yaml evaluates and no table of the paper has.")
     metric = {"table4": "top1_error", TRAININGS: "training/miou"}.get(table, "miou")
-    view = {"selectedColumns": ["tags.`scale`", "attributes.`Dataset`", *COLUMNS.get(table, ROWS)], "runsHiddenMode": "SHOW_ALL",
+    view = {"selectedColumns": ["tags.`scale`", *COLUMNS.get(table, ROWS)], "runsHiddenMode": "SHOW_ALL",
             "orderByKey": "tags.`place`", "orderByAsc": True}
-    link = f"[The paper's columns and order](#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW})"
-    return {"mlflow.note.content": f"{link}\n\n{note}",  # it opens collapsed to about one line
+    page = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"  # else made for chats
+    links = [f"[The paper's columns and order]({page})", *[f"[curves]({page}&compareRunsMode=CHART)"] * (table == TRAININGS)]
+    return {"mlflow.note.content": f"{' · '.join(links)}\n\n{note}",  # it opens collapsed to about one line
             "mlflow.experimentKind": "custom_model_development", "mlflow.experiment.primaryMetric.name": metric,
             "mlflow.experiment.primaryMetric.greaterIsBetter": str(table != "table4"),
             f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}

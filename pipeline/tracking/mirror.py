@@ -52,7 +52,8 @@ def mirror(study: Study) -> Mirrored:
         before, client = fingerprint(study), store.connect()
         existing = {table: store.existing(client, study, table) for table in TITLES}
         changes, shown, digests = 0, {}, {}
-        for entry in progress.bar("MLflow", None, "run", of=list(entries(study))):
+        last_first = sorted(entries(study), key=lambda entry: -list(TITLES).index(entry.table))  # MLflow then lists Table 1 first
+        for entry in progress.bar("MLflow", None, "run", of=last_first):
             found, place = entry.content(), (entry.table, entry.key)
             there = existing[entry.table].pop(entry.key, [])
             if found is not None:

@@ -28,7 +28,7 @@ def test_one_run_a_row_named_as_in_the_paper(study):
     assert sorted(name.rpartition("-")[0] for name in kept) == ["best-1", "best-2", "worst-1", "worst-2"]
     assert not client.list_artifacts(found["Table 3", "t2-x2/os8"][0].info.run_id)  # label maps are kept for os16 only
     assert "paper 78.85 %" in run.data.tags["mlflow.note.content"] and "evaluate@t2-x2" in run.data.tags["mlflow.note.content"]
-    assert found["Table 3", "t2-x2/os8-ms-flip"][0].info.run_name == "train OS 16, eval OS 8, Decoder, MS, Flip"
+    assert found["Table 3", "t2-x2/os8-ms-flip"][0].info.run_name == "OS 16 to 8, Decoder, MS, Flip"
     assert run.data.tags["provenance.commit"] == run.data.tags["mlflow.source.git.commit"] == "0" * 40
     said, score = (found["Trainings", "t2-x2"][0].data.tags["mlflow.note.content"],
                    records.read(study.artifacts("runs", "t2-x2"))["metrics"]["miou"])
@@ -105,15 +105,18 @@ def test_experiments_bring_their_columns_and_order(study):
     for title in ("Table 1", "Table 4", "Figure 5", "Trainings"):
         tags = found[title].tags
         view = json.loads(tags["mlflow.sharedViewState.paper"])  # what `?viewStateShareKey=paper` opens
-        link = f"(#/experiments/{found[title].experiment_id}/runs?viewStateShareKey=paper)"
+        link = f"(#/experiments/{found[title].experiment_id}/runs?viewStateShareKey=paper&workflowType=machine_learning)"
         assert link in tags["mlflow.note.content"].splitlines()[0], "the first line is all that shows before one opens it"
         known = {f"metrics.`{name}`" for same in runs(study).values() for run in same for name in run.data.metrics}
         known |= {f"params.`{name}`" for same in runs(study).values() for run in same for name in run.data.params}
         known |= {f"tags.`{name}`" for same in runs(study).values() for run in same for name in run.data.tags}
-        assert not set(view["selectedColumns"]) - known - {"attributes.`Dataset`"}
+        assert not set(view["selectedColumns"]) - known
         assert (view["orderByKey"], view["orderByAsc"]) == ("tags.`place`", True)
         assert f"tags.`{store.SCALE}`" in view["selectedColumns"], "what tells two scales' runs apart"
         assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "&compareRunsMode=CHART" in found["Trainings"].tags["mlflow.note.content"].splitlines()[0]
+    made = [found[title].creation_time for title in ("Table 1", "Table 3", "Figure 5", "Trainings")]
+    assert made == sorted(made, reverse=True), "MLflow lists first what was made last"
     places = {key: same[0].data.tags["place"] for (title, key), same in runs(study).items() if title == "Table 3"}
     # As in the paper, a training before its rows.
     assert sorted(places, key=places.get)[:2] == ["t3-os16-nodec", "t3-os16-nodec/os16"]
