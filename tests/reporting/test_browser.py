@@ -94,6 +94,21 @@ def test_tables_sort_by_keyboard(chromium, reported):
     assert chromium.evaluate(column) == sorted(before, reverse=True)
 
 
+@pytest.mark.parametrize("cells", ["#table3 td.ours", "#table3 td:nth-child(9)", "#table4 td:nth-child(3)", "#table5 td.ours", "#runs td.ours",
+                                   "#claims td.ours", "#claims td[data-head=Paper]", "#own td.ours"])
+def test_decimals_stand_below_each_other(chromium, reported, cells):
+    chromium.open(reported / "reports/index.html", 1280, False)
+    places = chromium.evaluate(f"[...document.querySelectorAll('{cells}')]" + """.map((cell) => {
+        const text = [...cell.childNodes].find((node) => node.nodeType === 3 && node.data.includes('.'));
+        if (!text) return null;
+        const point = document.createRange();
+        point.setStart(text, text.data.indexOf('.'));
+        point.setEnd(text, text.data.indexOf('.') + 1);
+        return point.getBoundingClientRect().left;
+    }).filter((place) => place !== null)""")
+    assert len(places) > 1 and max(places) - min(places) < 1
+
+
 def test_times_sort_by_how_long_they_are(chromium, reported):
     chromium.open(reported / "reports/index.html", 1280, False)
     column = "[...document.querySelectorAll('#runs tbody tr')].map((row) => row.cells[4]?.textContent).filter((text) => text)"
