@@ -1,7 +1,4 @@
-"""Mirror what was measured into MLflow and build the paper's tables from it.
-
-Example:  python -m stages.compile
-"""
+"""Mirror what was measured into MLflow and build the paper's tables from it."""
 from pipeline import study as studies
 from pipeline.paper import protocol
 from pipeline.reporting import banner, ledger, sheets, tables

@@ -1,7 +1,4 @@
-"""Multiply-adds, parameters and activation memory of every network of the study.
-
-Example:  python -m stages.cost
-"""
+"""Multiply-adds, parameters and activation memory of every network of the study."""
 from pipeline import progress, records, study as studies
 from stages import console
 

@@ -1,7 +1,4 @@
-"""What this machine lacks for a scale, and how long the study will take, before anything of it runs.
-
-Example:  python -m stages.doctor
-"""
+"""What this machine lacks for a scale, and how long the study will take, before anything of it runs."""
 import os
 import sys
 import time

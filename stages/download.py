@@ -1,7 +1,4 @@
-"""Put a data set's files on disk in their native layout, or note where they lie.
-
-Example:  python -m stages.download voc
-"""
+"""Put a data set's files on disk in their native layout, or note where they lie."""
 import json
 import os
 import shutil

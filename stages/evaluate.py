@@ -1,7 +1,4 @@
-"""Evaluate one trained run with all its strategies.
-
-Example:  python -m stages.evaluate t2-x2
-"""
+"""Evaluate one trained run with all its strategies."""
 import time
 from typing import Annotated
 

@@ -1,7 +1,4 @@
-"""Export a trained network for other programs: torch.export (.pt2) and ONNX.
-
-Example:  python -m stages.export t2-x2 --out exported
-"""
+"""Export a trained network for other programs: torch.export (.pt2) and ONNX."""
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated

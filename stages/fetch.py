@@ -1,7 +1,4 @@
-"""Fetch one published network: training done by others.
-
-Example:  python -m stages.fetch xception65_coco_voc_trainaug
-"""
+"""Fetch one published network: training done by others."""
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,4 @@
-"""Draw image | truth | prediction | errors for images that a run does best, worst, or better than another run.
-
-Example:  python -m stages.pictures t2-x2 --worst 5
-"""
+"""Draw image | truth | prediction | errors for images that a run does best, worst, or better than another run."""
 from pathlib import Path
 from typing import Annotated
 

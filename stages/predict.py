@@ -1,7 +1,4 @@
-"""Label your own photos with a trained network.
-
-Example:  python -m stages.predict t2-x2 holiday.jpg --out labelled
-"""
+"""Label your own photos with a trained network."""
 import sys
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Decode a data set once into memory-mapped shards, with a data sheet and a contact sheet.
-
-Example:  python -m stages.prepare voc
-"""
+"""Decode a data set once into memory-mapped shards, with a data sheet and a contact sheet."""
 import json
 import shutil
 import sys

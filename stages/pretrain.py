@@ -1,7 +1,4 @@
-"""ImageNet weights of one backbone: trained here where the scale says how, else the published ones.
-
-Example:  python -m stages.pretrain resnet101
-"""
+"""ImageNet weights of one backbone: trained here where the scale says how, else the published ones."""
 import time
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,4 @@
-"""Write the report from the tables, the facts and the pictures.
-
-Example:  python -m stages.report
-"""
+"""Write the report from the tables, the facts and the pictures."""
 from pipeline import study as studies
 from pipeline.reporting import page
 from stages import console

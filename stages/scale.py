@@ -1,7 +1,4 @@
-"""Choose the scale of the study: rewrites the one line `scale:` of params.yaml.
-
-Example:  python -m stages.scale paper
-"""
+"""Choose the scale of the study: rewrites the one line `scale:` of params.yaml."""
 import contextlib
 import fcntl
 import re

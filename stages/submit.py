@@ -1,7 +1,4 @@
-"""Make the archive that a test set's evaluation server takes.
-
-Example:  python -m stages.submit t6-test --strategy os8-ms-flip
-"""
+"""Make the archive that a test set's evaluation server takes."""
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Train one run of params.yaml.
-
-Example:  python -m stages.train t1-c48
-"""
+"""Train one run of params.yaml."""
 import time
 from typing import Annotated
 

@@ -1,7 +1,4 @@
-"""Open MLflow's pages on what the study has measured, and keep them up to date while it runs.
-
-Example:  python -m stages.ui
-"""
+"""Open MLflow's pages on what the study has measured, and keep them up to date while it runs."""
 import errno
 import functools
 import os
