@@ -19,18 +19,13 @@ HARMLESS = re.compile(r"((packageID|id|file|version|download|dl|raw)=)?\w{1,8}")
 class Loader(yaml.SafeLoader):
     """YAML in which a key that is there twice is a mistake, as DVC has it."""
 
-    def __init__(self, stream):
-        super().__init__(stream)
-        self.looked_at = []
-
-    def flatten_mapping(self, node):
-        if not any(node is other for other in self.looked_at):  # afterwards it has what it takes over (<<) as well
-            self.looked_at.append(node)
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for key, _ in node.value:
-                if keys.count(key.value) > 1:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-        super().flatten_mapping(node)
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+        return node
 
 
 class StudyError(ValueError):
