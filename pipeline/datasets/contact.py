@@ -17,13 +17,10 @@ def contact_sheet(shard: Shard, colours: np.ndarray | None, path: Path) -> None:
     plain = shard[0].label is None
     columns = min(COLUMNS, len(shard))
     chosen = np.linspace(0, len(shard) - 1, min(2 * columns if plain else columns, len(shard))).astype(int)
-    tiles = []
-    for index in chosen:
-        example = shard[int(index)]
-        pair = [example.image] if plain else [example.image, overlay(example.image, example.label, colours)]
-        tiles.append([_fit(picture) for picture in pair])
-    rows = [[pair[0] for pair in tiles[:columns]], [pair[0] for pair in tiles[columns:]]] if plain else list(zip(*tiles))
-    rows = [row for row in rows if row]
+    examples = [shard[int(index)] for index in chosen]
+    photos = [_fit(example.image) for example in examples]
+    below = photos[columns:] if plain else [_fit(overlay(each.image, each.label, colours)) for each in examples]
+    rows = [row for row in (photos[:columns], below) if row]
     width = max(sum(picture.width + GAP for picture in row) for row in rows) + GAP
     sheet = Image.new("RGB", (width, len(rows) * (TILE + GAP) + GAP), "white")
     for line, row in enumerate(rows):
