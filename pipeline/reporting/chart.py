@@ -35,8 +35,8 @@ def span(values) -> tuple[float, float]:
     return low - air, high + air
 
 
-class LegendLine(NamedTuple):
-    """A line of a legend: what it says, and how the curve and its marks are drawn."""
+class Style(NamedTuple):
+    """What a legend says of a curve, and how the curve and its marks are drawn."""
     words: str
     colour: str
     dash: bool
@@ -71,7 +71,7 @@ class Chart:
         for value in ticks(*self.x) if xticks is None else xticks:
             x, _ = self.at(value, self.y[0])
             self.text(x, self.height - self.bottom + 18, f"{value:g}", anchor="middle")
-        self.text((self.left + self.width - self.right) / 2, self.height - 6, xlabel, anchor="middle")
+        self.text((self.left + self.width - self.right) / 2, self.height - self.bottom + 36, xlabel, anchor="middle")
         x, y = 12, (self.top + self.height - self.bottom) / 2
         self._add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">'
                   f'{escape(ylabel)}</text>')
@@ -97,6 +97,11 @@ class Chart:
             self._mark(*self.at(*point), colour, hollow, shape, size, titles[number] if number < len(titles) else "")
         return self
 
+    def curve(self, style: Style, points, titles) -> "Chart":
+        """A line with small marks; fainter where they are hollow. `titles`: as `marks` takes them."""
+        self.line(points, style.colour, style.dash, opacity=0.6 if style.hollow else 1)
+        return self.marks(points, style.colour, style.hollow, style.shape, size=3, titles=titles)
+
     def _mark(self, x: float, y: float, colour: str, hollow: bool, shape: str, size: float, title: str = "") -> None:
         """One mark at a pixel."""
         style = f'fill="var(--{"paper" if hollow else colour})" stroke="var(--{colour})" stroke-width="1.6"'
@@ -113,14 +118,16 @@ class Chart:
         self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
         return self
 
-    def legend(self, entries: list[LegendLine], x: float, y: float) -> "Chart":
-        """Entries one below the other from the pixel (x, y)."""
+    def legend(self, entries: list[Style], x: float, y: float, beside: float | None = None) -> "Chart":
+        """Entries one below the other from the pixel (x, y); the second half from (beside, y), where that is given."""
+        half = len(entries) if beside is None else -(-len(entries) // 2)
         for number, (words, colour, dash, hollow, shape) in enumerate(entries):
-            row = y + 18 * number
+            left, row = (x, y + 18 * number) if number < half else (beside, y + 18 * (number - half))
             dashes = ' stroke-dasharray="6 4"' if dash else ""
-            self._add(f'<line x1="{x}" x2="{x + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" stroke-width="2"{dashes}/>')
-            self._mark(x + 13, row, colour, hollow, shape, 3.6)
-            self.text(x + 34, row + 4, words, colour="ink")
+            self._add(f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" '
+                      f'stroke-width="2"{dashes}/>')
+            self._mark(left + 13, row, colour, hollow, shape, 3.6)
+            self.text(left + 34, row + 4, words, colour="ink")
         return self
 
     def svg(self, title: str, description: str, alone: bool = False, mark: str = "") -> str:

@@ -1,7 +1,7 @@
 """The report's charts from its tables: Figure 5a, mIOU against multiply-adds, sparks, the ledger's intervals."""
 import math
 
-from pipeline.reporting.chart import Chart, LegendLine, span
+from pipeline.reporting.chart import Chart, Style, span
 
 # Of curves: colour, dash, shape of the marks; of series the rows, too.
 CURVES = {"Xception with decoder": ("orange", False, "circle"), "Xception with BU": ("orange", True, "square"),
@@ -28,22 +28,17 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
     if not values:
         return None
     chart = Chart((0, 41), span(values), width=WIDE, height=370, margins=(14, 14, 92, 46))
-    chart.axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
-    chart.text((chart.left + chart.width - chart.right) / 2, chart.height - chart.bottom + 36, "trimap width (pixels)", "middle")
+    chart.axes("trimap width (pixels)", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    entries = []
     for name, (colour, dash, shape) in CURVES.items():
-        line = points[name]
-        if not line:
+        if not (line := points[name]):
             continue
-        widths = [row["width"] for row in line]
         if ours and all(row["miou_low"] is not None for row in line):
-            chart.band(widths, [row["miou_low"] for row in line], [row["miou_high"] for row in line], colour)
-        chart.line([(row["width"], row[key]) for row in line], colour, dash, opacity=1 if ours else 0.6)
-        chart.marks([(row["width"], row[key]) for row in line], colour, hollow=not ours, shape=shape, size=3,
-                    titles=[f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
-    entries = [LegendLine(name, colour, dash, not ours, shape)
-               for name, (colour, dash, shape) in CURVES.items() if points[name]]
-    half = -(-len(entries) // 2)
-    return chart.legend(entries[:half], chart.left, chart.height - 38).legend(entries[half:], chart.left + 240, chart.height - 38)
+            chart.band(*([row[column] for row in line] for column in ("width", "miou_low", "miou_high")), colour)
+        entries.append(Style(name, colour, dash, not ours, shape))
+        chart.curve(entries[-1], [(row["width"], row[key]) for row in line],
+                    [f"{name}, {row['width']} px: {row[key]:.2f} %" for row in line])
+    return chart.legend(entries, chart.left, chart.height - 38, beside=chart.left + 240)
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
@@ -57,14 +52,12 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
     prices = [row[price] for row in rows]
     low, high = min(prices) / 1.4, max(prices) * 1.4
     chart = Chart((low, high), span([row[score] for row in rows]), width=WIDE, height=420, log=True, margins=(14, 14, 148, 46))
-    chart.axes("", "mIOU (%)", xticks=[])
+    whose = "the network trained here" if ours else "the paper's network"
+    chart.axes(f"multiply-adds of {whose} (B, log scale)", "mIOU (%)", xticks=[])
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
     for value in (digit * 10.0 ** decade for decade in decades for digit in (1, 2, 5) if low <= digit * 10.0 ** decade <= high):
         x, y = chart.at(value, chart.y[0])
         chart.line([(value, end) for end in chart.y], "rule", width=1).text(x, y + 18, f"{value:g}", anchor="middle")
-    middle = (chart.left + chart.width - chart.right) / 2
-    whose = "the network trained here" if ours else "the paper's network"
-    chart.text(middle, chart.height - chart.bottom + 36, f"multiply-adds of {whose} (B, log scale)", anchor="middle")
     entries = []
     for name, colour, dash, shape, wanted in SERIES:
         line = sorted((row for row in rows if wanted.items() <= row.items()), key=lambda row: row[price])
@@ -73,10 +66,8 @@ def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
         chart.line([(row[price], row[score]) for row in line], colour, dash, width=1.2, opacity=0.6)
         chart.marks([(row[price], row[score]) for row in line], colour, hollow=not ours, shape=shape,
                     titles=[f"{name}; {row['label']}: {row[score]:.2f} % for {row[price]:.4g} B" for row in line])
-        entries.append(LegendLine(name, colour, dash, not ours, shape))
-    half = -(-len(entries) // 2)
-    top = chart.height - 92
-    return chart.legend(entries[:half], chart.left - 20, top).legend(entries[half:], chart.left + 240, top)
+        entries.append(Style(name, colour, dash, not ours, shape))
+    return chart.legend(entries, chart.left - 20, chart.height - 92, beside=chart.left + 240)
 
 
 def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, words: str) -> str:

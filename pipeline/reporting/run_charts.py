@@ -1,6 +1,6 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
 from pipeline.datasets.shards import TRIMAP_WIDTHS
-from pipeline.reporting.chart import Chart, LegendLine, span
+from pipeline.reporting.chart import Chart, Style, span
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
             "images_per_second": ("images a second", "purple"), "gpu_memory_gb": ("GPU memory (GB)", "grey"),
@@ -31,19 +31,17 @@ def learning(curves: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]
 
 def trimap(ours: list[float], published: list[float] | None, other: tuple[str, list[float]] | None) -> str:
     """mIOU (%) by trimap width of one run, as SVG. published: the paper's curve; other: (run, curve) to compare with."""
-    lines = [("this run", ours, "blue", False, False, "circle")]
-    lines += [(f"{other[0]}, without decoder", other[1], "orange", True, False, "square")] if other else []
-    lines += [("the paper's", published, "grey", False, True, "circle")] if published else []
-    below = 18 * len(lines)
-    chart = Chart((0, 41), span([value for _, values, *_ in lines for value in values]), width=460, height=280 + below,
+    curves = {Style("this run", "blue", False, False, "circle"): ours}
+    if other:
+        curves[Style(f"{other[0]}, without decoder", "orange", True, False, "square")] = other[1]
+    if published:
+        curves[Style("the paper's", "grey", False, True, "circle")] = published
+    below = 18 * len(curves)
+    chart = Chart((0, 41), span([value for values in curves.values() for value in values]), width=460, height=280 + below,
                   margins=(14, 14, 46 + below, 46))
-    chart.axes("", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
-    chart.text((chart.left + chart.width - chart.right) / 2, chart.height - below - 10, "trimap width (pixels)", "middle")
-    for name, values, colour, dash, hollow, shape in lines:
+    chart.axes("trimap width (pixels)", "mIOU (%)", xticks=[1, 10, 20, 30, 40])
+    for style, values in curves.items():
         points = list(zip(TRIMAP_WIDTHS, values))
-        chart.line(points, colour, dash, opacity=0.6 if hollow else 1)
-        chart.marks(points, colour, hollow=hollow, shape=shape, size=3,
-                    titles=[f"{name}, {width} px: {value:.2f} %" for width, value in points])
-    entries = [LegendLine(name, colour, dash, hollow, shape) for name, _, colour, dash, hollow, shape in lines]
-    chart.legend(entries, chart.left, chart.height - below + 8)
+        chart.curve(style, points, [f"{style.words}, {width} px: {value:.2f} %" for width, value in points])
+    chart.legend(list(curves), chart.left, chart.height - below + 8)
     return chart.svg("mIOU by trimap width", f"from {ours[0]:.1f} % within 1 pixel to {ours[-1]:.1f} % within 40")
