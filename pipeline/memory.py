@@ -4,13 +4,12 @@ import ctypes
 
 
 def keep() -> None:
-    """Let this process keep the memory of freed arrays and tensors for the next ones.
+    """Let this process keep the memory of freed arrays and tensors for the next ones, where the system has mallopt.
 
     glibc hands it back to the system and fetches it again, page by page, which takes a tenth of a training step on a CPU and a
-    quarter of decoding an image (docs/performance.md). The numbers mallopt takes are malloc.h's. Nothing happens where there is
-    no mallopt.
+    quarter of decoding an image (docs/performance.md).
     """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of malloc.h
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(trim_threshold, -1)     # never

@@ -34,8 +34,7 @@ class Study(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_what_is_written(cls, raw):
-        """Networks under `zoo` are runs like any other; they stand apart because another stage makes them (dvc.yaml). Strategies
-        are taken in by alias under `evaluate`."""
+        """Networks under `zoo` are runs that another stage makes (dvc.yaml). `evaluate` takes strategies in by alias."""
         if not isinstance(raw, dict):
             raise ValueError("there are no settings in it")
         raw = raw | {"evaluate": written.by_name(raw.get("evaluate"), raw.get("strategies"))}

@@ -7,8 +7,7 @@ from pipeline.study import Study, StudyError
 
 
 def check(study: Study) -> None:
-    """StudyError as of check_settings, where MLflow cannot work in this folder, and where `artifacts` is a link, which DVC would
-    refuse only after each stage has run."""
+    """As check_settings; and StudyError where MLflow cannot work in this folder, or `artifacts` is a link, which DVC refuses."""
     check_settings(study)
     if odd := sorted(set("'%") & set(str(Path.cwd()))):
         raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow's store fails: rename that folder")

@@ -17,9 +17,7 @@ from stages import console
 
 def relaunch_on_gpus() -> bool:
     """Run this process's command on several GPUs and return True; False where one process is all, or this is one of several.
-
-    Ends this process with exit code 1 where one of them fails; `main` has said why.
-    """
+    Exits with 1 where one of them fails; `main` has said why."""
     count = wanted()
     if count < 2:
         return False
@@ -51,8 +49,7 @@ def wanted() -> int:
 
 
 def main() -> None:
-    """What the command torchrun does, but in the place of its report one line: what the first process that failed said of it
-    (console.failed), or how it ended."""
+    """torchrun, but for its report: one line, what the first process that failed said (console.failed), or how it ended."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run

@@ -1,8 +1,7 @@
 """Archives of data sets: fetched from the first mirror that works, verified before anything is unpacked, unpacked safely.
 
 A download lies under `.NAME.part` until its size and MD5 are right, and goes on from there after a break, on any mirror.
-`.NAME.from` says which bytes came from where; `.NAME.lock` lets one process at a time fetch NAME, or fill
-the data set's folder NAME.
+`.NAME.from` says which bytes came from where; `.NAME.lock` lets one process at a time fetch NAME, or fill the folder NAME.
 """
 import contextlib
 import fcntl
@@ -26,10 +25,7 @@ class Unavailable(StudyError):
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch all archives, kept in `cache`, then unpack them into `out`. An optional one that no mirror has is left out, aloud.
     Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
-    process at a time in `out`: see alone().
-
-    Raises StudyError where one that is needed cannot be had or unpacked.
-    """
+    process at a time (`alone`). StudyError where an archive that is needed cannot be had or unpacked."""
     stamps, contents = Path(out) / ".unpacked", {each.name: _content(each) for each in archives}
     other = not stamps.is_dir() or any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*"))
     if Path(out).exists() and other:

@@ -51,8 +51,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def opened(source) -> Image.Image:
-    """The picture in a path or file, not decoded yet. Raises OSError where it is none, and of PostScript, which Pillow would have
-    a program run."""
+    """The picture in a path or file, not decoded yet. OSError where it is none, or PostScript, which Pillow would have run."""
     try:
         image = Image.open(source)
     except UnidentifiedImageError:  # its words name an object in memory
@@ -77,8 +76,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids in a text file, one a line. Raises StudyError where it is missing or empty, names an id twice, or one that as a
-    file name leads out of the data set."""
+    """The ids in a text file, one a line. StudyError where it is missing or empty, or has an id twice or outside the data set."""
     if not path.is_file():
         raise StudyError(f"{path} is missing: is {path.parent} the native layout of the data set?")
     try:
@@ -98,8 +96,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted; nothing where it is none. Raises StudyError where it cannot be read, which Path.glob passes
-    over."""
+    """What lies in `folder`, sorted; nothing where it is none. StudyError where it cannot be read; Path.glob passes over it."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -108,8 +105,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def files(root: Path) -> Iterator[str]:
-    """The paths of all files under `root`, also of those in folders that links lead to; each folder once. Raises StudyError where
-    a folder cannot be read."""
+    """The paths of all files under `root`, those behind links too, each folder once. StudyError where one cannot be read."""
     seen = {os.path.realpath(root)}
     for folder, folders, names in os.walk(root, onerror=refuse_unreadable, followlinks=True):
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
@@ -118,8 +114,7 @@ def files(root: Path) -> Iterator[str]:
 
 
 def refuse_unreadable(error: OSError):
-    """Raise StudyError of a folder that is there and cannot be read: a data set without it would look complete. Not of the one
-    that a file system has for itself."""
+    """Raise StudyError of a folder that is there and cannot be read: the data set would look complete. Not of lost+found."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError) and os.path.basename(error.filename) != "lost+found":
         raise StudyError(f"the folder {error.filename} cannot be read ({error.strerror}): chmod u+rx gives you the right to, or "
                          "take it out of the data set") from error

@@ -29,8 +29,7 @@ def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 
 
 
 def _begin() -> None:
-    """A worker begins: the system kills it when the thread that started it ends, or it would wait for work for ever; Ctrl-C is
-    for the process that waits."""
+    """A worker: the system kills it when the thread that started it ends, or it would wait for ever; Ctrl-C is not for it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != multiprocessing.parent_process().pid:  # it ended before that was said
         os._exit(1)

@@ -27,8 +27,7 @@ SHOWN = 50           # problems printed; the rest is counted
 
 @dataclass(frozen=True)
 class Task:
-    """One part: where it goes and what is in it. `distances`: also the void-distance maps. `size`: of ImageNet's images.
-    `parts`: of the whole shard."""
+    """One part of a shard. `distances`: void-distance maps, too. `size`: of ImageNet's images. `parts`: how many there are."""
     path: Path
     dataset: str
     classes: tuple[str, ...]
@@ -42,8 +41,7 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
           size: tuple[int, int] | None = None, workers: int = 1) -> dict:
     """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work.
 
-    Raises UnusableFiles where files are missing, unreadable, of the wrong size, or have labels that are no class; StudyError
-    where two images have one id."""
+    UnusableFiles of what is missing, unreadable, of the wrong size or wrongly labelled; StudyError where an id is there twice."""
     if not items:
         raise StudyError(f"{dataset} has no images in its split {path.stem}")
     known = {}

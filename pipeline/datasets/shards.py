@@ -37,12 +37,10 @@ class Example:
 
 
 def void_distance(label: np.ndarray) -> np.ndarray:
-    """uint8 (H, W): Euclidean distance in pixels from each pixel of `label` to the nearest 255, rounded up; 255 where it is more
-    than FAR.
+    """uint8 (H, W): Euclidean distance in pixels from each pixel of `label` to the nearest 255, rounded up; 255 beyond FAR.
 
     What scipy's distance_transform_edt gives, three times as fast: as nothing beyond FAR counts, the squared distance is a
-    minimum over FAR shifts of whole arrays. Down the columns first, then along the rows, all in one line with FAR columns
-    between them.
+    minimum over FAR shifts of whole arrays. Down the columns first, then along the rows, in one line with FAR pixels between.
     """
     height, width = label.shape
     square = np.full((height, width + FAR), (FAR + 1) ** 2, np.uint16)

@@ -80,8 +80,7 @@ def measure(study: Study, seconds: float) -> dict[str, Rate]:
 def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     """Train and infer for about `seconds`: the run `name`, or the classifier that `backbone` is pretrained as.
 
-    Inference is timed in float32, in which networks are evaluated; training's own validation of segmentation, in bfloat16 on a
-    GPU, takes less.
+    Inference is timed in float32, in which networks are evaluated; validation in a training, in bfloat16 on a GPU, takes less.
     """
     run = study.runs[name] if name else None
     trained = study.training(name) if run else study.settings.imagenet.train

@@ -82,8 +82,7 @@ def _area(data: Dataset) -> int:
 
 
 def images(data: Dataset, name: str) -> int:
-    """Images of the validation split. The published number where there is nothing to count yet, and of COCO, whose list takes
-    long to read."""
+    """Images of the validation split; the published number where none are there yet, and of COCO, whose list is slow to read."""
     if data.source and data.source.generate:
         return data.source.generate.val
     if data.source and data.source.folder and name != "coco":
@@ -103,10 +102,8 @@ def seconds(work: Work, rates: dict[str, Rate]) -> float:
 
 
 def total(study: Study, works: list[Work], rates: dict[str, Rate], lanes: int, start: float) -> float:
-    """Seconds until the report with `lanes` stages at a time, each of which needs `start` seconds before it computes.
-
-    That is all work shared out, but no less than the longest row of stages that wait for each other.
-    """
+    """Seconds until the report with `lanes` stages at a time, each of which needs `start` seconds before it computes: all work
+    shared out, but no less than the longest row of stages that wait for each other."""
     ends: dict[str, float] = {}
     for work in sorted(works, key=lambda work: _depth(study, work.stage)):
         ends[work.stage] = ends.get(work.after, 0) + seconds(work, rates) + start

@@ -24,8 +24,7 @@ PARTS = "{:07d}.facts.parquet", "{:07d}.labels.parquet"
 
 def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title: str, unfinished: Path,
              bf16: bool = False) -> tuple[pa.Table, pa.Table, str]:
-    """Facts of every strategy for the network trained in `folder`, label maps of the first, the device's name. unfinished: where
-    interrupted work lies."""
+    """(facts of every strategy, label maps of the first, the device's name). unfinished: the folder for interrupted work."""
     found, device = trained.described(folder), devices.pick()
     run, data = found.run, study.dataset(found.run.dataset)
     settings, batch = data.evaluate, data.evaluate_batch

@@ -116,8 +116,7 @@ def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
 
 
 def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, list[float]]:
-    """The curve of Figure 5a, trimap_miou, at the 14 widths; with `intervals` also trimap_low and trimap_high where there are
-    two images. Empty where no void is near."""
+    """Figure 5a's curve at the 14 widths: trimap_miou; with `intervals` and two images trimap_low and _high. {} without void."""
     return _trimap(*_cell(study, run, strategy), intervals)
 
 

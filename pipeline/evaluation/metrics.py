@@ -1,10 +1,8 @@
-"""Every score as a pure function of the confusion facts: mIOU, IoU per class, the trimap curve, bootstrap intervals, ranked
-images.
+"""Every score as a pure function of the confusion facts: mIOU, IoU per class, trimap curve, bootstrap intervals, ranked images.
 
 A fact is one row of `facts.parquet`: (strategy, image, band, target, prediction, pixels). Void pixels (label 255) are not in it.
 Band k holds the pixels whose distance d to the nearest void pixel is TRIMAP_WIDTHS[k-1] < d <= TRIMAP_WIDTHS[k]; band 14 is all
-that is farther away. Only integers are added up, so scores do not depend on how images were split over files or machines. No
-torch here.
+that is farther away. Only integers are added up, so scores do not depend on how images were split over files or machines.
 """
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +19,7 @@ SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one run. `strategy` and `image` are codes (int32) into `strategies` and `images`; all columns have one entry a
-    row."""
+    """The facts of one run, column by column. `strategy` and `image` are codes (int32) into `strategies` and `images`."""
     strategies: tuple[str, ...]
     images: tuple[str, ...]
     strategy: np.ndarray
@@ -34,8 +31,7 @@ class Facts:
 
     @classmethod
     def of(cls, table) -> "Facts":
-        """From a pyarrow table with the columns of `facts.parquet`, in any order of rows. to_numpy would import pandas, for
-        seconds."""
+        """From a pyarrow table like `facts.parquet`, in any order of rows. (to_numpy would import pandas, for seconds.)"""
         codes = {}
         for name in ("strategy", "image"):
             column = _whole(table[name])
@@ -70,8 +66,7 @@ class Facts:
 
 
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
-    """Pixels by (target, prediction), summed over images: int64 (classes, classes). `bands`: which distances count, all if
-    None."""
+    """Pixels by (target, prediction), of all images: int64 (classes, classes). `bands`: which distances count, all if None."""
     chosen = facts.rows(strategy, bands)
     return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
 
@@ -103,14 +98,12 @@ def iou(counts: np.ndarray) -> np.ndarray:
 
 
 def per_class_iou(confusions: np.ndarray) -> np.ndarray:
-    """IoU of each class in percent: (..., classes, classes) -> float64 (..., classes); nan where a class is neither there nor
-    predicted."""
+    """`iou` in percent of confusion matrices: (..., classes, classes) -> float64 (..., classes)."""
     return iou(parts(confusions))
 
 
 def mean_iou(counts: np.ndarray, only=None) -> np.ndarray:
-    """mIOU in percent from `parts` (..., 3, classes), over the classes `only` (indices; all if None) whose union is not empty;
-    else nan."""
+    """mIOU in percent from `parts` (..., 3, classes), over those of the classes `only` (all if None) that occur; else nan."""
     scores = iou(counts if only is None else counts[..., list(only)])
     seen = ~np.isnan(scores)
     return np.where(seen, scores, 0.0).sum(-1) / np.where(seen.any(-1), seen.sum(-1), np.nan)

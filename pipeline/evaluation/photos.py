@@ -81,8 +81,7 @@ def shares(labels: np.ndarray, classes: list[str]) -> str:
 
 
 def save(labels: np.ndarray, image: np.ndarray, palette: bytes, maps: Path, overlay: Path) -> None:
-    """Write two PNGs, each whole or not at all: the label map, with its palette, and the photo with the classes' colours over it,
-    half and half; black stays clear."""
+    """Write two PNGs: the label map with its palette; the photo, half and half with the classes' colours, clear where black."""
     with atomic(maps) as partial:
         partial.write_bytes(palettes.png(labels, palette))
     colours = np.frombuffer(palette, np.uint8).reshape(256, 3)

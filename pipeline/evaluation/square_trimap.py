@@ -21,10 +21,9 @@ def square_distance(label: np.ndarray) -> np.ndarray:
 
 
 def recounted(shard: Shard, strategy: str, maps: dict, distance=square_distance) -> Facts:
-    """The facts of `strategy`, banded by `distance`(label) instead of the disc.
+    """The facts of `strategy`, banded by `distance`(label) instead of the disc, for `metrics.trimap_curve`.
 
-    maps: its label maps as `measure.label_maps` gives them, of images of `shard`. Of these facts `metrics.trimap_curve` gives
-    Figure 5's curve under the other definition.
+    maps: its label maps as `measure.label_maps` gives them, of images of `shard`.
     """
     classes, band_of = len(shard.classes), np.searchsorted(TRIMAP_WIDTHS, np.arange(256))
     number_of, columns = {name: number for number, name in enumerate(shard.ids)}, []

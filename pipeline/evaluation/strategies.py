@@ -32,10 +32,8 @@ def canvas(images: list[np.ndarray], size: tuple[int, int], device: torch.device
 
 
 def probabilities(model: nn.Module, images: torch.Tensor, scale: float, flip: bool, bf16: bool = False) -> torch.Tensor:
-    """Class probabilities of one forward pass, (N, classes, H, W) float32. images: (N, 3, H, W) float32 in [-1, 1].
-
-    bf16: True: the network runs under bfloat16 autocast.
-    """
+    """Class probabilities of one forward pass, (N, classes, H, W) float32; under bfloat16 autocast where `bf16`.
+    images: (N, 3, H, W) float32 in [-1, 1]."""
     size = images.shape[-2:]
     inputs = images if scale == 1 else resize(images, scaled(size, scale))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -61,8 +59,7 @@ def passes(strategy: Strategy) -> set[tuple[bool, float]]:
 
 def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy],
             bf16: bool = False) -> dict[str, torch.Tensor]:
-    """Label maps of every strategy, (N, H, W) uint8 each. `models`: the same network by its output stride. images, bf16: as
-    `probabilities` takes them."""
+    """Label maps of every strategy, (N, H, W) uint8. `models`: the network by output stride; the rest: as in `probabilities`."""
     labels = {}
     for output_stride, model in models.items():
         group = {name: passes(strategy) for name, strategy in strategies.items() if strategy.output_stride == output_stride}

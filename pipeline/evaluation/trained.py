@@ -25,8 +25,7 @@ class Trained(NamedTuple):
 
 
 def load(study: Study, folder: Path, output_strides: set[int], device: torch.device) -> dict[int, nn.Module]:
-    """The network trained in `folder` at each output stride: other strides and rates, the same weights. It is as its record says,
-    whatever params.yaml says now."""
+    """The network trained in `folder` at each output stride, with the same weights: as its record says, not params.yaml."""
     found = described(folder)
     if (backbone := found.run.backbone) not in study.backbones:
         raise StudyError(f"{folder}: params.yaml has no backbone {backbone!r}{suggest(backbone, study.backbones)}")

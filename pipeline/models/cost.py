@@ -110,8 +110,7 @@ def rows(study: Study) -> Iterator[dict]:
     """One dict for each (run, strategy) of `evaluate`: run, strategy and COLUMNS; multiply-adds in 1e9, parameters in 1e6, bytes.
 
     "paper": the network of scale paper on its canvas, whatever scale is studied, or of scale zoo where the network is published;
-    "here": the studied scale's on its own canvas. None where there is no such network: the paper has no such backbone, or this
-    scale skips the run.
+    "here": the studied scale's on its own canvas. None where the paper has no such backbone, or this scale skips the run.
     """
     paper, zoo, here = Costs(study, "paper"), Costs(study, "zoo"), Costs(study, study.scale)
     for name, strategies in study.evaluate.items():

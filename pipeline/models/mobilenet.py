@@ -73,8 +73,7 @@ class Unit(nn.Module):
 class MobileNet(nn.Module):
     """Backbone. The classifier's 1x1 convolution to 1280 channels is left out, as in the authors' DeepLab.
 
-    `width` multiplies all channels. `out_channels` names the channels of each feature: conv2 (stride 4), conv3 (stride 8) and out
-    (the output stride).
+    `width` multiplies all channels. `out_channels`: of each feature, conv2 (stride 4), conv3 (stride 8), out (output stride).
     """
 
     def __init__(self, output_stride: int = 32, width: float = 1.0):

@@ -1,5 +1,4 @@
-"""Claims in words as data: which cells of the study each compares, and the differences under which it is true. The paper's, and
-what others add."""
+"""Claims in words as data, the paper's and others': which cells each compares, and under which differences it is true."""
 import functools
 from pathlib import Path
 from typing import Literal

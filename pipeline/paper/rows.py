@@ -1,5 +1,4 @@
-"""The rows of the paper's tables (and of runs that are in none) as this study names them: one MLflow run each, one line of a
-table each."""
+"""The rows of the paper's tables, and of runs that are in none, as this study names them: one MLflow run, one line each."""
 from dataclasses import dataclass
 
 from pipeline import paper
@@ -13,8 +12,7 @@ TRAININGS = "trainings"  # no table: each network once, while it is trained and 
 
 @dataclass(frozen=True)
 class Row:
-    """One row. `published`: the paper's own fields. `run` is a backbone in Table 4 and None where nobody outside can run the
-    row."""
+    """One row. `published`: the paper's own fields. `run`: a backbone in Table 4; None where nobody outside can run the row."""
     table: str
     published: dict
     run: str | None

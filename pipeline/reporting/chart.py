@@ -1,5 +1,4 @@
-"""Small charts as SVG text: sharp at any size, a few kilobytes, the same bytes each time, coloured by the page's own light or
-dark theme."""
+"""Small charts as SVG text: sharp at any size, a few kB, the same bytes each time, in the page's light or dark colours."""
 import math
 from html import escape
 from typing import NamedTuple
@@ -45,8 +44,7 @@ class Style(NamedTuple):
 
 
 class Chart:
-    """One set of axes. Coordinates are data; `x` and `y` are their ranges; `log` makes x logarithmic. Colours are names in
-    COLOURS."""
+    """One set of axes, in data coordinates. `x`, `y`: their ranges; `log`: x is logarithmic. Colours are names in COLOURS."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], width: int = 460, height: int = 320, log: bool = False,
                  margins: tuple[int, int, int, int] = (14, 14, 42, 46)):
@@ -131,8 +129,7 @@ class Chart:
         return self
 
     def svg(self, title: str, description: str, alone: bool = False, mark: str = "") -> str:
-        """The chart as SVG with a text alternative; `alone` brings its colours along, for a file of its own. `mark`: small words
-        above it, inside the picture."""
+        """SVG with a text alternative. `alone`: with its colours, for a file of its own. `mark`: small words above the chart."""
         light, dark = (f"svg{{{variables(theme)}}}" for theme in (False, True))
         style = f"<style>{light}svg{{background:var(--paper)}}@media(prefers-color-scheme:dark){{{dark}}}</style>"
         head = MARK if mark else 0

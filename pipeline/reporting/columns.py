@@ -28,8 +28,7 @@ def digits(table: str) -> int:
 
 
 def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
-    """The kinds of multiply-adds that some row of a table has: (words, column). Of runs that the paper lacks also those of the
-    network that was trained."""
+    """(words, column) of the multiply-adds that some row has; of runs that the paper lacks the trained network's, too."""
     kinds = [*COSTS, ("here", "madds_here")] if table == "own" else COSTS
     return [(words, key) for words, key in kinds if any(line.get(key) is not None for line in lines)]
 

@@ -3,8 +3,7 @@ CLOSE = 0.005  # of a published count of multiply-adds: as near as rounding and 
 
 
 def value(line: dict, key: str, better: int, rank: tuple[int, int] | None) -> dict:
-    """One measure of one row. `better`: 1 where more is, -1 where less is. `good`: whether ours is better than the paper's, None
-    where equal or unknown."""
+    """One measure of one row. `better`: 1 where more is, else -1. `good`: ours is better; None where equal or unknown."""
     ours, theirs = line.get(key), line.get(f"{key}_paper")
     difference = None if ours is None or theirs is None else ours - theirs
     return {"paper": theirs, "ours": ours, "low": line.get(f"{key}_low"), "high": line.get(f"{key}_high"),

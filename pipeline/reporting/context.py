@@ -114,8 +114,7 @@ def _figure5(lines: list[dict]) -> dict:
 
 
 def _squares(lines: list[dict]) -> dict | None:
-    """What a square structuring element changes: how far the curves move, and the decoder's gain at the narrowest band by both
-    definitions. None where no curve has both."""
+    """How far a square element moves the curves, and the decoder's gain at the narrowest band by both; None without squares."""
     both = [line for line in lines if line.get("miou_square") is not None and line["miou"] is not None]
     if not both:
         return None

@@ -19,8 +19,7 @@ WIDE = 540  # pixels, of the charts that stand two beside each other
 
 
 def trimap(rows: list[dict], ours: bool) -> Chart | None:
-    """One panel of Figure 5a from the lines of table figure5: ours solid with intervals, the paper's with hollow marks. None
-    without points."""
+    """One panel of Figure 5a, from the lines of its table: ours solid with intervals, the paper's hollow. None without points."""
     key = "miou" if ours else "miou_paper"
     points = {name: [row for row in rows if row["curve"] == name and row[key] is not None] for name in CURVES}
     ends = (key, "miou_low", "miou_high") if ours else (key,)
@@ -80,8 +79,7 @@ def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, 
 
 
 def effect(claim: dict, limit: float) -> str:
-    """One row of the ledger: where the claim is true (shaded), the paper's effect (hollow, if it has one), ours with its interval
-    (solid), on one axis.
+    """A row of the ledger: where the claim is true (shaded), the paper's effect, if any (hollow), ours with its interval (solid).
 
     The axis runs from -limit to limit, stretched around zero: half a point has to be seen beside thirty. What lies beyond is
     drawn at its end, with an arrow head.

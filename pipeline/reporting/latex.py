@@ -1,7 +1,6 @@
 """The tables as LaTeX to paste into a paper of one's own: booktabs rules, the paper's rows and columns, ours beside them.
 
-Every table, the ledger too, is a `table` float, shrunk where it is larger than the page; at a scale other than `paper` its
-caption says that it is no result.
+Each, the ledger too, is a `table` float, shrunk to the page; at any scale but `paper` its caption says that it is no result.
 """
 import itertools
 

@@ -1,5 +1,4 @@
-"""The ledger: for each claim, the paper's or one's own, the difference that was measured, its interval, and the verdict that
-follows by one rule."""
+"""The ledger: the measured difference of each claim, its interval, and the verdict that follows by one rule."""
 import math
 
 import numpy as np

@@ -1,5 +1,4 @@
-"""Write the report: `index.html` and a page for each run in `runs/`, which open from disk without a network; `README.md`, and
-`figures/` for it."""
+"""Write the report: `index.html` and a page a run in `runs/`, which need no network; `README.md`, and `figures/` for it."""
 import base64
 import html
 import re

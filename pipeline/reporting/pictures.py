@@ -1,6 +1,4 @@
-"""Which images to show: Figure 6's best and worst cases of a run, Figure 5b's most improved ones. Chosen from the facts, drawn
-from the shards and the label maps that the evaluation kept.
-"""
+"""Which images to show, chosen from the facts: a run's best and worst cases (Figure 6), the most improved (Figure 5b)."""
 import numpy as np
 
 from pipeline.datasets import palettes

@@ -15,8 +15,7 @@ ORIGINS = ("commit", "dirty", "device", "processor", "machine", "cpus", "python"
 
 def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], claims: list[dict],
           departing: dict[str, list[str]]) -> dict[str, dict]:
-    """The pages by run. trained: what `runs.describe` says of each run; stored: the tables; claims: the ledger's lines;
-    departing: as `protocol.departing` gives it."""
+    """The pages by run. Arguments as `runs.describe`, `tables.load`, the ledger and `protocol.departing` give them."""
     lines = [line | {"table": name, "number": TITLES[name]} for name, table in stored.items() for line in table
              if line.get("run")]
     shown = {}
@@ -35,8 +34,7 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
 
 
 def commands(study: Study, run: str) -> dict[str, str]:
-    """How to run just this: {"yaml": the lines of params.yaml, written out, "made": the stage that makes it,
-    "stage": the command}."""
+    """{"yaml": the run's lines of params.yaml, written out, "made": the stage that makes it, "stage": the command}."""
     wanted = {key: list(value) if isinstance(value, tuple) else value for key, value in study.runs[run].model_dump().items()
               if value is not None}
     lines = {"zoo" if study.runs[run].published else "runs": {run: wanted}}

@@ -1,5 +1,4 @@
-"""The paper's tables with our numbers beside them: `reports/tables/TABLE.parquet`, `.csv` and `.tex`, one row per row of the
-paper, in its order.
+"""The paper's tables with our numbers beside them, row by row: `reports/tables/TABLE.parquet`, `.csv` and `.tex`.
 
 Measured numbers are read back through MLflow's search API, costs from the cost stage, the published ones from `pipeline/paper`.
 Same inputs, same bytes: no times, no ids that change from run to run.
@@ -29,8 +28,7 @@ COSTS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_p
 
 
 def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.Table]:
-    """table1 ... figure5, and "own" where there are runs or strategies that the paper lacks. `measured`: what
-    `tracking.mirror.read_back` returns."""
+    """table1 ... figure5, and "own" where params.yaml has more. `measured`: what `tracking.mirror.read_back` returns."""
     counted = costs(study)
     return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted)])
             for name, table in rows(study).items() if table}
@@ -54,8 +52,7 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") ->
 
 
 def dvc_metrics(tables: dict[str, pa.Table]) -> dict[str, dict[str, float]]:
-    """mIOU by run and strategy, "(test)" where a test server scored it, and the errors of backbones, in percent: of what was
-    measured, each once."""
+    """What was measured, each once, in percent: mIOU by run and strategy, "(test)" by a test server; errors by backbone."""
     found: dict[str, dict[str, float]] = {}
     for name, line in ((name, line) for name, table in tables.items() if name not in ("figure5", "claims")
                        for line in table.to_pylist()):
@@ -118,8 +115,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iter
 
 
 def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
-    """mIOU (%) by trimap width with a square structuring element instead of a disc; empty where the label maps of `strategy`
-    were not kept."""
+    """mIOU (%) by trimap width with a square structuring element; {} where the label maps of `strategy` were not kept."""
     if not (maps := label_maps(study, run, strategy)):
         return {}
     names, only = classes(study, run)

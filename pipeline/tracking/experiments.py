@@ -22,8 +22,7 @@ ROWS = ["metrics.`miou_paper`", "metrics.`miou`", "metrics.`miou_low`", "metrics
 
 @functools.lru_cache(maxsize=32)  # for as long as one client is used
 def experiment(client, table: str, artifacts: Path | None) -> str:
-    """The experiment's id, made where it is missing, with its description and column set. `artifacts`: the folder for its files,
-    where not the server's."""
+    """The id of the experiment, made and described where it is not. `artifacts`: the folder for its files; None: the server's."""
     title, folder = TITLES[table], (artifacts / table).absolute().as_uri() if artifacts else None
     found = insist(lambda: client.get_experiment_by_name(title)
                    or client.get_experiment(client.create_experiment(title, folder)))
@@ -35,8 +34,7 @@ def experiment(client, table: str, artifacts: Path | None) -> str:
 
 
 def insist(call: Callable, *arguments, **options):
-    """Call once more where it fails: a server looks whether something is there and then enters it, and another writer may be
-    faster. By then it is there."""
+    """Call once more where it fails: a server looks before it enters something, and another writer may have been faster."""
     from mlflow.exceptions import MlflowException
     try:
         return call(*arguments, **options)

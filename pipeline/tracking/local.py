@@ -45,10 +45,9 @@ def here() -> bool:
 
 
 def ensure() -> None:
-    """Make the store where it is not `here`.
+    """Make the store where it is not `here`. For one process at a time (`alone`).
 
-    Made under another name first: one whose making was cut off, MLflow can neither use nor complete. For one process at a time:
-    `mirror`, which is `alone`, comes before `read_back`.
+    Made under another name first: one whose making was cut off, MLflow can neither use nor complete.
     """
     if here():
         return

@@ -25,14 +25,12 @@ class Mirrored(NamedTuple):
 
 
 def current(study: Study) -> bool:
-    """Whether the local store is there and shows the files as they are now. Needs no mlflow. A store elsewhere is never known to
-    be."""
+    """Whether the local store shows the files as they are now. Needs no mlflow. Of a store elsewhere that is never known."""
     return store.is_ours() and local.here() and SHOWN.exists() and SHOWN.read_text() == fingerprint(study)
 
 
 def fingerprint(study: Study) -> str:
-    """What the mirror depends on, without reading it: sizes and times of the study's records, facts and costs, and the
-    settings."""
+    """What the mirror depends on, without reading it: the settings; sizes and times of records, facts and costs."""
     sha = hashlib.sha256(study.model_dump_json().encode())
     names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate))
              for name in group]
@@ -100,8 +98,7 @@ def _agree(client, study: Study, shown: dict, digests: dict) -> None:
 
 def read_back(study: Study, runs: dict[tuple[str, str], str]) -> dict[tuple[str, str], dict]:
     """What MLflow has in the `runs` that `mirror` named, by (table, row key): {"metrics": name -> value, "curves": name ->
-    {width: value}}. Curves are only those of Figure 5: a search gives the last value of a metric, a curve is one more request.
-    """
+    {width: value}}. Curves are only those of Figure 5: each is one more request, a search gives a metric's last value."""
     with store.explained():
         client = store.connect()
         there = {run.info.run_id: run for table in TITLES if table != TRAININGS

@@ -94,8 +94,7 @@ def writer() -> str:
 
 
 def existing(client, study: Study, table: str) -> dict[str, list]:
-    """MLflow's active runs of this scale in one experiment, by key; complete ones first, so a log that was cut off loses, then by
-    id, so that all who look choose the same."""
+    """Active runs of this scale in one experiment, by key: complete ones first, as a log may be cut off; then by id, always."""
     known = client.get_experiment_by_name(TITLES[table])
     if known is None:
         return {}

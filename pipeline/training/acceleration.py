@@ -101,8 +101,7 @@ def _in_float32(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 def checkpoint_activations(backbone: nn.Module) -> None:
     """Keep only the inputs of the backbone's units, and compute the inside again in the backward pass.
 
-    Up to a third more computation (ResNet-101 with decoder: 18 %). Results are the same to the bit: the second pass leaves batch
-    norm's statistics alone.
+    Up to a third more computation (ResNet-101 with decoder: 18 %), the same bits: the second pass leaves statistics alone.
     """
     stacks = nn.ModuleList, nn.Sequential
     units = [child for parent in backbone.modules() if isinstance(parent, stacks) for child in parent

@@ -18,8 +18,7 @@ STATE = {"model", "optimiser", "batches", "step", "window", "random", "history",
 
 
 def inputs_digest(*parts) -> str:
-    """SHA-256 of what a training depends on: its settings and files (`parts`, as records.digest takes them), and the code
-    of training and models."""
+    """SHA-256 of what a training depends on: `parts`, as records.digest takes them, and the code of training and models."""
     return digest(*parts, Path(__file__).parent, Path(weights.__file__).parent)
 
 
@@ -69,8 +68,7 @@ class Checkpoint:
                 self.shown = len(history.rows)
 
     def finish(self, model: nn.Module, path: Path) -> None:
-        """Process 0 writes the trained `model`'s weights to `path` and removes the curves of `show`. The checkpoint stays, as the
-        stage may fail yet."""
+        """Process 0 writes `model`'s weights to `path` and removes `show`'s file; the checkpoint stays: the stage may fail."""
         if distributed.rank() == 0:
             weights.save(model, path)
             self.live.unlink(missing_ok=True)

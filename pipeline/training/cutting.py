@@ -49,8 +49,7 @@ def span(size: int, scale: float, place: float, crop: int) -> Span:
 
 
 def crops(examples: list[Pair] | Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A crop of each example: pixels (N, crop, crop, 3) float32 in [0, 255] and labels (N, crop, crop) int64. Beyond the scaled
-    image they are the mean pixel and void."""
+    """Pixels (N, crop, crop, 3) float32 in [0, 255], labels (N, crop, crop) int64; beyond the image mean pixel and void."""
     if isinstance(examples, Packed):
         return together(examples, draws, crop)
     pixels = torch.empty(len(examples), crop, crop, 3)
@@ -118,8 +117,7 @@ def together(packed: Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor
 
 
 class Axis(NamedTuple):
-    """For each crop and position, (N, crop): the two pixels between which it lies, the second's weight, the nearest pixel, and
-    whether the image reaches there."""
+    """By crop and position, (N, crop): the two pixels it lies between, the second's weight, the nearest, if the image has it."""
 
     low: torch.Tensor
     high: torch.Tensor

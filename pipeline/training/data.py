@@ -82,8 +82,7 @@ class Resident:
 
 
 class Streamed:
-    """Too large for the GPU's memory beside the training: a thread pins the next batch's images and copies them on a stream of
-    their own while the step runs."""
+    """Too large for the GPU: a thread pins the next batch's images and copies them on a stream of their own during the step."""
 
     def __init__(self, shard: Shard, device: torch.device):
         self.shard, self.ids, self.device = shard, shard.ids, device

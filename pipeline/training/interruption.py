@@ -7,8 +7,7 @@ import threading
 
 @contextlib.contextmanager
 def deferred(title: str, wanted: bool = True):
-    """Yield a function that says whether Ctrl-C, or SIGTERM, has asked the training `title` to stop; Ctrl-C after that stops it
-    at once.
+    """Yield a function that says whether Ctrl-C or SIGTERM has asked the training `title` to stop; Ctrl-C then stops it at once.
 
     What a process was started to ignore, such as Ctrl-C in the background, it ignores. Where this is not `wanted`, or outside the
     main thread, which alone receives signals, Ctrl-C does what it always does.

@@ -18,8 +18,7 @@ def learning_rate(training: Training, step: int) -> float:
 
 def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_layers: float = 1.0,
               kind: str = "sgd") -> torch.optim.Optimizer:
-    """SGD with momentum 0.9, the paper's; or AdamW. Weight decay on convolution kernels only: not on batch norm, biases or
-    depthwise kernels.
+    """SGD with momentum 0.9, the paper's; or AdamW. Weight decay on dense kernels only: not on batch norm, biases or depthwise.
 
     last_layers: how much faster all but `model.backbone` learns (authors' last_layer_gradient_multiplier). kind: sgd or adamw.
     """

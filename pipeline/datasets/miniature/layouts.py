@@ -1,7 +1,6 @@
 """Write generated data the way the real data sets lie on disk, so that the real readers read it.
 
-Every image is drawn from (seed, split, number) alone, by its data set's function: the same bytes in any order and on any number
-of cores.
+Every image is drawn from (seed, split, number) alone: the same bytes in any order and on any number of cores.
 """
 import json
 from functools import partial

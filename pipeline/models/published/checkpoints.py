@@ -1,5 +1,4 @@
-"""Published weights and networks: the authors' TensorFlow checkpoints (URL, archive, folder or file), or safetensors with timm's
-names (URL or file)."""
+"""Published weights and networks: the authors' TensorFlow checkpoints, or safetensors with timm's names."""
 import tempfile
 from pathlib import Path
 
@@ -22,10 +21,8 @@ CLASSIFIER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.")  # begin timm
 
 def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | None = None,
                   batch: int = 1) -> dict[str, float]:
-    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics.
-
-    They have the errors on `pictures` (ImageNet val, `batch` at a time) where the checkpoint has its classifier.
-    """
+    """Write the published weights that `size.weights` names to OUT/weights.safetensors, as pretraining would; return metrics,
+    with the errors on `pictures` (ImageNet val, `batch` at a time) where the checkpoint has its classifier."""
     backbone = deeplab.build_backbone(family, size, 32)
     variables = load_backbone_weights(size.weights, backbone)
     files.save(backbone, out / WEIGHTS)
@@ -37,9 +34,7 @@ def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | 
 
 def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> dict[str, float]:
     """Write the published network that `run.published` names to OUT/model.safetensors, as training would; return metrics.
-
-    Raises StudyError that lists every variable that is missing, left over, or of another shape.
-    """
+    StudyError as of `tensorflow.load`."""
     found = deeplab.build(run, family, sizes, classes)
     tensorflow.load(found, read(run.published))
     files.save(found, out / MODEL)
@@ -47,11 +42,8 @@ def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path)
 
 
 def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:
-    """Load published ImageNet weights into a backbone. `weights`: a safetensors file or its URL, or what `read` takes.
-
-    Returns all variables of a TensorFlow checkpoint, {} for safetensors. Raises StudyError that lists everything missing, left
-    over or of another shape.
-    """
+    """Load published ImageNet weights, safetensors (file or URL) or what `read` takes, into a backbone; return all variables
+    of a TensorFlow checkpoint, {} for safetensors. StudyError that lists everything missing, left over or of another shape."""
     path = _local(weights)
     if path.suffix == ".safetensors":
         _load_safetensors(path, backbone)
