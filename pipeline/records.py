@@ -70,13 +70,18 @@ def _left(folder: Path) -> list[Path]:
     return found
 
 
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
+    """Write bytes, or text in UTF-8, to `path`: all of it or nothing, as `atomic` has it."""
+    with atomic(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def write(folder: Path, *, status: str, reason: str | None = None, params: dict | None = None,
           metrics: dict[str, float] | None = None, provenance: dict | None = None) -> None:
     """Write `folder/record.json`. `status`: "done" or "skipped". `reason`, a sentence: why it was skipped or what it left out."""
     record = {"status": status, "reason": reason, "params": params or {}, "metrics": metrics or {},
               "provenance": provenance or {}}
-    with atomic(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_file(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def read(folder: Path) -> dict | None:

@@ -72,8 +72,7 @@ def failed(reason: str) -> NoReturn:
     """Print `reason` and exit with 1. One of several processes leaves it to torchrun (torchrun.main), which prints one of all."""
     said = {"message": {"message": reason, "extraInfo": {"timestamp": int(time.time())}}}
     try:
-        with records.atomic(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), durable=False) as partial:
-            partial.write_text(json.dumps(said))
+        records.write_file(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), json.dumps(said))
     except (KeyError, OSError):  # a disk may be full
         print(f"error: {reason}", file=sys.stderr)
     sys.exit(1)

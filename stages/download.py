@@ -82,8 +82,7 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
 
 def _note(out: Path, note: dict) -> None:
     (out / records.RECORD).unlink(missing_ok=True)  # of an earlier skip, or of an archive
-    with records.atomic(out / "source.json") as partial:
-        partial.write_text(json.dumps(note, indent=2) + "\n")
+    records.write_file(out / "source.json", json.dumps(note, indent=2) + "\n")
 
 
 if __name__ == "__main__":

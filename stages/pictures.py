@@ -52,8 +52,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for kept in maps])), palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / file_name(words, picked)
-        with records.atomic(path) as partial:
-            partial.write_bytes(panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
+        records.write_file(path, panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
         print(f"{path}: {caption}")
 
 

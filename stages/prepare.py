@@ -37,8 +37,7 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     source = records.read_json(data / "source.json")
     shutil.rmtree(out, ignore_errors=True)
     sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
-    with records.atomic(out / "sheet.json") as partial:
-        partial.write_text(json.dumps(sheet, indent=2) + "\n")
+    records.write_file(out / "sheet.json", json.dumps(sheet, indent=2) + "\n")
     # No times or machine here: shards that come out the same must look the same to what depends on them.
     records.write(out, status="done", metrics={f"{split}_images": row["images"] for split, row in sheet["splits"].items()})
     counts = ", ".join(f"{row['images']} {split}" for split, row in sheet["splits"].items())
@@ -89,8 +88,7 @@ def _listed(unusable: list, path: Path) -> str:
     said, whole = "\n".join(map(str, unusable)), "\n".join(line for error in unusable for line in error.lines)
     if said == whole:
         return said
-    with records.atomic(path) as partial:
-        partial.write_text(f"{whole}\n", "utf-8", "backslashreplace")
+    records.write_file(path, f"{whole}\n".encode(errors="backslashreplace"))
     return f"{said}\nAll of them are in {path}"
 
 

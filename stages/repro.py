@@ -91,8 +91,7 @@ def dump(lockfile, stages, **options) -> None:
     for stage in stages:
         text = spliced(text, stage.name, serialize.to_lockfile(stage, **options))
     if text != before:
-        with records.atomic(path) as partial:
-            partial.write_text(text)
+        records.write_file(path, text)
         lockfile.repo.scm_context.track_file(lockfile.relpath)
 
 

@@ -26,8 +26,7 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text(), count=1)
     if not count:
         raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")
-    with records.atomic(path) as partial:
-        partial.write_text(text)
+    records.write_file(path, text)
     print(f"params.yaml: scale is now {scale}; it was {study.scale}")
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.datasets import palettes
 from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.records import atomic
+from pipeline.records import atomic, write_file
 from pipeline.schema import Strategy
 
 GREY = 128  # what lies behind transparent pixels: the mean pixel, 127.5, as near as 8 bits come; networks know it as padding
@@ -82,8 +82,7 @@ def shares(labels: np.ndarray, classes: list[str]) -> str:
 
 def save(labels: np.ndarray, image: np.ndarray, palette: bytes, maps: Path, overlay: Path) -> None:
     """Write two PNGs: the label map with its palette; the photo, half and half with the classes' colours, clear where black."""
-    with atomic(maps) as partial:
-        partial.write_bytes(palettes.png(labels, palette))
+    write_file(maps, palettes.png(labels, palette))
     colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
     painted = colours[labels]
     mixed = (image.astype(np.uint16) + painted + 1) // 2

@@ -19,7 +19,7 @@ from pipeline.datasets import cityscapes, native, palettes, voc
 from pipeline.datasets.preparation import UnusableFiles
 from pipeline.datasets.shards import Example
 from pipeline.evaluation.inference import predictions
-from pipeline.records import atomic
+from pipeline.records import atomic, write_file
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 
@@ -71,8 +71,7 @@ def label(models: dict[int, nn.Module], items: list[native.Item], dataset: str, 
     for examples, labels in predictions(models, Images(items), {"it": strategy}, size, batch, missing, bf16):
         for example, values in zip(examples, labels["it"].cpu().numpy()):
             height, width = example.image.shape[:2]
-            with atomic(folder / f"{example.id}.png") as partial:
-                partial.write_bytes(encode(values[:height, :width], dataset))
+            write_file(folder / f"{example.id}.png", encode(values[:height, :width], dataset))
         bar.update(len(examples))
     bar.close()
 

@@ -4,14 +4,12 @@ from pathlib import Path
 from safetensors.torch import save as serialised
 from torch import nn
 
-from pipeline.records import atomic
+from pipeline.records import write_file
 
 
 def save(network: nn.Module, path: Path) -> None:
-    """Write the state dict of `network` as safetensors."""
-    content = serialised({name: value.contiguous() for name, value in network.state_dict().items()})
-    with atomic(path) as partial:
-        partial.write_bytes(content)  # not by safetensors, whose error on a full disk is no OSError
+    """Write the state dict of `network` as safetensors. (By itself safetensors reports a full disk as no OSError.)"""
+    write_file(path, serialised({name: value.contiguous() for name, value in network.state_dict().items()}))
 
 
 def count_parameters(network: nn.Module) -> int:

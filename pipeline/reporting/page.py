@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipeline.records import atomic
+from pipeline.records import write_file
 from pipeline.reporting import chart, context, figures, ledger, panels, runs
 from pipeline.study import Study
 
@@ -25,8 +25,7 @@ def write(study: Study, folder: Path = Path("reports")) -> list[Path]:
     pages |= {f"runs/{run}.html": shared | page for run, page in found["pages"].items()}
     for name, content in pages.items():
         template = environment.get_template("run.html.j2" if name.startswith("runs/") else f"{name}.j2")
-        with atomic(folder / name) as partial:
-            partial.write_text(template.render(content), encoding="utf-8")
+        write_file(folder / name, template.render(content))
         written.append(folder / name)
     return written
 
@@ -87,8 +86,7 @@ def _figures(found: dict, folder: Path) -> list[Path]:
     files |= {f"{page['id']}-{heading.split()[0].lower()}.png": panels.strip(cases, 2, mark) for page in found["album"]
               for heading, cases in page["columns"].items() if cases}
     for name, data in files.items():
-        with atomic(folder / name) as partial:
-            partial.write_bytes(data)
+        write_file(folder / name, data)
     return [folder / name for name in files]
 
 

@@ -42,10 +42,8 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") ->
             pq.write_table(table, partial)
         with records.atomic(folder / f"{name}.csv") as partial:
             pa.csv.write_csv(table, partial)
-        with records.atomic(folder / f"{name}.tex") as partial:
-            partial.write_text(latex.document(name, table.to_pylist(), draft), encoding="utf-8")
-    with records.atomic(folder / "metrics.json") as partial:
-        partial.write_text(json.dumps(dvc_metrics(tables), indent=1) + "\n")
+        records.write_file(folder / f"{name}.tex", latex.document(name, table.to_pylist(), draft))
+    records.write_file(folder / "metrics.json", json.dumps(dvc_metrics(tables), indent=1) + "\n")
     for path in folder.iterdir():
         if path.suffix in (".parquet", ".csv", ".tex") and path.stem not in tables:
             path.unlink()

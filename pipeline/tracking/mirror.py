@@ -69,8 +69,7 @@ def mirror(study: Study) -> Mirrored:
         changes += sum(store.delete(client, [run for run in there if _ours(run)])
                        for table in existing.values() for there in table.values())
         if store.is_ours():
-            with records.atomic(SHOWN) as partial:
-                partial.write_text(before)
+            records.write_file(SHOWN, before)
         else:
             _agree(client, study, shown, digests)
         return Mirrored(changes, shown)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.models import weights
-from pipeline.records import History, atomic, digest
+from pipeline.records import History, digest, write_file
 from pipeline.training import distributed
 
 STATE = {"model", "optimiser", "batches", "step", "window", "random", "history", "metrics"}  # what the loop goes on from
@@ -55,8 +55,7 @@ class Checkpoint:
         if distributed.rank() == 0:
             content = io.BytesIO()  # of a full disk torch's own writer says nothing that can be understood
             torch.save({"inputs": self.inputs, **state}, content)
-            with atomic(self.path) as partial:
-                partial.write_bytes(content.getbuffer())
+            write_file(self.path, content.getbuffer())
 
     def show(self, history: History) -> None:
         """Append what is new in `history` to a file beside the checkpoint, for `stages.ui` to draw while the training runs."""
