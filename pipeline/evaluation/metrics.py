@@ -67,22 +67,17 @@ class Facts:
 
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """Pixels by (target, prediction), of all images: int64 (classes, classes). `bands`: which distances count, all if None."""
-    chosen = facts.rows(strategy, bands)
-    return _add((facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen], (classes, classes))
+    return _add(facts, facts.rows(strategy, bands), {}, classes)
 
 
 def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """As `confusion`, image by image in the order of `facts.images`: int64 (images, classes, classes)."""
-    chosen = facts.rows(strategy, bands)
-    keys = (facts.image[chosen], facts.target[chosen], facts.prediction[chosen])
-    return _add(keys, facts.pixels[chosen], (len(facts.images), classes, classes))
+    return _add(facts, facts.rows(strategy, bands), {"image": len(facts.images)}, classes)
 
 
 def confusion_by_band(facts: Facts, strategy: str, classes: int) -> np.ndarray:
     """As `confusion`, band by band: int64 (15, classes, classes)."""
-    chosen = facts.rows(strategy)
-    return _add((facts.band[chosen], facts.target[chosen], facts.prediction[chosen]), facts.pixels[chosen],
-                (BANDS, classes, classes))
+    return _add(facts, facts.rows(strategy), {"band": BANDS}, classes)
 
 
 def parts(confusions: np.ndarray) -> np.ndarray:
@@ -163,13 +158,18 @@ def _whole(column):
     return column.combine_chunks() if hasattr(column, "chunks") else column
 
 
-def _add(keys, pixels, shape) -> np.ndarray:
-    """Sum `pixels` into an int64 array of `shape` at `keys`. bincount works in float64, exact below 2**53."""
-    for name, key, size in zip(("image or band", "class", "class")[-len(shape):], keys, shape):
-        if len(key) and key.max() >= size:
-            raise StudyError(f"the facts hold {name} {key.max()}, but there are only {size}: run the evaluate stage again")
-    index = np.ravel_multi_index(tuple(key.astype(np.int64) for key in keys), shape)
-    return np.bincount(index, weights=pixels, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
+def _add(facts: Facts, chosen: np.ndarray, by: dict[str, int], classes: int) -> np.ndarray:
+    """The pixels of the `chosen` rows, summed by the columns `by` (how many of each), target and prediction, as int64."""
+    sizes = by | {"target": classes, "prediction": classes}
+    keys = {name: getattr(facts, name)[chosen].astype(np.int64) for name in sizes}
+    for name, key in keys.items():
+        if len(key) and key.max() >= sizes[name]:
+            what = f"{name if name in by else 'class'} {key.max()}"
+            raise StudyError(f"the facts hold {what}, but there are only {sizes[name]}: run the evaluate stage again")
+    shape = tuple(sizes.values())
+    index = np.ravel_multi_index(tuple(keys.values()), shape)
+    counts = np.bincount(index, facts.pixels[chosen], int(np.prod(shape)))  # in float64, which is exact below 2**53
+    return counts.astype(np.int64).reshape(shape)
 
 
 @lru_cache(maxsize=4)
