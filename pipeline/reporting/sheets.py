@@ -1,5 +1,6 @@
 """The data sheets that `prepare` left, as the report shows them: where each data set comes from, its splits, its classes."""
 import io
+from pathlib import Path
 
 from PIL import Image
 
@@ -35,7 +36,7 @@ def build(study: Study) -> list[dict]:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
         elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
-        elif (folder / "sheet.json").exists():
+        else:
             kept = records.read_json(folder / "sheet.json")
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()],
@@ -78,10 +79,8 @@ def _classes(sheet: dict) -> list[tuple[str, list[tuple[int, float | None]]]]:
     return found if len(found) <= CLASSES else []
 
 
-def _contact(path) -> bytes | None:
+def _contact(path: Path) -> bytes:
     """The contact sheet, small enough for a page."""
-    if not path.exists():
-        return None
     buffer = io.BytesIO()
     Image.open(path).convert("RGB").save(buffer, "WEBP", quality=70, method=4)
     return buffer.getvalue()
