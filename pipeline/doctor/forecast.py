@@ -16,8 +16,6 @@ from pipeline.schema import Dataset, Run, Training
 from pipeline.study import Study, StudyError
 from pipeline.training import segmentation
 
-VALIDATION = {"voc": 1449, "coco": 5000, "cityscapes": 500, "imagenet": 50_000}  # images of the published splits
-
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -88,7 +86,7 @@ def images(data: Dataset, name: str) -> int:
     if data.source and data.source.folder and name != "coco":
         with contextlib.suppress(StudyError, OSError, KeyError):  # the stages that read it say what is wrong
             return _counted(name, data.source.folder, data.evaluate.split)
-    return VALIDATION[name]
+    return native.reader(name).COUNTS["val"]
 
 
 @functools.cache  # many runs are evaluated on the same images

@@ -64,13 +64,11 @@ class ResNet(nn.Module):
         """x: (N, 3, H, W) in [-1, 1] -> conv2, conv3: residuals of blocks 1 and 2's last but one unit; out: block 4's."""
         x = max_pool(self.conv1(x))
         taken = {}
-        for block in (self.block1, self.block2, self.block3, self.block4):
+        for block, name in ((self.block1, "conv2"), (self.block2, "conv3"), (self.block3, None), (self.block4, None)):
             for i, unit in enumerate(block):
                 x, residual = unit(x)
-                if i == len(block) - 2 and block is self.block1:
-                    taken["conv2"] = residual
-                elif i == len(block) - 2 and block is self.block2:
-                    taken["conv3"] = residual
+                if name and i == len(block) - 2:
+                    taken[name] = residual
         return {**taken, "out": x}
 
 

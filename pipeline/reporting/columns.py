@@ -14,7 +14,7 @@ ROWS = {  # what identifies a row: (heading, column of reports/tables)
     "own": [("Run", "run"), ("Strategy", "strategy")],
 }
 COMPARABLE = ("paper", "zoo")  # scales with the paper's data and networks: a difference in points means something
-COSTS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]  # 1e9 multiply-adds
+MULTIPLY_ADDS = [("paper", "madds_paper"), ("recounted", "madds_counted_as_paper"), ("executed", "madds_executed")]  # in 1e9
 
 
 def measures(table: str) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def digits(table: str) -> int:
 
 def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
     """(words, column) of the multiply-adds that some row has; of runs that the paper lacks the trained network's, too."""
-    kinds = [*COSTS, ("here", "madds_here")] if table == "own" else COSTS
+    kinds = [*MULTIPLY_ADDS, ("here", "madds_here")] if table == "own" else MULTIPLY_ADDS
     return [(words, key) for words, key in kinds if any(line.get(key) is not None for line in lines)]
 
 

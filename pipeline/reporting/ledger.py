@@ -61,13 +61,10 @@ def _strongest(claim: Claim) -> str | None:
 def judge(study: Study, claim: Claim) -> dict:
     """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "decided_by": the rival that they are against,
     "reason"} of one claim, and {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
-    if claim.status:
-        return {"verdict": "not run", "reason": claim.status}
-    if wrong := problems(study, claim):
-        return {"verdict": "not run", "reason": wrong[0]}
-    missing = [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
-    if missing:
-        return {"verdict": "not run", "reason": missing[0].removeprefix("not run: ")}
+    reasons = [claim.status] if claim.status else problems(study, claim)
+    reasons = reasons or [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
+    if reasons:
+        return {"verdict": "not run", "reason": reasons[0].removeprefix("not run: ")}
     found = [{"decided_by": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
               **_over_seeds(study, claim, rival)} for rival in claim.b]
     if not all(math.isfinite(each[key]) for each in found for key in ("effect", "low", "high")):

@@ -7,6 +7,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, costs, read_facts, trimap
 from pipeline.paper.rows import TITLES
 from pipeline.reporting import pictures, run_charts, runs
+from pipeline.reporting.tables import COSTS
 from pipeline.study import Study
 
 SIDE, COUNT = 224, 2  # pixels of a picture's longer side, pictures of each kind: a page stays under 250 kB
@@ -94,9 +95,7 @@ def _scores(study: Study, run: str, lines: list[dict]) -> list[dict]:
         found.append({"strategy": strategy, "words": ", ".join([*words, "flipped too"] if how.flip else words),
                       "status": line.get("status", ""),
                       **{key: line.get(key) for key in ("miou", "miou_low", "miou_high", "miou_paper")},
-                      **{key: cost.get(key) for key in ("madds_counted_as_paper", "madds_executed", "madds_here",
-                                                        "parameters_paper", "parameters_here", "activation_bytes_paper",
-                                                        "activation_bytes_here")}})
+                      **{key: cost.get(key) for key in (*COSTS, "activation_bytes_paper", "activation_bytes_here")}})
     return found
 
 
