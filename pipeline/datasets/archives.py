@@ -26,7 +26,8 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
     """Fetch all archives, kept in `cache`, then unpack them into `out`. An optional one that no mirror has is left out, aloud.
     Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
     process at a time (`alone`). StudyError where an archive that is needed cannot be had or unpacked."""
-    stamps, contents = Path(out) / ".unpacked", {each.name: _content(each) for each in archives}
+    stamps = Path(out) / ".unpacked"
+    contents = {each.name: f"{each.name} {each.size} {each.md5 or ' '.join(_origins(each))}\n" for each in archives}
     other = not stamps.is_dir() or any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*"))
     if Path(out).exists() and other:
         shutil.rmtree(out)
@@ -49,11 +50,6 @@ def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
 def at(address: str) -> Archive:
     """The archive that an address alone names, by the end of its path."""
     return Archive(name=Path(mirrors.shown(address)).name, mirrors=(address,))
-
-
-def _content(archive: Archive) -> str:
-    """What is known of an archive's content, in a line."""
-    return f"{archive.name} {archive.size} {archive.md5 or ' '.join(_origins(archive))}\n"
 
 
 def fetch(archive: Archive, folder: Path) -> Path:

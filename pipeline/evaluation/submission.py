@@ -32,9 +32,6 @@ class Images:
     def __init__(self, items: list[native.Item]):
         self.items = items
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     def __getitem__(self, number: int) -> Example:
         item = self.items[number]
         try:

@@ -26,9 +26,8 @@ def experiment(client, table: str, artifacts: Path | None) -> str:
     title, folder = TITLES[table], (artifacts / table).absolute().as_uri() if artifacts else None
     found = insist(lambda: client.get_experiment_by_name(title)
                    or client.get_experiment(client.create_experiment(title, folder)))
-    known = found.tags
     for key, value in _described(table, found.experiment_id).items():
-        if known.get(key) != value:
+        if found.tags.get(key) != value:
             insist(client.set_experiment_tag, found.experiment_id, key, value)
     return found.experiment_id
 

@@ -67,7 +67,8 @@ class Follower:
             return 0
         content = content[:content.rfind(b"\n") + 1]  # the last line may still be written
         drawn = self.drawn.get(name)
-        known = drawn is not None and content.startswith(drawn.content) and _active(client, drawn.run)
+        known = (drawn is not None and content.startswith(drawn.content)
+                 and client.get_run(drawn.run).info.lifecycle_stage == "active")  # `mirror` deletes it when the training is done
         points = _points(content[len(drawn.content):] if known else content)
         if not known:
             if not points:
@@ -89,11 +90,6 @@ def _points(content: bytes) -> list[list]:
         with contextlib.suppress(ValueError):  # cut short by a full disk
             points.append(json.loads(line))
     return points
-
-
-def _active(client, run: str) -> bool:
-    """Whether the run is still there: `mirror` deletes it when the training is done."""
-    return client.get_run(run).info.lifecycle_stage == "active"
 
 
 def _begin(client, study: Study, name: str, started: int) -> str:

@@ -141,7 +141,10 @@ def log(client, study: Study, entry: "Entry", found: "Content", digest: str, par
     points += [(name, value, timestamp, step) for name, curve in found.curves.items() for step, value, timestamp in curve]
     enter(client, run_id, found.params, points)
     if found.datasets:
-        _inputs(client, run_id, found.datasets)
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        used = [DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", context)])
+                for context, fields in found.datasets.items()]
+        insist(client.log_inputs, run_id, datasets=used)
     _files(client, run_id, found)
     client.set_terminated(run_id, end_time=found.ended or now)
     return run_id
@@ -150,12 +153,6 @@ def log(client, study: Study, entry: "Entry", found: "Content", digest: str, par
 def complete(run) -> bool:
     """Whether `log` came to its end: a run that was cut off has another status, or was never begun by `log`."""
     return run.info.status == "FINISHED" and DIGEST in run.data.tags
-
-
-def _inputs(client, run_id: str, datasets: dict[str, dict]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    wanted = [DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", context)]) for context, fields in datasets.items()]
-    insist(client.log_inputs, run_id, datasets=wanted)
 
 
 def _files(client, run_id: str, found: "Content") -> None:

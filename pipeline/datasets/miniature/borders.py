@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 def borders(objects: np.ndarray) -> np.ndarray:
     """bool (H, W): the void pixels of int (H, W) `objects` (0 background, else an object's number)."""
     void = _beside(objects)
-    void |= _grown(void) & (objects == 0)
+    void |= np.any(_neighbours(void), axis=0) & (objects == 0)
     for number in range(1, objects.max() + 1):
         mask = Image.fromarray(np.where(objects == number, 255, 0).astype(np.uint8))
         core = np.asarray(mask.filter(ImageFilter.MinFilter(5))) > 0
@@ -22,11 +22,10 @@ def _beside(objects: np.ndarray) -> np.ndarray:
     """bool (H, W): pixels that touch another object by a side, on the side of the larger one, which lies behind."""
     areas = np.bincount(objects.ravel())
     areas[0] = objects.size + 1  # the background is behind everything
-    framed = np.pad(objects, 1, mode="edge")
-    neighbours = framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]
-    return np.any([(other != objects) & (areas[other] < areas[objects]) for other in neighbours], axis=0)
+    return np.any([(other != objects) & (areas[other] < areas[objects]) for other in _neighbours(objects)], axis=0)
 
 
-def _grown(mask: np.ndarray) -> np.ndarray:
-    framed = np.pad(mask, 1)
-    return framed[:-2, 1:-1] | framed[2:, 1:-1] | framed[1:-1, :-2] | framed[1:-1, 2:]
+def _neighbours(pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(H, W) each: the pixels above, below, left and right; beyond the edge the pixel itself."""
+    framed = np.pad(pixels, 1, mode="edge")
+    return framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]

@@ -66,8 +66,9 @@ def load(network: nn.Module, variables: dict[str, np.ndarray]) -> None:
         raise StudyError(f"these are variables of {scope}, but this network's backbone is a {type(backbone).__name__}")
     if not isinstance(network, DeepLab):
         variables = {name: value for name, value in variables.items() if name.startswith(f"{scope}/")}
-    if isinstance(network, Classifier):
-        variables = {name: _without_background(name, value, network.fc.out_features) for name, value in variables.items()}
+    if isinstance(network, Classifier):  # the authors' have a class 0, background, before ImageNet's
+        variables |= {name: value[..., 1:] for name, value in variables.items()
+                      if "/logits/" in name and value.shape[-1] == network.fc.out_features + 1}
     wanted = names(network, scope)
     state = network.state_dict()
     missing = [name for name in wanted.values() if name not in variables]
@@ -97,11 +98,6 @@ def scope_of(variables) -> str:
         found = ", ".join(scopes) or "none"
         raise StudyError(f"expected the variables of one backbone, resnet_v1_N, xception_N or MobilenetV2; found {found}")
     return scopes[0]
-
-
-def _without_background(name: str, value: np.ndarray, classes: int) -> np.ndarray:
-    """The authors' ImageNet classifiers have a class 0, background, before the 1000."""
-    return value[..., 1:] if "/logits/" in name and value.shape[-1] == classes + 1 else value
 
 
 def _ours(name: str, value: np.ndarray, dimensions: int) -> np.ndarray:
