@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.models.published.slices import key as slice_key
-from pipeline.models.published.sstables import crc32c, entries, masked, varint
+from pipeline.models.published.sstables import crc32c, entries, mapped, masked, varint
 from pipeline.study import StudyError
 
 # Numbers of tensorflow::DataType, and the field of a TensorProto that has the values. Weights are floats, counters integers;
@@ -26,7 +26,7 @@ def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray
     def values(entry: Message, name: str, dtype: str) -> np.ndarray:
         shard = _number(entry, 3)
         if shard not in shards:
-            shards[shard] = _map(Path(f"{prefix}.data-{shard:05d}-of-{count:05d}"))
+            shards[shard] = mapped(Path(f"{prefix}.data-{shard:05d}-of-{count:05d}"))
         shape, offset, size = _shape(_message(entry, 2, index), index), _number(entry, 4), _number(entry, 5)
         data = shards[shard][offset:offset + size]
         crc = int.from_bytes(entry.get(6, [b"\0\0\0\0"])[0], "little")
@@ -184,10 +184,3 @@ def _array(data: memoryview, dtype: str, shape: tuple[int, ...], name: str, wher
     if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize != len(data):
         raise StudyError(f"{where}: {name} has {len(data)} bytes, which do not fit shape {list(shape)}")
     return np.frombuffer(data, dtype).reshape(shape).copy()
-
-
-def _map(path: Path) -> memoryview:
-    try:
-        return memoryview(np.memmap(path, np.uint8, "r"))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}") from error

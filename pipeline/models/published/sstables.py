@@ -19,11 +19,7 @@ MASK = 0xA282EAD8
 
 def entries(path: Path) -> Iterator[tuple[bytes, memoryview]]:
     """(key, value) of every entry of the table at `path`, in order. Values are views of the mapped file."""
-    try:
-        with path.open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise StudyError(f"{path} cannot be read: {error}") from error
+    data = mapped(path)
     if len(data) < FOOTER or int.from_bytes(data[-8:], "little") != MAGIC:
         raise StudyError(f"{path} is no TensorFlow checkpoint (no table magic at its end), or is cut short")
     try:
@@ -36,6 +32,15 @@ def entries(path: Path) -> Iterator[tuple[bytes, memoryview]]:
         if isinstance(error, StudyError):
             raise StudyError(f"{path}: {error}") from error
         raise StudyError(f"{path} is damaged: {error}") from error
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of the file at `path`, read when they are looked at. StudyError where there are none."""
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise StudyError(f"{path} cannot be read: {error}") from error
 
 
 def is_table(path: Path) -> bool:
