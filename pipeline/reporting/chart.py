@@ -46,8 +46,8 @@ class Style(NamedTuple):
 class Chart:
     """One set of axes, in data coordinates. `x`, `y`: their ranges; `log`: x is logarithmic. Colours are names in COLOURS."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], width: int = 460, height: int = 320, log: bool = False,
-                 margins: tuple[int, int, int, int] = (14, 14, 42, 46)):
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], width: int, height: int,
+                 margins: tuple[int, int, int, int], log: bool = False):
         self.x, self.y, self.width, self.height, self.log = x, y, width, height, log
         self.top, self.right, self.bottom, self.left = margins
         self.parts: list[str] = []
@@ -64,21 +64,21 @@ class Chart:
         """Horizontal rules, tick labels and the two axis titles."""
         for value in ticks(*self.y):
             _, y = self.at(self.x[0], value)
-            self._add(f'<line x1="{self.left}" x2="{self.width - self.right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>')
+            self.add(f'<line x1="{self.left}" x2="{self.width - self.right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>')
             self.text(self.left - 8, y + 4, f"{value:g}", anchor="end")
         for value in ticks(*self.x) if xticks is None else xticks:
             x, _ = self.at(value, self.y[0])
             self.text(x, self.height - self.bottom + 18, f"{value:g}", anchor="middle")
         self.text((self.left + self.width - self.right) / 2, self.height - self.bottom + 36, xlabel, anchor="middle")
         x, y = 12, (self.top + self.height - self.bottom) / 2
-        self._add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">'
+        self.add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">'
                   f'{escape(ylabel)}</text>')
         return self
 
     def line(self, points, colour: str, dash: bool = False, width: float = 2, opacity: float = 1) -> "Chart":
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
         dashes = ' stroke-dasharray="6 4"' if dash else ""
-        self._add(f'<polyline points="{path}" fill="none" stroke="var(--{colour})" stroke-width="{width:g}" '
+        self.add(f'<polyline points="{path}" fill="none" stroke="var(--{colour})" stroke-width="{width:g}" '
                   f'stroke-linejoin="round"{dashes} opacity="{opacity:g}"/>')
         return self
 
@@ -86,7 +86,7 @@ class Chart:
         """The area between two curves: an interval."""
         points = [*zip(xs, high), *reversed(list(zip(xs, low)))]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
-        self._add(f'<polygon points="{path}" fill="var(--{colour})" opacity="0.13"/>')
+        self.add(f'<polygon points="{path}" fill="var(--{colour})" opacity="0.13"/>')
         return self
 
     def marks(self, points, colour: str, hollow: bool = False, shape: str = "circle", size: float = 4, titles=()) -> "Chart":
@@ -105,15 +105,15 @@ class Chart:
         style = f'fill="var(--{"paper" if hollow else colour})" stroke="var(--{colour})" stroke-width="1.6"'
         words = f"<title>{escape(title)}</title>" if title else ""
         if shape == "circle":
-            self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{words}</circle>')
+            self.add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {style}>{words}</circle>')
             return
         turned = f' transform="rotate(45 {x:.1f} {y:.1f})"' if shape == "diamond" else ""
-        self._add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}{turned}>'
+        self.add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}{turned}>'
                   f'{words}</rect>')
 
     def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted") -> "Chart":
         """Words at a pixel."""
-        self._add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
+        self.add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">{escape(words)}</text>')
         return self
 
     def legend(self, entries: list[Style], x: float, y: float, beside: float | None = None) -> "Chart":
@@ -122,7 +122,7 @@ class Chart:
         for number, (words, colour, dash, hollow, shape) in enumerate(entries):
             left, row = (x, y + 18 * number) if number < half else (beside, y + 18 * (number - half))
             dashes = ' stroke-dasharray="6 4"' if dash else ""
-            self._add(f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" '
+            self.add(f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" '
                       f'stroke-width="2"{dashes}/>')
             self._mark(left + 13, row, colour, hollow, shape, 3.6)
             self.text(left + 34, row + 4, words, colour="ink")
@@ -140,5 +140,6 @@ class Chart:
                 f'{style * alone}<title>{escape(title)}</title><desc>{escape(description)}</desc>{words}'
                 f'{"".join(self.parts)}</svg>')
 
-    def _add(self, part: str) -> None:
+    def add(self, part: str) -> None:
+        """An element of SVG, in pixels."""
         self.parts.append(part)

@@ -91,8 +91,8 @@ def effect(claim: dict, limit: float) -> str:
     low = -end if claim["at_least"] is None else inside(claim["at_least"])
     high = end if claim["at_most"] is None else inside(claim["at_most"])
     (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
-    chart.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
-                       'fill="var(--green)" opacity="0.10"/>')
+    chart.add(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
+              'fill="var(--green)" opacity="0.10"/>')
     chart.line([(0, -1), (0, 1)], "muted", width=1)
     words = f"in {claim['unit']}"
     if claim["predicts"] is not None:
@@ -106,14 +106,13 @@ def effect(claim: dict, limit: float) -> str:
             if abs(value) <= limit:
                 chart.line([(inside(value), -0.58), (inside(value), -0.26)], colour, width=1.4)
             else:
-                chart.parts.append(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
+                chart.add(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
         chart.marks([(inside(claim["effect"]), -0.42)], colour, size=3)
         if claim.get("pairings"):
             ends = [(inside(claim[f"seeds_{end}"]), -0.88) for end in ("low", "high")]
             chart.line(ends, colour, dash=True, width=1.2)
             for x, y in (chart.at(*end) for end in ends):
-                chart.parts.append(f'<path d="M{x - 3:.1f} {y:.1f} l3 -3 l3 3 l-3 3 z" fill="var(--paper)" '
-                                   f'stroke="var(--{colour})"/>')
+                chart.add(f'<path d="M{x - 3:.1f} {y:.1f} l3 -3 l3 3 l-3 3 z" fill="var(--paper)" stroke="var(--{colour})"/>')
         words += f"; ours {claim['effect']:+.2f}, interval {claim['low']:+.2f} to {claim['high']:+.2f}"
         words += f"; over seeds {claim['seeds_low']:+.2f} to {claim['seeds_high']:+.2f}" if claim.get("pairings") else ""
     return chart.svg("Effect", words)
