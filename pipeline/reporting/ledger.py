@@ -26,8 +26,7 @@ INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says ho
              "the border is this study's and the claim says so. Nothing is corrected for the number of claims or rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
-UNITS = {"miou": "points", "trimap1": "points", "trimap1-miou": "points", "madds": "B", "madds_saved": "%",
-         "top1_error": "points", "top5_error": "points"}
+UNITS = {"madds": "B", "madds_saved": "%"}  # all else is in points
 TERMS = {"miou": {None: 1}, "trimap1": {(0,): 1}, "trimap1-miou": {(0,): 1, None: -1}}  # bands (None: all): sign
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
@@ -41,11 +40,10 @@ def build(study: Study) -> pa.Table:
     lines = []
     for name, claim in claims().items():
         low, high = claim.bounds
-        line = {"id": name, "sentence": claim.sentence, "where": claim.where, "measure": claim.measure,
-                "unit": UNITS[claim.measure],
-                "a": claim.a, "b": ", ".join(claim.b) or None, "predicts": claim.predicts, "scale": study.scale,
-                "predicts_against": _strongest(claim),
-                "at_least": low if math.isfinite(low) else None, "at_most": high if math.isfinite(high) else None}
+        line = claim.model_dump(include={"sentence", "where", "measure", "a", "predicts"})
+        line |= {"id": name, "unit": UNITS.get(claim.measure, "points"), "b": ", ".join(claim.b) or None, "scale": study.scale,
+                 "predicts_against": _strongest(claim),
+                 "at_least": low if math.isfinite(low) else None, "at_most": high if math.isfinite(high) else None}
         lines.append(line | judge(study, claim))
     return pa.Table.from_pylist(lines, SCHEMA)
 
