@@ -61,7 +61,7 @@ def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
 def _split(root: Path, split: str, proportional: bool) -> list[Item]:
     path = root / f"annotations/instances_{split}2017.json"
     images, names = [], {}
-    owners, categories, starts, lengths, areas = array("q"), array("q"), array("q"), array("q"), array("d")
+    columns = *(array("q") for _ in range(4)), array("d")  # of annotations: image, category, place, length, area
     try:
         for key, each, (start, length) in jsonlists.elements(path):
             if key == "images":
@@ -72,13 +72,11 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
                 names[each["name"]] = each["id"]
             elif key == "annotations":
                 area = 0 if each.get("iscrowd") else each["area"]  # a crowd is void
-                for column, value in zip((owners, categories, areas), (each["image_id"], each["category_id"], area)):
+                for column, value in zip(columns, (each["image_id"], each["category_id"], start, length, area)):
                     column.append(value)
-                starts.append(start)
-                lengths.append(length)
         numbers = {names[coco_name(name)]: index for index, name in enumerate(voc.CLASSES) if index}
         spans, sums = defaultdict(list), defaultdict(float)
-        for owner, category, start, length, area in zip(owners, categories, starts, lengths, areas):
+        for owner, category, start, length, area in zip(*columns):
             if category in numbers:
                 spans[owner].append((start, length))
                 sums[owner] += area

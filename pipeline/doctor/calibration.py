@@ -71,10 +71,7 @@ def measure(study: Study, seconds: float) -> dict[str, Rate]:
     largest = {kind_of(study.runs[name]): name for name in runs}  # roughly
     kinds = {f"{name}, pretraining": (name, None) for name in pretrained(study)}
     kinds |= {kind: (study.runs[name].backbone, name) for kind, name in largest.items()}
-    rates = {}
-    for kind, (backbone, name) in kinds.items():
-        rates[kind] = rate(study, backbone, name, seconds / len(kinds))
-    return rates
+    return {kind: rate(study, backbone, name, seconds / len(kinds)) for kind, (backbone, name) in kinds.items()}
 
 
 def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
