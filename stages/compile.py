@@ -13,7 +13,7 @@ def main():
     """
     study = studies.load()
     checks.check_settings(study)
-    console.evaluated(study)
+    console.require_evaluated(study)
     runs = mirror.mirror(study).runs
     built = tables.build(study, mirror.read_back(study, runs))
     draft = banner.departures(protocol.departing(study), sheets.build(study))

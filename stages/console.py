@@ -85,7 +85,7 @@ def pick(what: str, name: str, known: Mapping):
     return known[name]
 
 
-def evaluated(study: Study) -> None:
+def require_evaluated(study: Study) -> None:
     """StudyError where nothing has been evaluated at the study's scale."""
     if not any((record := records.read(study.artifacts("facts", run))) and record["status"] == "done" for run in study.evaluate):
         raise StudyError(f"nothing has been evaluated here at scale {study.scale}, and a report of nothing would replace the one "

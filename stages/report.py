@@ -10,7 +10,7 @@ def main():
     Example:  python -m stages.report
     """
     study = studies.load()
-    console.evaluated(study)
+    console.require_evaluated(study)
     written = page.write(study)
     index = next(path for path in written if path.name == "index.html")
     print(f"{index}: {index.stat().st_size / 1e6:.2f} MB, {len(written)} files")

@@ -38,19 +38,19 @@ def works(study: Study) -> list[Work]:
         data, crop = study.settings.imagenet, study.settings.imagenet.train.crop
         each = cost.cost(cost.on_meta(lambda name=name: classifier(study, name)), (crop, crop)).madds_executed / crop ** 2
         found.append(Work(f"pretrain@{name}", f"{name}, pretraining", "",
-                          *_training(data, data.train, images(data, "imagenet"), each)))
+                          *_training(data, data.train, image_count(data, "imagenet"), each)))
     for name in study.included:
         run, training = study.runs[name], study.training(name)
         data = study.dataset(run.dataset)
         if training:
-            shown = min(images(data, run.dataset), segmentation.VALIDATION_IMAGES)
+            shown = min(image_count(data, run.dataset), segmentation.VALIDATION_IMAGES)
             each = madds(run, run.output_stride, training.crop)
             after = f"train@{run.start_run}" if run.start_run else f"pretrain@{run.backbone}"
             found.append(Work(f"train@{name}", kind_of(run), after, *_training(data, training, shown, each)))
         if name in study.evaluate:
             chosen = [study.strategies[strategy] for strategy in study.evaluate[name]]
             shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
-            pixels, side = images(data, run.dataset) * _area(data), min(data.evaluate.canvas)
+            pixels, side = image_count(data, run.dataset) * _area(data), min(data.evaluate.canvas)
             inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
             found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
     return found
@@ -79,7 +79,7 @@ def _area(data: Dataset) -> int:
     return data.evaluate.canvas[0] * data.evaluate.canvas[1]
 
 
-def images(data: Dataset, name: str) -> int:
+def image_count(data: Dataset, name: str) -> int:
     """Images of the validation split; the published number where none are there yet, and of COCO, whose list is slow to read."""
     if data.source and data.source.generate:
         return data.source.generate.val

@@ -51,7 +51,7 @@ def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict
     numbers = [number for start in missing for number in range(start, min(start + batch, len(shard)))]
     bar = progress.bar(title, len(shard), "image", initial=len(shard) - len(numbers))
     for start, (examples, labels) in zip(missing, predictions(models, shard, strategies, size, batch, numbers, bf16)):
-        parts[start] = count(examples, labels, len(shard.classes)), pictures(examples, labels, palette)
+        parts[start] = count(examples, labels, len(shard.classes)), label_maps(examples, labels, palette)
         for name, table in zip(PARTS, parts[start]):
             with atomic(unfinished / name.format(start), durable=False) as partial:  # _read knows a damaged one
                 pq.write_table(table, partial)
@@ -69,7 +69,7 @@ def count(examples: list[Example], labels: dict[str, torch.Tensor], classes: int
     return facts.rows(list(labels), [example.id for example in examples], counts)
 
 
-def pictures(examples: list[Example], labels: dict[str, torch.Tensor], palette: bytes) -> pa.Table:
+def label_maps(examples: list[Example], labels: dict[str, torch.Tensor], palette: bytes) -> pa.Table:
     """The label maps of the first strategy as PNGs of the images' own sizes."""
     strategy, maps = next(iter(labels.items()))
     pngs = []
