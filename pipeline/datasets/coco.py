@@ -94,7 +94,6 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
 
 def label(item: Item) -> np.ndarray:
     """uint8 (H, W): VOC class numbers; 255 where objects of different classes overlap, and on crowds."""
-    from pycocotools import mask as coder
     source, height, width, spans = item.label
     numbers, labels = dict(source.numbers), np.zeros((height, width), np.uint8)
     for span in spans:
@@ -102,22 +101,17 @@ def label(item: Item) -> np.ndarray:
         try:
             found = jsonlists.element(source.path, span)
             which = f"annotation {found.get('id', 'without id')} of {source.path}"
-            number, crowd, segmentation = numbers[found["category_id"]], bool(found.get("iscrowd")), found["segmentation"]
-            _check(segmentation, height, width)
-            packed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
-            coded = segmentation if packed else coder.frPyObjects(segmentation, height, width)
-            mask = coder.decode(coder.merge(coded) if isinstance(coded, list) else coded).astype(bool)
+            number, crowd = numbers[found["category_id"]], bool(found.get("iscrowd"))
+            mask = _mask(found["segmentation"], height, width)
         except Exception as error:  # pycocotools raises whatever the wrong input leads it to
             raise OSError(f"{which} cannot be decoded: {error}") from error
-        if mask.shape != labels.shape:
-            raise OSError(f"{which} has {mask.shape} on an image of {labels.shape}")
         labels[mask] = np.where((labels[mask] == 0) | (labels[mask] == number), voc.VOID if crowd else number, voc.VOID)
     return labels
 
 
-def _check(segmentation, height: int, width: int) -> None:
-    """ValueError of what pycocotools would take gigabytes for, fill with what lay in memory, or not survive: outlines far out,
-    masks of another size, runs that do not fill their mask."""
+def _mask(segmentation, height: int, width: int) -> np.ndarray:
+    """bool (H, W): the pixels in outlines, or in runs. ValueError of masks of another size, runs that do not fill them, and
+    outlines far out, for which pycocotools would take gigabytes, or which it does not survive."""
     if isinstance(segmentation, dict):
         if list(segmentation["size"]) != [height, width]:
             raise ValueError(f"a mask of {segmentation['size']} on an image of {height}x{width}")
@@ -125,8 +119,11 @@ def _check(segmentation, height: int, width: int) -> None:
         runs = _unpacked(counts) if isinstance(counts, str) else counts
         if set(map(type, runs)) != {int} or min(runs) < 0 or sum(runs) != height * width:
             raise ValueError(f"its runs are not whole numbers from 0 on that add up to {height}x{width} pixels")
-    elif not all((np.abs(np.asarray(each, float)) <= FAR * max(height, width)).all() for each in segmentation):
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")  # down the columns
+    if not all((np.abs(np.asarray(each, float)) <= FAR * max(height, width)).all() for each in segmentation):
         raise ValueError("an outline leads far out of the image")  # or nowhere: NaN
+    from pycocotools import mask as coder
+    return coder.decode(coder.merge(coder.frPyObjects(segmentation, height, width))).astype(bool)
 
 
 def _unpacked(counts: str) -> list[int]:

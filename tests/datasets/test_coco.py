@@ -116,14 +116,14 @@ def test_coco_compressed_runs_are_read_as_pycocotools_writes_them(data):
     runs = np.diff([0, *sorted(edges), height * width]).tolist()
     counts = coder.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode()
     assert coco._unpacked(counts) == runs
-    coco._check({"size": [height, width], "counts": counts}, height, width)
+    coco._mask({"size": [height, width], "counts": counts}, height, width)
 
 
 @given(st.integers(0, 2 ** 32 - 1), st.integers(1, 60))
 def test_coco_compressed_masks_pass(seed, side):
     mask = np.random.default_rng(seed).random((side, 70)) < .3
     counts = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    coco._check({"size": [side, 70], "counts": counts}, side, 70)
+    coco._mask({"size": [side, 70], "counts": counts}, side, 70)
 
 
 @pytest.mark.parametrize("counts", [[], [100], [4801], [-1, 4801], [4800, 0, -1, 1], [4294967295, 4801], [4800.0], [None], [True, 4799],
