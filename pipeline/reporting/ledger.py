@@ -12,10 +12,10 @@ from pipeline.paper.rows import Row
 from pipeline.reporting import error_rates
 from pipeline.study import Study
 
-RULE = ("A claim holds when the whole 95 % interval of the measured difference lies where the claim is true, fails when the "
-        "whole interval lies outside, and is undecided when the interval reaches across the border.")
-ONCE = ("Where no range over seeds is shown each network was trained once, and no interval has luck in training in it: another "
-        "seed may move a difference by more than its interval is wide.")
+RULE = ("A claim holds when the 95 % interval of the measured difference lies wholly where the claim is true, fails when it "
+        "lies wholly outside, and is undecided when it reaches across the border.")
+ONCE = ("Each network was trained once where no range over seeds is shown: another seed may move a difference by more than its "
+        "interval is wide.")
 INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says how much the choice of images matters. That of "
              "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides); "
              "that of an error rate is Wilson's, that of the difference of two is Newcombe's, which takes them as independent. "
