@@ -15,6 +15,7 @@ SERIES = [("ResNet-101, BU", "blue", True, "square", {"table": "table3", "dec": 
           ("Xception, SC", "green", False, "diamond", {"table": "table5", "sc": True, "coco": False}),
           ("Xception, SC, COCO", "purple", False, "diamond", {"table": "table5", "coco": True, "jft": False}),
           ("Xception, SC, COCO, JFT", "red", True, "diamond", {"table": "table5", "jft": True})]
+AXIS = (-20, -5, -1, 0, 1, 5, 20)  # of effects
 WIDE = 540  # pixels, of the charts that stand two beside each other
 
 
@@ -93,6 +94,8 @@ def effect(claim: dict, limit: float) -> str:
     (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
     chart.add(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
               'fill="var(--green)" opacity="0.10"/>')
+    for value in (math.asinh(value) for value in AXIS if abs(value) <= limit):
+        chart.line([(value, -1), (value, 1)], "rule", width=1)
     chart.line([(0, -1), (0, 1)], "muted", width=1)
     words = f"in {claim['unit']}"
     if claim["predicts"] is not None:
@@ -122,7 +125,7 @@ def scale_of_effects(limit: float) -> str:
     """The axis under the ledger's column of effects."""
     end = math.asinh(limit)
     chart = Chart((-end, end), (0, 1), width=220, height=18, margins=(0, 8, 16, 8))
-    for value in (each for each in (-20, -5, -1, 0, 1, 5, 20) if abs(each) <= limit):
+    for value in (each for each in AXIS if abs(each) <= limit):
         x, _ = chart.at(math.asinh(value), 0)
         chart.text(x, 12, f"{value:+g}".replace("-", "−") if value else "0", anchor="middle")
     return chart.svg("Axis", f"from {-limit:g} to {limit:g}")

@@ -126,6 +126,8 @@ def test_a_claims_row_shows_where_it_is_true_what_was_predicted_and_what_was_fou
     shaded = next(each for each in parts if each.tag == f"{SVG}rect")
     left = float(shaded.get("x"))
     assert (left, left + float(shaded.get("width"))) == pytest.approx((across(-0.5, 20), across(3.0, 20)), abs=0.11)
+    rules = [float(each.get("x1")) for each in parts if each.tag == f"{SVG}line"]
+    assert rules == pytest.approx([across(value, 20) for value in (-20, -5, -1, 0, 1, 5, 20)], abs=0.06), "where the axis has its numbers"
     predicted, found = (each for each in parts if each.tag == f"{SVG}circle")
     assert middle(predicted)[0] == pytest.approx(across(1.5, 20), abs=0.06) and predicted.get("fill") == "var(--paper)"
     assert middle(found)[0] == pytest.approx(across(2.0, 20), abs=0.06) and found.get("fill") == f"var(--{colour})"
