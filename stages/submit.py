@@ -1,5 +1,4 @@
 """Make the archive that a test set's evaluation server takes."""
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     data, trained = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
     if reason := study.skipped(run) or console.upstream_skipped(data, trained):
         raise StudyError(f"there is nothing to submit: {reason}")
-    root = Path(json.loads((data / "source.json").read_text())["root"])
+    root = Path(records.read_json(data / "source.json")["root"])
     items = submission.images(wanted.dataset, root, split, complete=split == "test" and settings.source.generate is None)
 
     from pipeline.evaluation import trained as networks

@@ -3,13 +3,13 @@ import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import yaml
 
 from pipeline import records
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, outdated, read_facts
 from pipeline.reporting import sheets
 from pipeline.study import Study
+from pipeline.written import read
 
 ELSEWHERE = ("On another processor, with other threads a stage, or on a GPU, weights and mIOU differ by noise like another "
              "seed's; data, multiply-adds, parameters and the paper's columns do not")
@@ -110,7 +110,7 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
 def lock_digest(scale: str, path: Path = Path("dvc.lock")) -> str | None:
     """The first 12 digits of a SHA-256 over what dvc.lock says of every stage whose results the report shows: the hashes of code,
     settings, data and results. None where it says nothing of this scale: it knows the one that was studied last."""
-    stages = yaml.safe_load(path.read_text())["stages"] if path.exists() else {}
+    stages = read(path)["stages"] if path.exists() else {}
     above = {name: entry for name, entry in stages.items() if ("@" in name or name == "cost")
              and all(out["path"].startswith(f"artifacts/{scale}/") for out in entry.get("outs", ()))}
     return records.digest(above)[:12] if above else None
