@@ -116,7 +116,7 @@ def served(folder, ending, *arguments):
         yield process, port
     finally:
         process.send_signal(ending)
-        said, complaint = process.communicate(timeout=PATIENCE)
+        said, complaint = process.communicate(timeout=60)
     assert process.returncode == 0 and "MLflow stopped" in said and "Traceback" not in complaint
     with pytest.raises(OSError):
         get(port)
