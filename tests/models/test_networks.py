@@ -162,7 +162,8 @@ def test_a_tenth_of_aspps_output_is_dropped_in_training():
 def test_the_dense_prediction_cell_drops_before_its_projection():
     cell = DPC(8, 16, width=0.0625).train()
     nn.init.constant_(cell.project.bn.bias, 10)  # no zero comes from ReLU
-    assert not (cell(torch.randn(16, 8, 9, 9)) == 0).any()
+    x = torch.randn(16, 8, 9, 9)
+    assert not (cell(x) == 0).any() and not torch.equal(cell(x), cell(x))
 
 
 @pytest.mark.parametrize("cell", [False, True])

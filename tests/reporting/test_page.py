@@ -170,8 +170,9 @@ def test_the_stage_is_quick_and_takes_no_torch(home):
     code = ("import sys; from stages import report; report.main(); "
             "assert not {'torch', 'torchvision', 'timm', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], cwd=home, env={"PYTHONPATH": str(studies.ROOT), "PATH": ""}, check=True,
-                   capture_output=True)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=home, env={"PYTHONPATH": str(studies.ROOT), "PATH": ""}, check=True,
+                         capture_output=True)
+    assert ran.stdout.startswith(b"reports/index.html: ")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the time it takes alone: this machine may be busy with other tests
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
 
