@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.evaluation.strategies import canvas, predict, probabilities
+from pipeline.evaluation.strategies import canvas, predict, probabilities, stride
 from pipeline.models.published import tensorflow
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
@@ -79,6 +79,11 @@ def test_every_strategy_equals_itself_done_alone_and_passes_are_shared(stride, s
                 expected = plainly(model, image, strategy, stride)
                 chosen = np.take_along_axis(expected, found[None].astype(int), 0)[0]
                 assert (expected.max(0) - chosen).max() < 1e-5, name  # the same label, or one that ties with it in float32
+
+
+def test_a_networks_stride_is_told_by_its_logits():
+    for each in (1, 2, 4, 8, 16, 32):
+        assert {stride(side, -(-side // each)) for side in range(33, 200)} == {each}
 
 
 def test_strategies_that_do_not_nest_keep_sums_of_their_own():

@@ -40,6 +40,9 @@ def test_runs_that_differ_in_the_seed_alone(study):
     assert ledger.seeds(study, "t2-x2-s1") == ["t2-x2-s1", "t2-x2", "t2-x2-s2"]
     assert ledger.seeds(study, "t5-coco") == ["t5-coco", "t5-coco-again"]  # by the seed of what it starts from
     assert ledger.seeds(study, "t2-x3") == ["t2-x3"]
+    for change in ({"recipe": "fine_tune"}, {"dataset": "coco"}, {"backbone": "xception65"}, {"output_stride": 8}, {"atrous": False}):
+        other = study.runs["t2-x2"].model_copy(update={"seed": 3} | change)
+        assert "other" not in ledger.seeds(study.model_copy(update={"runs": study.runs | {"other": other}}), "t2-x2"), change
 
 
 def test_the_range_is_over_all_pairings(study):
