@@ -26,7 +26,7 @@ take() {    # as many of the devices $@ as are wanted and there, all at once, un
     fi
     STUDY_GPUS=${#names[@]}
     CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${names[*]}")
-    export CUDA_VISIBLE_DEVICES
+    export CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER=${CUDA_DEVICE_ORDER:-PCI_BUS_ID}    # nvidia-smi's, not the fastest first
 }
 
 if [ -n "${STUDY_REMOTE:-}" ]; then    # DVC's locks know the processes of one machine; a scheduler that was killed leaves its jobs

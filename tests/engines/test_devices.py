@@ -69,6 +69,13 @@ def test_the_devices_that_a_person_names_are_used(start, one, other):
     assert start("b", CUDA_VISIBLE_DEVICES=f"{one}, {other}")[1] == other
 
 
+@pytest.mark.parametrize("given, order", [({}, "PCI_BUS_ID"), ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "FASTEST_FIRST")])
+def test_a_device_has_the_number_that_nvidia_smi_gives_it(start, given, order):
+    """Where cards differ, CUDA numbers them in another order, and the curves would show another one's utilisation."""
+    start("a", **given)
+    assert f"order={order}\n" in start.shown
+
+
 def test_a_stage_without_need_of_one_takes_none(start):
     assert start("a", gpu=0)[1] == "none"
 
