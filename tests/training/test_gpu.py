@@ -20,7 +20,9 @@ from pipeline.training.data import Resident, Streamed
 from pipeline.training.loop import fit, gradients
 from tests.training.networks import network
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pytest -m gpu")]
+pytestmark = pytest.mark.gpu
+if not torch.cuda.is_available():
+    pytest.skip("needs a GPU: pytest -m gpu", allow_module_level=True)
 FAMILIES = "resnet101", "xception65", "mobilenetv2_100"
 TRAINING = Training(split="train", crop=65, batch=4, steps=8, learning_rate=0.001, power=0.9, validate_every=4)
 CLASSES = 4
