@@ -134,7 +134,7 @@ def test_the_papers_experiment_has_no_banner_and_one_cut_short_has(study):
 
 def test_the_latex_of_a_training_cut_short_says_so(study, monkeypatch):
     monkeypatch.setattr(compiling.studies, "load", lambda: study)
-    monkeypatch.setattr(console, "evaluated", lambda study: None)
+    monkeypatch.setattr(console, "require_evaluated", lambda study: None)
     monkeypatch.setattr(compiling.mirror, "mirror", lambda study: types.SimpleNamespace(runs={}))
     monkeypatch.setattr(compiling.mirror, "read_back", lambda study, runs: measured(study))
     for said in ("", "networks not trained and evaluated by the paper's protocol: 1"):
