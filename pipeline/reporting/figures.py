@@ -94,8 +94,8 @@ def effect(claim: dict, limit: float) -> str:
     (left, top), (right, bottom) = chart.at(low, 1), chart.at(high, -1)
     chart.add(f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" height="{bottom - top:.1f}" '
               'fill="var(--green)" opacity="0.10"/>')
-    for value in (math.asinh(value) for value in AXIS if abs(value) <= limit):
-        chart.line([(value, -1), (value, 1)], "rule", width=1)
+    for x in (chart.at(math.asinh(value), 0)[0] for value in AXIS if abs(value) <= limit):
+        chart.add(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}" stroke="var(--rule)"/>')
     chart.line([(0, -1), (0, 1)], "muted", width=1)
     words = f"in {claim['unit']}"
     if claim["predicts"] is not None:
