@@ -120,7 +120,7 @@ def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     assert "up to date" in checkout.run("dvc", "repro", "pretrain@resnet101")  # how many devices made it is nothing that counts
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

@@ -24,8 +24,13 @@ class Checkout:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
         self.edit("params.yaml", r"(?m)^scale: [\w-]+", "scale: tiny")
-        for command in ("init --quiet", "add --all", "-c user.name=t -c user.email=t@localhost commit --quiet --message=t"):
-            self.run("git", *command.split())
+        self.run("git", "init", "--quiet")
+        self.commit()
+
+    def commit(self) -> None:
+        """All that git would take."""
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=t")
 
     def clone(self, root: Path) -> "Checkout":
         """A fresh clone of what is committed here."""

@@ -29,7 +29,7 @@ def test_each_stage_has_a_device_of_its_own_until_it_ends(start):
         assert not wait([third], 1).done
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-        assert third.result(10)[1] == "0"
+        assert third.result(60)[1] == "0"
 
 
 def test_a_stage_on_several_devices_holds_them_all_or_none(start):
@@ -44,7 +44,7 @@ def test_a_stage_on_several_devices_holds_them_all_or_none(start):
         assert not wait([two], 1.5).done
         assert start("d")[1] == "1"  # which "c" does not hold while it waits
         start.go()
-        assert two.result(10)[1] == "0,1"
+        assert two.result(60)[1] == "0,1"
 
 
 def test_more_devices_than_there_are_is_all_of_them(start):

@@ -42,29 +42,34 @@ def test_values_that_are_said_once_and_used_twice_need_no_anchors_in_the_lock_fi
     assert not re.search(r"[&*]id", path.read_text())
 
 
-@pytest.mark.parametrize("left", ["", "sch", "schema: '2.0'\nstages:\n  downlo", "schema: '2.0'\nstages:\n  a: {cmd: 'x"])
-def test_half_a_lock_file_that_a_kill_left_is_begun_anew(tmp_path, left):
-    checkout = Checkout(tmp_path)
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Checkout:
+    """One in which nothing has run."""
+    return Checkout(tmp_path_factory.mktemp("locks"))
+
+
+@pytest.mark.parametrize("left", ["", "schema: '2.0'\nstages:\n  downlo", "schema: '2.0'\nstages:\n  a: {cmd: 'x"],
+                         ids=["empty", "no stages", "no YAML"])
+def test_half_a_lock_file_that_a_kill_left_is_begun_anew(checkout, left):
     (checkout.root / "dvc.lock").write_text(left)
     done = subprocess.run([sys.executable, "-m", "stages.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
     assert done.returncode == dag.STALE and "dvc.lock was half written" in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "dvc.lock").exists()
 
 
-def test_a_lock_file_with_a_merge_conflict_is_left_alone(tmp_path):
+def test_a_lock_file_with_a_merge_conflict_is_left_alone(checkout):
     """It names the results of a colleague, too, which no run cache here has."""
-    checkout, ours = Checkout(tmp_path), repro.EMPTY + "  a: {cmd: ours}\n"
-    first = checkout.run("git", "rev-parse", "HEAD").strip()
+    ours, first = repro.EMPTY + "  a: {cmd: ours}\n", checkout.run("git", "rev-parse", "HEAD").strip()
     for branch, text in (("theirs", ours.replace("ours", "theirs")), ("ours", ours)):
         checkout.run("git", "checkout", "--quiet", "-b", branch, first)
         (checkout.root / "dvc.lock").write_text(text)
-        checkout.run("git", "add", "dvc.lock")
-        checkout.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=t")
+        checkout.commit()
     checkout.run("git", "merge", "theirs", fails=True)
     printed = checkout.run("python", "-m", "stages.dag", fails=True)
     assert "error: dvc.lock has a merge conflict: git checkout --ours dvc.lock" in printed
     checkout.run("git", "checkout", "--ours", "dvc.lock")
     assert (checkout.root / "dvc.lock").read_text() == ours
+    checkout.run("git", "reset", "--quiet", "--hard", first)
 
 
 @pytest.mark.parametrize("left, stays", [("", False), ('{"write": {"/a/b', False), ('{"write": {}}', True)])

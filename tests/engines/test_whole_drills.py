@@ -12,9 +12,17 @@ COMMANDS = {"dvc": ["dvc", "repro"], "snakemake": ["snakemake", "--workflow-prof
 KILLS = 25
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """Its tables."""
+    checkout = Checkout(tmp_path_factory.mktemp("undisturbed"))
+    checkout.make("study")
+    return checkout.tables()
+
+
 @pytest.mark.parametrize("engine", COMMANDS)
-def test_a_study_that_is_killed_again_and_again(study, engine, tmp_path):
-    undisturbed, checkout, chance, hit = study.tables(), Checkout(tmp_path), random.Random(engine), []
+def test_a_study_that_is_killed_again_and_again(undisturbed, engine, tmp_path):
+    checkout, chance, hit = Checkout(tmp_path), random.Random(engine), []
     mended = 0
     while len(hit) < KILLS:
         started = checkout.start(*COMMANDS[engine])

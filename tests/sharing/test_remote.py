@@ -20,14 +20,9 @@ def ours(tmp_path):
         yield checkout
 
 
-def commit(checkout):
-    checkout.run("git", "add", "--all")
-    checkout.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=results")
-
-
 def test_a_colleague_prepares_nothing_that_was_prepared(ours, tmp_path):
     assert ran(ours.run("dvc", "repro", "prepare@voc")) == {"download@voc", "prepare@voc"}
-    commit(ours)
+    ours.commit()
     printed = ours.run("dvc", "push", "--run-cache", **KEYS)
     theirs = ours.clone(tmp_path / "theirs")
     printed += theirs.run("dvc", "pull", "--run-cache", "--allow-missing", **KEYS)
@@ -53,7 +48,7 @@ def same_shard(*checkouts):
 def test_a_colleague_trains_nothing_that_was_trained(ours, tmp_path):
     """The whole tiny study by the README's command, on both sides."""
     ours.make("study")
-    commit(ours)
+    ours.commit()
     ours.run("dvc", "push", "--run-cache", **KEYS)
     theirs = ours.clone(tmp_path / "theirs")
     theirs.run("dvc", "pull", "--run-cache", "--allow-missing", **KEYS)
