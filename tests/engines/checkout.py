@@ -55,14 +55,29 @@ class Checkout:
         known = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "MAKE", "PYTEST_"))}
         return known | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
-    def processes(self) -> list[str]:
-        """Command lines of what runs in this checkout."""
+    def running(self) -> list[psutil.Process]:
+        """What runs in this checkout."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if Path(process.cwd()) == self.root and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(process.cmdline()))
+                    found.append(process)
         return found
+
+    def processes(self) -> list[str]:
+        """Its command lines."""
+        found = []
+        for process in self.running():
+            with contextlib.suppress(psutil.Error):
+                found.append(" ".join(process.cmdline()))
+        return found
+
+    def end(self) -> None:
+        """kill -9 of all that runs here, whoever's child it is."""
+        while (left := self.running()):
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
     def make(self, target: str, **options) -> str:
         """`make target` with the packages that are installed already."""
