@@ -1,5 +1,6 @@
 """What was measured for a cell, against plain arithmetic on its facts; and when it is not measured."""
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -41,6 +42,15 @@ def test_scores_curves_and_intervals_of_a_cell(study):
             found = [curves[name][place] for name in ("trimap_miou", "trimap_low", "trimap_high")]
             assert found == pytest.approx(expected("os16", range(place + 1))), place
         assert measure.trimap(told, "t2-x2", "os16", intervals=False) == {"trimap_miou": curves["trimap_miou"]}
+
+
+def test_a_trimap_that_begins_with_nothing_is_none(tmp_path, monkeypatch):
+    study = small(tmp_path, monkeypatch)
+    path = study.artifacts("facts", "t2-x2") / "facts.parquet"
+    facts = pq.read_table(path)
+    bands = pa.array([5] * len(facts), pa.uint8())
+    pq.write_table(facts.set_column(facts.column_names.index("band"), "band", bands), path)
+    assert measure.trimap(study, "t2-x2", "os16", intervals=True) == {}
 
 
 def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
