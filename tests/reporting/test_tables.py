@@ -143,6 +143,9 @@ def test_a_test_servers_score_stands_beside_that_of_val(study):
     scored = study.model_copy(update={"test_scores": {study.scale: {"cityscapes": score}}})
     before, after = (tables.dvc_metrics(tables.build(one, measured(one)))["t7-x71"] for one in (study, scored))
     assert after == before | {"os16 (test)": 82.1} and before["os16"] != 82.1
+    line = next(line for line in tables.build(scored, measured(scored))["table7b"].to_pylist() if line["run"])
+    assert (line["miou"], line["miou_low"], line["miou_high"]) == (82.1, None, None), "val's interval is not the test set's"
+    assert line["note"] == "t7-x71 was trained on the split train"
 
 
 def test_what_is_measured_but_not_in_mlflow_says_so(study):
