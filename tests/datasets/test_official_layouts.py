@@ -67,6 +67,7 @@ def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
                 ending = "leftImg8bit" if kind == "leftImg8bit" else f"{kind}_labelIds"
                 made.writestr(f"{kind}/{split}/{city}/{city}_000000_000019_{ending}.png",
                               picture.getvalue() if kind == "leftImg8bit" else png(labels))
+                made.writestr(f"{kind}/{split}/{city}/.DS_Store", "of somebody's desktop")
             made.writestr("license.txt", "may be used")
         server.files[name] = file.getvalue()
     wanted = tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=None)

@@ -107,6 +107,7 @@ def test_costs_have_each_row_in_its_series_colour(ours):
         score, price = (30.0 + 2 * number, 50.0 * (number + 1)) if ours else (70.0 + number, 60.0 * (number + 1))
         assert at == pytest.approx(chart.at(price, score), abs=0.06) and tuple(look) == named[name]
         assert f": {score:.2f} % for {price:.0f} B" in title
+        assert number not in found, "one row, one series"
         found[number] = name
     assert found == dict(enumerate(names))
     assert figures.cost({name: [row | {"miou": None, "miou_paper": None} for row in table] for name, table in lines.items()}, ours) is None
