@@ -121,6 +121,15 @@ def across(value: float, limit: float) -> float:
     return 8 + (math.asinh(value) / math.asinh(limit) + 1) / 2 * 204
 
 
+@pytest.mark.parametrize("price", [2.1, 3.2, 4.9, 0.03, 0.7, 14.0])
+def test_one_price_alone_has_a_number_on_its_axis_too(price):
+    row = {"label": "a", "dec": False, "train_os": 16, "miou": 30.0, "madds_here": price}
+    chart = figures.cost({"table3": [row]}, ours=True)
+    words = {each.text: float(each.get("x")) for each in drawn(chart.svg("Costs", "words")) if each.get("text-anchor") == "middle"}
+    ticks = {float(text): x for text, x in words.items() if re.fullmatch(r"[\d.]+", text)}
+    assert ticks and all(x == pytest.approx(chart.at(value, 30)[0], abs=0.06) for value, x in ticks.items())
+
+
 @pytest.mark.parametrize("verdict, colour", [("holds", "green"), ("fails", "red"), ("undecided", "blue")])
 def test_a_claims_row_shows_where_it_is_true_what_was_predicted_and_what_was_found(verdict, colour):
     parts = drawn(figures.effect(CLAIM | {"verdict": verdict}, 20))
