@@ -115,15 +115,17 @@ def test_coco_compressed_runs_are_read_as_pycocotools_writes_them(data):
     edges = data.draw(st.sets(st.integers(0, height * width), max_size=40))
     runs = np.diff([0, *sorted(edges), height * width]).tolist()
     counts = coder.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode()
+    mask = {"size": [height, width], "counts": counts}
     assert coco._unpacked(counts) == runs
-    coco._mask({"size": [height, width], "counts": counts}, height, width)
+    np.testing.assert_array_equal(coco._mask(mask, height, width), coder.decode(mask))
 
 
 @given(st.integers(0, 2 ** 32 - 1), st.integers(1, 60))
-def test_coco_compressed_masks_pass(seed, side):
+def test_coco_masks_are_decoded_as_they_were_coded(seed, side):
     mask = np.random.default_rng(seed).random((side, 70)) < .3
     counts = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    coco._mask({"size": [side, 70], "counts": counts}, side, 70)
+    for runs in (counts, coco._unpacked(counts)):
+        np.testing.assert_array_equal(coco._mask({"size": [side, 70], "counts": runs}, side, 70), mask)
 
 
 @pytest.mark.parametrize("counts", [[], [100], [4801], [-1, 4801], [4800, 0, -1, 1], [4294967295, 4801], [4800.0], [None], [True, 4799],
