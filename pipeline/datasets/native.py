@@ -51,7 +51,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def opened(source) -> Image.Image:
-    """The picture in a path or file, not decoded yet. OSError where it is none, or PostScript, which Pillow would have run."""
+    """The picture in a path or file, not decoded yet. OSError where it is none, or PostScript: Pillow would run Ghostscript."""
     try:
         image = Image.open(source)
     except UnidentifiedImageError:  # its words name an object in memory

@@ -94,7 +94,7 @@ def writer() -> str:
 
 
 def existing(client, study: Study, table: str) -> dict[str, list]:
-    """Runs of this scale in one experiment, by key; complete ones first, as a log may be cut off, then by id, for all alike."""
+    """Active runs of this scale in an experiment, by key; complete ones first, then by id: all who look choose the same one."""
     known = client.get_experiment_by_name(TITLES[table])
     if known is None:
         return {}

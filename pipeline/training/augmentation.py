@@ -9,7 +9,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 class Crops:
     """An endless stream of training batches from a split, random from `seed`; `state()` and `resume()` continue it exactly.
 
-    split: one of data.py's. rank, world: of `world` processes that draw the same batch, this one cuts each world-th crop.
+    split: one of data.py's. rank, world: of `world` processes that draw the same batch this one cuts the crops [rank::world].
     """
 
     def __init__(self, split, crop: int, batch: int, seed: int, rank: int = 0, world: int = 1):

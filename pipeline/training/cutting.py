@@ -117,7 +117,7 @@ def together(packed: Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor
 
 
 class Axis(NamedTuple):
-    """By crop and position, (N, crop): the two pixels it lies between, the second's weight, the nearest, if the image has it."""
+    """(N, crop) each: the two pixels a place is between, the second's weight, the nearest; whether the image reaches there."""
 
     low: torch.Tensor
     high: torch.Tensor
