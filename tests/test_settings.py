@@ -82,6 +82,7 @@ def edited(pattern, replacement):
     (r"name: VOC2012test.tar", "name: benchmark.tgz", r"scales\.paper\.voc\.source: archives: benchmark\.tgz is there twice"),
     (r"start: runs/t5-coco, recipe", "start: weights/xception65, recipe", r"runs\.t6-test\.start: a run at output_stride 8 trains with frozen batch norm"),
     (r"start: runs/coco-x65,", "start: coco-x65,", r"runs\.t5-coco\.start: it is weights/BACKBONE or runs/RUN, not 'coco-x65' \(did you mean runs/coco-x65\?\)"),
+    (r"start: runs/coco-x65,", "start: runs/coco-x56,", r"runs\.t5-coco\.start: there is no run 'coco-x56' \(did you mean coco-x65\?\)"),
     (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),
     (r"start: runs/coco-x65,", "start: runs/t7-dec,", r"runs\.t5-coco\.start: runs/t7-dec is another network, it differs in dataset"),
     (r"start: runs/coco-x65,", "start: runs/t5-coco,", r"runs\.t5-coco\.start: a run cannot start from itself"),
