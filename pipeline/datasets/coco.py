@@ -61,7 +61,7 @@ def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
 def _split(root: Path, split: str, proportional: bool) -> list[Item]:
     path = root / f"annotations/instances_{split}2017.json"
     images, names = [], {}
-    columns = *(array("q") for _ in range(4)), array("d")  # of annotations: image, category, place, length, area
+    columns = [array(code) for code in "qqqqd"]  # of annotations: image, category, place, length, area
     try:
         for key, each, (start, length) in jsonlists.elements(path):
             if key == "images":
