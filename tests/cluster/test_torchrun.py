@@ -111,7 +111,7 @@ def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     wait_for(lambda: sum("-m stages.pretrain" in line or "stages/pretrain.py" in line for line in checkout.processes()) >= 3)
     started.kill()
     started.wait()
-    wait_for(lambda: not checkout.processes())
+    wait_for(lambda: not checkout.processes(), 60)
     assert not (checkout.root / "artifacts/tiny/weights/resnet101/record.json").exists()
     checkout.run("dvc", "repro", "pretrain@resnet101", STUDY_GPUS="2")
     record = json.loads((checkout.root / "artifacts/tiny/weights/resnet101/record.json").read_text())
