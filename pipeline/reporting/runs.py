@@ -110,7 +110,7 @@ def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:
 def lock_digest(scale: str, path: Path = Path("dvc.lock")) -> str | None:
     """The first 12 digits of a SHA-256 over what dvc.lock says of every stage whose results the report shows: the hashes of code,
     settings, data and results. None where it says nothing of this scale: it knows the one that was studied last."""
-    stages = (read(path) or {}).get("stages", {}) if path.exists() else {}  # a kill may leave it empty
+    stages = ((read(path) or {}).get("stages") or {}) if path.exists() else {}  # a kill may leave it empty, or its end off
     above = {name: entry for name, entry in stages.items() if ("@" in name or name == "cost")
              and all(out["path"].startswith(f"artifacts/{scale}/") for out in entry.get("outs", ()))}
     return records.digest(above)[:12] if above else None
