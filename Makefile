@@ -34,7 +34,7 @@ report: $(READY) scale  ## build tables and report from what has been measured, 
 ui: $(READY)         ## serve MLflow at http://127.0.0.1:5000 until Ctrl-C; follows a study that runs
 	@python -m stages.ui
 
-test: $(READY)       ## all tests, with the tiny study through DVC and Snakemake
+test: $(READY)       ## all tests, with a tiny study through DVC and Snakemake
 	@OMP_NUM_THREADS=1 python -m pytest -m "not drills" -n auto --dist loadfile
 
 drills: $(READY)     ## the long failure drills
