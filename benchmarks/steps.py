@@ -111,7 +111,7 @@ def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int
             forward: Callable | None = None, cpu_bfloat16: bool = False) -> Callable[[], None]:
     """One training step of `model`, as the loop does it; `forward`: what computes it, where that is not `model` itself."""
     optimiser = schedule.optimiser(model, 1e-4, 1e-4)
-    schedule.training_mode(model)
+    model.train()
 
     def step():
         inputs, labels = batches()[:2]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch._functorch import config as lowering
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.models import device as devices
@@ -42,11 +41,7 @@ def compiled(network: nn.Module) -> Callable:
 
 
 def adapt(model: nn.Module, training: Training) -> None:
-    """Make `model` compute as `checkpoint_activations` and `cpu_bfloat16` of `training` say, and its frozen batch norms without
-    keeping their inputs: those that are frozen by now, so `schedule.freeze_batch_norm` comes first."""
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
-            layer.forward = functools.partial(_frozen, layer)
+    """Make `model` compute as `checkpoint_activations` and `cpu_bfloat16` of `training` say."""
     if training.checkpoint_activations:
         checkpoint_activations(model.backbone)
     device = next(model.parameters()).device
@@ -56,32 +51,6 @@ def adapt(model: nn.Module, training: Training) -> None:
             warnings.warn(f"this {which} does not compute in bfloat16; going on in float32", stacklevel=2)
         elif device.type == "cpu":
             float32_depthwise(model)
-
-
-class FrozenNorm(torch.autograd.Function):
-    """Batch norm whose statistics, scale and shift are constants: its gradient is the same scaling, and needs no input.
-
-    torch's own keeps each input all the same: a third of ResNet-101's step's memory.
-    """
-
-    @staticmethod
-    def forward(ctx, x, mean, variance, weight, bias, epsilon):
-        ctx.save_for_backward(variance, weight)
-        ctx.epsilon = epsilon
-        return F.batch_norm(x, mean, variance, weight, bias, eps=epsilon)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        variance, weight = ctx.saved_tensors
-        none = torch.zeros_like(variance)
-        return F.batch_norm(gradient, none, variance, weight, none, eps=ctx.epsilon), *(None,) * 5
-
-
-def _frozen(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
-    constants = norm.running_mean, norm.running_var, norm.weight, norm.bias
-    if torch.compiler.is_compiling():
-        return F.batch_norm(x, *constants, eps=norm.eps)
-    return FrozenNorm.apply(x, *constants, norm.eps)
 
 
 def float32_depthwise(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from pipeline.models.layers import normalise
 from pipeline.models.weights import count_parameters
 from pipeline.records import WEIGHTS, History
 from pipeline.study import Study, StudyError
-from pipeline.training import distributed, schedule
+from pipeline.training import batch_norm, distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.checkpoint import Checkpoint, inputs_digest
 from pipeline.training.loop import fit
@@ -84,7 +84,7 @@ def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple
                          "statistics to keep: leave it out")
     torch.manual_seed(0)
     model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
-    schedule.set_batch_norm(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
+    batch_norm.set_decay(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
     adapt(model, training)
     optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate,
                                    training.last_layer_gradient_multiplier, training.optimiser)

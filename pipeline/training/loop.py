@@ -11,10 +11,10 @@ from pipeline.models import device as devices
 from pipeline.records import History
 from pipeline.schema import Training
 from pipeline.study import StudyError
-from pipeline.training import distributed, interruption
+from pipeline.training import batch_norm, distributed, interruption
 from pipeline.training.acceleration import compiled, memory_advice
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.schedule import learning_rate, learns_statistics, training_mode
+from pipeline.training.schedule import learning_rate
 from pipeline.training.synchronised import parallel
 
 LOG_EVERY = 20            # steps; a GPU runs ahead of Python between them
@@ -64,7 +64,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     if training.batch % alike:
         raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
                          f"times accumulate {training.accumulate}")
-    if training.batch == training.accumulate and learns_statistics(model):
+    if training.batch == training.accumulate and batch_norm.learns(model):
         raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
                          f"{training.batch}")
     history, window, first, metrics = History(), Window(batches.ids), 0, {}
@@ -80,7 +80,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     del state  # a second set of weights on the device
     network = parallel(model)
     forward = compiled(network) if training.compile else network
-    training_mode(model)
+    model.train()
     saved, advice = time.perf_counter(), memory_advice(training)
     with (progress.bar(title, training.steps, "step", initial=first, disable=distributed.rank() > 0, drawn=False) as bar,
           interruption.deferred(title, wanted=distributed.world() == 1) as interrupted):
@@ -110,7 +110,7 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                     model.eval()
                     with torch.inference_mode():
                         metrics = validate()
-                    training_mode(model)
+                    model.train()
                     history.log(done, **metrics)
                 checkpoint.show(history)
                 bar.set_postfix_str(shown(measured, metrics, gauges, rate), refresh=False)

@@ -1,4 +1,4 @@
-"""Learning rate, parameter groups and batch norm decay: section 4 of the paper and the authors' train.py."""
+"""Learning rate and parameter groups: section 4 of the paper and the authors' train.py."""
 import torch
 from torch import nn
 
@@ -36,43 +36,3 @@ def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_
     if kind == "adamw":
         return torch.optim.AdamW(described, lr=learning_rate, fused=fused)
     return torch.optim.SGD(described, lr=learning_rate, momentum=MOMENTUM, fused=fused)
-
-
-def batch_norm_decay(published: float, steps: int) -> float:
-    """The published decay, or less in a short schedule: statistics average over at most a ninth of the training.
-
-    That is 0.9997 at the paper's 30K steps, its own value; at 300 steps 0.9997 would leave the statistics at their start.
-    """
-    return min(published, max(0.0, 1 - 9 / steps))
-
-
-def set_batch_norm(model: nn.Module, backbone: float, head: float, steps: int) -> None:
-    """Give every batch norm its decay: `backbone`'s in `model.backbone`, `head`'s in ASPP and decoder, adapted to `steps`."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1 - batch_norm_decay(backbone if name.startswith("backbone.") else head, steps)
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Statistics, scale and shift stay as the start left them: how the protocol trains at output stride 8.
-
-    DeepLabv3, section 4.1: "freeze batch normalization parameters", then output stride 8, because its batch is too small for good
-    statistics. (The authors' fine_tune_batch_norm=False stops the statistics only.)
-    """
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.requires_grad_(False)
-            module.bias.requires_grad_(False)
-
-
-def learns_statistics(model: nn.Module) -> bool:
-    """Whether any batch norm of `model` is not frozen."""
-    return any(isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad for module in model.modules())
-
-
-def training_mode(model: nn.Module) -> None:
-    """`model.train()`, but frozen batch norms keep using their statistics."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-            module.eval()

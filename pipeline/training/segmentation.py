@@ -14,7 +14,7 @@ from pipeline.models.weights import count_parameters
 from pipeline.records import MODEL, WEIGHTS, History
 from pipeline.schema import Run
 from pipeline.study import Study, StudyError
-from pipeline.training import distributed, schedule
+from pipeline.training import batch_norm, distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint, inputs_digest
@@ -58,9 +58,9 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     start = study.artifacts(run.start) / (MODEL if run.start_run else WEIGHTS)
     start_from(model, run, start)
     model.to(device, memory_format=torch.channels_last)
-    schedule.set_batch_norm(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
+    batch_norm.set_decay(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
     if run.output_stride == 8 or not training.fine_tune_batch_norm:
-        schedule.freeze_batch_norm(model if run.start_run else model.backbone)
+        batch_norm.freeze(model if run.start_run else model.backbone)
     adapt(model, training)
     optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
                                    training.last_layer_gradient_multiplier, training.optimiser)

@@ -8,7 +8,7 @@ import yaml
 from pipeline import records, schema, study as studies
 from pipeline.evaluation import metrics
 from pipeline.reporting import ledger, page, pictures, run_pages, tables
-from pipeline.training import schedule
+from pipeline.training import batch_norm
 from tests.reporting import fake_study
 from tests.reporting.conftest import with_own
 from tests.reporting.measured import measured
@@ -154,5 +154,5 @@ def test_a_page_says_which_decays_were_used_and_how_much_memory_the_activations_
     text, family = read(home, "t2-x2"), study.backbones["resnet101"]
     steps = records.read(home / study.artifacts("runs", "t2-x2"))["params"]["training"]["steps"]
     for published in (study.training("t2-x2").batch_norm_decay, family.batch_norm_decay):
-        assert f"<dd>{schedule.batch_norm_decay(published, steps):.6g} ({published}, or 1 − 9 / steps where that is less)" in text
+        assert f"<dd>{batch_norm.decay(published, steps):.6g} ({published}, or 1 − 9 / steps where that is less)" in text
     assert f"<dt>weight decay</dt><dd>{family.weight_decay}" in text and "at os16: 113 MB there, 10.0 MB here" in text

@@ -10,7 +10,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch import config as lowering
 
 from pipeline.schema import Training
-from pipeline.training import acceleration, schedule, segmentation
+from pipeline.training import acceleration, batch_norm, segmentation
 from pipeline.training.loop import gradients
 from tests.training.networks import SIZES, kept_bytes, network, step
 
@@ -128,8 +128,8 @@ def test_bfloat16_learns_what_float32_does(monkeypatch, checkpointed):
     plain, quick = network("mobilenetv2_100"), network("mobilenetv2_100")
     training = BF16.model_copy(update={"checkpoint_activations": checkpointed})
     for model in (plain, quick):
-        schedule.freeze_batch_norm(model)  # that of a few small random maps makes much of little
-        schedule.training_mode(model)
+        batch_norm.freeze(model)  # that of a few small random maps makes much of little
+        model.train()
     acceleration.adapt(quick, training)
     torch.manual_seed(7)
     pixels, labels = torch.rand(3, 3, 49, 49) * 255, torch.randint(4, (3, 49, 49))

@@ -6,7 +6,6 @@ from benchmarks import memory, steps
 from pipeline.models.cost import on_meta
 from pipeline.schema import BackboneSize
 from pipeline.training.acceleration import checkpoint_activations
-from pipeline.training.schedule import training_mode
 
 TINY = steps.Setting("cpu", "resnet101", "resnet", BackboneSize(units=(2, 2, 2, 1), width=0.0625), 113, 4, width=0.0625,
                      rates=(2, 4, 6))  # the crop makes maps of 8 x 8, larger than every rate: real tensors leave out no taps
@@ -15,7 +14,7 @@ TINY = steps.Setting("cpu", "resnet101", "resnet", BackboneSize(units=(2, 2, 2, 
 def held(device, accumulate=1, checkpointed=False, dtype=torch.float32):
     model = on_meta(lambda: steps.network(TINY)) if device == "meta" else steps.network(TINY)
     model = model.to(dtype, memory_format=torch.channels_last)
-    training_mode(model)
+    model.train()
     if checkpointed:
         checkpoint_activations(model.backbone)
     return memory.peak(model, TINY.crop, TINY.batch, accumulate, dtype)

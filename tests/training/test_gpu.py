@@ -13,7 +13,7 @@ from pipeline.evaluation import facts, strategies
 from pipeline.models import device as devices
 from pipeline.schema import Training
 from pipeline.study import StudyError
-from pipeline.training import acceleration, schedule, segmentation
+from pipeline.training import acceleration, batch_norm, schedule, segmentation
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.data import Resident, Streamed
@@ -73,10 +73,9 @@ def lively(family: str) -> torch.nn.Module:
 def learner(family: str, device: torch.device, training: Training, frozen: bool = False) -> torch.nn.Module:
     model = lively(family).to(device, memory_format=torch.channels_last)
     if frozen:
-        schedule.freeze_batch_norm(model)
+        batch_norm.freeze(model)
     acceleration.adapt(model, training)
-    schedule.training_mode(model)
-    return model
+    return model.train()
 
 
 def gradient(model: torch.nn.Module, forward=None) -> tuple[float, torch.Tensor]:

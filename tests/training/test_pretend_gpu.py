@@ -67,7 +67,7 @@ def test_a_step_and_a_prediction(name, shard, pretended, monkeypatch):
     monkeypatch.setattr(Crops, "_draw", lambda crops: (None, [0, 1, 2, 3], DRAWN))
     inputs, labels, _ = Crops(Resident(shard, GPU), 33, 4, seed=0)()
     assert inputs.device == labels.device == GPU and inputs.is_contiguous(memory_format=torch.channels_last)
-    schedule.training_mode(model)
+    model.train()
     with devices.autocast(GPU):
         loss = segmentation.loss_of(model, inputs, labels)
     assert loss.device == GPU and loss.dtype == torch.float32

@@ -27,20 +27,6 @@ def test_a_slow_start_ends_before_the_training_does():
         Training(**PAPER.model_dump() | {"slow_start_steps": 30000})
 
 
-def test_batch_norm_decay_is_the_papers_at_the_papers_length_and_shorter_below():
-    assert schedule.batch_norm_decay(0.9997, 30000) == pytest.approx(0.9997)
-    assert schedule.batch_norm_decay(0.9997, 90000) == 0.9997
-    assert schedule.batch_norm_decay(0.9997, 300) == pytest.approx(0.97)
-    assert schedule.batch_norm_decay(0.95, 30000) == 0.95
-
-
-def test_backbone_and_head_have_their_own_batch_norm_decay():
-    model = nn.ModuleDict({"backbone": nn.BatchNorm2d(2), "aspp": nn.BatchNorm2d(2)})
-    model["backbone"] = nn.Sequential(model["backbone"])
-    schedule.set_batch_norm(model, 0.95, 0.9997, 30000)
-    assert (model["backbone"][0].momentum, model["aspp"].momentum) == pytest.approx((0.05, 0.0003))
-
-
 def test_only_dense_kernels_decay_and_biases_learn_twice_as_fast():
     dense, depthwise, norm = nn.Conv2d(4, 8, 3, bias=True), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8)
     groups = schedule.optimiser(nn.Sequential(dense, depthwise, norm), 1e-4, 0.1).param_groups

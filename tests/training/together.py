@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pipeline.models import deeplab
 from pipeline.models.layers import resize
 from pipeline.schema import Network, Run, Training
-from pipeline.training import distributed, schedule
+from pipeline.training import batch_norm, distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
@@ -63,7 +63,7 @@ def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = Non
         training = Training(split="train", crop=49, batch=8, steps=STEPS, learning_rate=learning_rate, power=0.9,
                             validate_every=validate_every, accumulate=accumulate, cpu_bfloat16=in_bfloat16)
         model = deeplab.build(RUN, "resnet", NETWORK, 3).to(dtype=dtype, memory_format=torch.channels_last)
-        schedule.set_batch_norm(model, 0.95, training.batch_norm_decay, STEPS)
+        batch_norm.set_decay(model, 0.95, training.batch_norm_decay, STEPS)
         adapt(model, training)
 
         def loss_of(network, pixels, labels):
