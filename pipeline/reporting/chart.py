@@ -72,14 +72,14 @@ class Chart:
         self.text((self.left + self.width - self.right) / 2, self.height - self.bottom + 36, xlabel, anchor="middle")
         x, y = 12, (self.top + self.height - self.bottom) / 2
         self.add(f'<text x="{x}" y="{y:.1f}" transform="rotate(-90 {x} {y:.1f})" text-anchor="middle" fill="var(--muted)">'
-                  f'{escape(ylabel)}</text>')
+                 f'{escape(ylabel)}</text>')
         return self
 
     def line(self, points, colour: str, dash: bool = False, width: float = 2, opacity: float = 1) -> "Chart":
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
         dashes = ' stroke-dasharray="6 4"' if dash else ""
         self.add(f'<polyline points="{path}" fill="none" stroke="var(--{colour})" stroke-width="{width:g}" '
-                  f'stroke-linejoin="round"{dashes} opacity="{opacity:g}"/>')
+                 f'stroke-linejoin="round"{dashes} opacity="{opacity:g}"/>')
         return self
 
     def band(self, xs, low, high, colour: str) -> "Chart":
@@ -109,7 +109,7 @@ class Chart:
             return
         turned = f' transform="rotate(45 {x:.1f} {y:.1f})"' if shape == "diamond" else ""
         self.add(f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:g}" height="{2 * size:g}" {style}{turned}>'
-                  f'{words}</rect>')
+                 f'{words}</rect>')
 
     def text(self, x: float, y: float, words: str, anchor: str = "start", colour: str = "muted") -> "Chart":
         """Words at a pixel."""
@@ -123,7 +123,7 @@ class Chart:
             left, row = (x, y + 18 * number) if number < half else (beside, y + 18 * (number - half))
             dashes = ' stroke-dasharray="6 4"' if dash else ""
             self.add(f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="var(--{colour})" '
-                      f'stroke-width="2"{dashes}/>')
+                     f'stroke-width="2"{dashes}/>')
             self._mark(left + 13, row, colour, hollow, shape, 3.6)
             self.text(left + 34, row + 4, words, colour="ink")
         return self
