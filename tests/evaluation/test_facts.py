@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation import facts
 
 
@@ -98,3 +98,15 @@ def test_the_file_is_sorted_by_unique_keys(tmp_path):
     table = pq.read_table(tmp_path / "facts.parquet")
     keys = [tuple(row.values())[:-1] for row in table.to_pylist()]
     assert table.schema.remove_metadata() == facts.SCHEMA and keys == sorted(keys) and len(set(keys)) == len(keys)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pytest -m gpu")
+def test_on_a_gpu_it_is_the_same():
+    random = torch.Generator().manual_seed(0)
+    predictions = [torch.randint(4, (3, 40, 50), dtype=torch.uint8, generator=random) for _ in range(2)]
+    label, distance = (torch.randint(most, (3, 40, 50), dtype=torch.uint8, generator=random) for most in (4, 256))
+    label[:, :5] = 255
+    here = facts.count(predictions, label, distance, 4)
+    there = facts.count([each.cuda() for each in predictions], label.cuda(), distance.cuda(), 4)
+    assert here.shape == (2, 3, BANDS, 4, 4) and here.sum() == 2 * 3 * 35 * 50 and np.array_equal(here, there)

@@ -1,15 +1,14 @@
 """On a real GPU (`python -m pytest -m gpu`): networks compute there what they compute on a CPU, steps wait for nothing, and a training
 goes on to the bit. Gradients are compared in float32 and without dropout: in networks that have not learnt, bfloat16's rounding turns
 them by more than a mistake might, and each device draws dropout in its own way."""
-import json
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets.shards import BANDS, Example, Shard, Writer
-from pipeline.evaluation import facts, strategies
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.evaluation import strategies
 from pipeline.models import device as devices
 from pipeline.schema import Training
 from pipeline.study import StudyError
@@ -136,16 +135,6 @@ def test_probabilities_are_a_cpus(exact, family, scale, flip):
     torch.testing.assert_close(*found, rtol=0, atol=0.01)
 
 
-def test_facts_are_a_cpus():
-    random = torch.Generator().manual_seed(0)
-    predictions = [torch.randint(CLASSES, (3, 40, 50), dtype=torch.uint8, generator=random) for _ in range(2)]
-    label, distance = (torch.randint(most, (3, 40, 50), dtype=torch.uint8, generator=random) for most in (CLASSES, 256))
-    label[:, :5] = 255
-    here = facts.count(predictions, label, distance, CLASSES)
-    there = facts.count([each.cuda() for each in predictions], label.cuda(), distance.cuda(), CLASSES)
-    assert here.shape == (2, 3, BANDS, CLASSES, CLASSES) and here.sum() == 2 * 3 * 35 * 50 and np.array_equal(here, there)
-
-
 def trained(folder, shard, home=Resident, family="resnet101", stop_in=None, frozen=False, **more):
     """Train through the loop; return weights and curves. stop_in: the step, from 1, in which it is killed."""
     training = TRAINING.model_copy(update=more)
@@ -205,18 +194,3 @@ def test_curves_have_the_gpus_gauges():
     torch.ones(1000, device="cuda")
     found = devices.gauges(devices.pick())
     assert found["gpu_memory_gb"] > 0 and 0 <= found["gpu_utilisation"] <= 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_stages_train_and_evaluate(tmp_path, count):
-    """One run of the tiny study, on one GPU and, where there are two, on both."""
-    pytest.importorskip("dvc")
-    from tests.engines.checkout import Checkout
-    if torch.cuda.device_count() < count:
-        pytest.skip(f"needs {count} GPUs")
-    checkout, name = Checkout(tmp_path), torch.cuda.get_device_name()
-    checkout.run("dvc", "repro", "evaluate@t2-x2", STUDY_GPUS=str(count))
-    for folder, device in (("runs", name if count == 1 else f"{count} x {name}"), ("facts", name)):
-        record = json.loads((checkout.root / f"artifacts/tiny/{folder}/t2-x2/record.json").read_text())
-        assert record["status"] == "done" and record["provenance"]["device"] == device
