@@ -129,11 +129,12 @@ def _cell(study: Study, run: str, strategy: str) -> tuple:
 @functools.lru_cache(maxsize=512)  # one cell may be in four tables
 def _scores(path: Path, changed: int, strategy: str, names: tuple[str, ...], only: tuple[int, ...] | None) -> dict[str, float]:
     facts = _facts(path, changed)
-    by_image = metrics.parts(metrics.confusion_by_image(facts, strategy, len(names)))
+    by_image = metrics.tp_fp_fn(metrics.confusion_by_image(facts, strategy, len(names)))
     total = by_image.sum(0)
     low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
-    found = {"miou": float(metrics.mean_iou(total, only)), "miou_low": low, "miou_high": high, "images": float(len(facts.images))}
-    found |= {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou(total))}
+    found = {"miou": float(metrics.miou_of_counts(total, only)), "miou_low": low, "miou_high": high,
+             "images": float(len(facts.images))}
+    found |= {f"iou/{name}": float(value) for name, value in zip(names, metrics.iou_of_counts(total))}
     return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
@@ -146,7 +147,7 @@ def _trimap(path: Path, changed: int, strategy: str, names: tuple[str, ...], onl
         return {}
     found = {"trimap_miou": curve.tolist()}
     if intervals and len(facts.images) > 1:
-        bands = [metrics.parts(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
+        bands = [metrics.tp_fp_fn(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
                  for width in range(len(TRIMAP_WIDTHS))]
         low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
         found |= {"trimap_low": list(low), "trimap_high": list(high)}

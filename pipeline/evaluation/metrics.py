@@ -52,8 +52,8 @@ class Facts:
         except (OSError, KeyError, ValueError) as error:
             raise StudyError(f"{path} is not a table of confusion facts ({error}): run the evaluate stage again") from error
 
-    def rows(self, strategy: str, bands=None) -> np.ndarray:
-        """Boolean mask of the rows of one strategy, of all bands or those given."""
+    def mask(self, strategy: str, bands=None) -> np.ndarray:
+        """bool (rows,): those of one strategy, of all bands or those given."""
         if strategy not in self.strategies:
             raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(self.strategies)}: "
                              "check evaluate in params.yaml")
@@ -67,46 +67,46 @@ class Facts:
 
 def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """Pixels by (target, prediction), of all images: int64 (classes, classes). `bands`: which distances count, all if None."""
-    return _add(facts, facts.rows(strategy, bands), {}, classes)
+    return _summed(facts, facts.mask(strategy, bands), {}, classes)
 
 
 def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
     """As `confusion`, image by image in the order of `facts.images`: int64 (images, classes, classes)."""
-    return _add(facts, facts.rows(strategy, bands), {"image": len(facts.images)}, classes)
+    return _summed(facts, facts.mask(strategy, bands), {"image": len(facts.images)}, classes)
 
 
 def confusion_by_band(facts: Facts, strategy: str, classes: int) -> np.ndarray:
     """As `confusion`, band by band: int64 (15, classes, classes)."""
-    return _add(facts, facts.rows(strategy), {"band": BANDS}, classes)
+    return _summed(facts, facts.mask(strategy), {"band": BANDS}, classes)
 
 
-def parts(confusions: np.ndarray) -> np.ndarray:
+def tp_fp_fn(confusions: np.ndarray) -> np.ndarray:
     """True positives, false positives and false negatives of each class: (..., classes, classes) -> int64 (..., 3, classes)."""
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)
     return np.stack([hits, confusions.sum(-2) - hits, confusions.sum(-1) - hits], axis=-2)
 
 
-def iou(counts: np.ndarray) -> np.ndarray:
-    """TP / (TP + FP + FN) in percent from `parts`: (..., 3, classes) -> float64 (..., classes); nan where the union is empty."""
+def iou_of_counts(counts: np.ndarray) -> np.ndarray:
+    """IoU in percent from `tp_fp_fn`: (..., 3, classes) -> float64 (..., classes); nan where the union is empty."""
     union = counts.sum(-2)
     return 100.0 * counts[..., 0, :] / np.where(union > 0, union, np.nan)
 
 
-def per_class_iou(confusions: np.ndarray) -> np.ndarray:
-    """`iou` in percent of confusion matrices: (..., classes, classes) -> float64 (..., classes)."""
-    return iou(parts(confusions))
-
-
-def mean_iou(counts: np.ndarray, only=None) -> np.ndarray:
-    """mIOU in percent from `parts` (..., 3, classes), over those of the classes `only` (all if None) that occur; else nan."""
-    scores = iou(counts if only is None else counts[..., list(only)])
+def miou_of_counts(counts: np.ndarray, only=None) -> np.ndarray:
+    """mIOU in percent from `tp_fp_fn` (..., 3, classes), over those of the classes `only` (all if None) that occur; else nan."""
+    scores = iou_of_counts(counts if only is None else counts[..., list(only)])
     seen = ~np.isnan(scores)
     return np.where(seen, scores, 0.0).sum(-1) / np.where(seen.any(-1), seen.sum(-1), np.nan)
 
 
-def miou(confusions: np.ndarray, only=None):
-    """mIOU in percent of confusion matrices (..., classes, classes); see `mean_iou`."""
-    return mean_iou(parts(confusions), only)
+def per_class_iou(confusions: np.ndarray) -> np.ndarray:
+    """`iou_of_counts` of confusion matrices: (..., classes, classes) -> float64 (..., classes)."""
+    return iou_of_counts(tp_fp_fn(confusions))
+
+
+def miou(confusions: np.ndarray, only=None) -> np.ndarray:
+    """`miou_of_counts` of confusion matrices: (..., classes, classes) -> float64 (...)."""
+    return miou_of_counts(tp_fp_fn(confusions), only)
 
 
 def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.ndarray:
@@ -118,7 +118,7 @@ def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, sa
               seed: int = 0) -> np.ndarray:
     """mIOU in percent of `samples` data sets drawn from these images with replacement: float64 (samples,).
 
-    `counts` is int64 (images, 3, classes), the `parts` of each image. With `other`, of the same images in the same order, both
+    `counts` is int64 (images, 3, classes), the `tp_fp_fn` of each image. With `other`, of the same images in the same order, both
     are scored on the same draws and the result is mIOU(counts) - mIOU(other): a paired bootstrap, in which what makes an image
     hard cancels out. nan for fewer than two images: one says nothing of others. StudyError where the numbers of images differ.
     """
@@ -131,8 +131,8 @@ def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, sa
     draws, results = _draws(len(counts), samples, seed), []
     for start in range(0, samples, 1000):                       # float64 counts are exact below 2**53 pixels
         weights = draws[start:start + 1000].astype(np.float64)
-        scores = [mean_iou((weights @ side.reshape(len(side), -1).astype(np.float64)).reshape(-1, *side.shape[1:]))
-                  for side in sides]
+        drawn = [np.tensordot(weights, side.astype(np.float64), 1) for side in sides]
+        scores = [miou_of_counts(counts) for counts in drawn]
         results.append(scores[0] if other is None else scores[0] - scores[1])
     return np.concatenate(results)
 
@@ -158,7 +158,7 @@ def _whole(column):
     return column.combine_chunks() if hasattr(column, "chunks") else column
 
 
-def _add(facts: Facts, chosen: np.ndarray, by: dict[str, int], classes: int) -> np.ndarray:
+def _summed(facts: Facts, chosen: np.ndarray, by: dict[str, int], classes: int) -> np.ndarray:
     """The pixels of the `chosen` rows, summed by the columns `by` (how many of each), target and prediction, as int64."""
     sizes = by | {"target": classes, "prediction": classes}
     keys = {name: getattr(facts, name)[chosen].astype(np.int64) for name in sizes}

@@ -144,8 +144,8 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
     for cell in (a, b):
         run, strategy = cell.split("/")
         names, only = classes(study, run)
-        sides.append(metrics.parts(metrics.confusion_by_image(read_facts(study, run), strategy, len(names), bands)))
-    effect = metrics.mean_iou(sides[0].sum(0), only) - metrics.mean_iou(sides[1].sum(0), only)
+        sides.append(metrics.tp_fp_fn(metrics.confusion_by_image(read_facts(study, run), strategy, len(names), bands)))
+    effect = metrics.miou_of_counts(sides[0].sum(0), only) - metrics.miou_of_counts(sides[1].sum(0), only)
     return np.append(effect, metrics.bootstrap(*sides, only=only, samples=samples) if samples else [])
 
 

@@ -99,7 +99,7 @@ def test_order_of_rows_does_not_matter(scenes):
 def test_paired_bootstrap_is_the_slow_loop(scenes):
     labels, predictions, distances = scenes
     worse = np.where(np.random.default_rng(2).random(labels.shape) < 0.3, 0, predictions).astype(np.uint8)
-    a, b = (metrics.parts(metrics.confusion_by_image(metrics.Facts.of(facts_of(labels, guess, distances)), "os16", CLASSES))
+    a, b = (metrics.tp_fp_fn(metrics.confusion_by_image(metrics.Facts.of(facts_of(labels, guess, distances)), "os16", CLASSES))
             for guess in (predictions, worse))
     fast = metrics.bootstrap(a, b, samples=300, seed=4)
     draws = np.random.default_rng(4).multinomial(6, [1 / 6] * 6, size=300)
@@ -115,12 +115,12 @@ def test_paired_bootstrap_is_the_slow_loop(scenes):
 
 
 def test_bootstrap_of_equal_sides_is_exactly_nothing(scenes):
-    counts = metrics.parts(metrics.confusion_by_image(metrics.Facts.of(facts_of(*scenes)), "os16", CLASSES))
+    counts = metrics.tp_fp_fn(metrics.confusion_by_image(metrics.Facts.of(facts_of(*scenes)), "os16", CLASSES))
     assert not metrics.bootstrap(counts, counts, samples=200).any()
 
 
 def test_one_image_says_nothing_of_others(scenes):
-    counts = metrics.parts(metrics.confusion_by_image(metrics.Facts.of(facts_of(*scenes)), "os16", CLASSES))
+    counts = metrics.tp_fp_fn(metrics.confusion_by_image(metrics.Facts.of(facts_of(*scenes)), "os16", CLASSES))
     for sides in ((counts[:1],), (counts[:1], counts[1:2]), (counts[:0],)):
         assert np.isnan(metrics.interval(metrics.bootstrap(*sides, samples=50))).all()
     assert np.isfinite(metrics.interval(metrics.bootstrap(counts[:2], samples=50))).all()
