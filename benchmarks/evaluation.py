@@ -82,9 +82,9 @@ def measure(device: torch.device, scale: str, repetitions: int) -> dict[str, flo
         @torch.inference_mode()
         def passed(names, counting):
             wanted = {name: strategies[name] for name in names}
-            for examples, labels in predictions(models, shard, wanted, size, batch, numbers):
+            for examples, maps in predictions(models, shard, wanted, size, batch, numbers):
                 if counting:
-                    evaluate.count(examples, labels, CLASSES)
+                    evaluate.facts_of(examples, maps, CLASSES)
 
         works, passes = {name: partial(evaluated, [name]) for name in NAMES} | {"nested": partial(evaluated, NAMES)}, {}
         for kind, names in (("plain", NAMES[:1]), ("nested", NAMES)):
@@ -113,12 +113,12 @@ def effect_of_bf16(device: torch.device, scale: str) -> str:
     data, folder = study.dataset("voc"), study.artifacts("runs", "t2-x2")
     if not (folder / records.MODEL).exists():
         return f"not measured, t2-x2 is not trained at scale {scale}"
-    shard = Shard(study.artifacts("shards", "voc") / f"{data.evaluate.split}.arrow")
+    shard = Shard.of(study, "voc", data.evaluate.split)
     models = trained.load(study, folder, {16}, device)
     strategies, numbers, scores = {"os16": study.strategies["os16"]}, list(range(len(shard))), []
     for bf16 in (False, True):
         passes = predictions(models, shard, strategies, data.evaluate.canvas, data.evaluate_batch, numbers, bf16)
-        facts = pa.concat_tables([evaluate.count(*batch, len(shard.classes)) for batch in passes])
+        facts = pa.concat_tables([evaluate.facts_of(*batch, len(shard.classes)) for batch in passes])
         scores.append(float(metrics.miou(metrics.confusion(metrics.Facts.of(facts), "os16", len(shard.classes)))))
     return f"{scores[1]:.3f} against {scores[0]:.3f} in float32 ({scores[1] - scores[0]:+.3f})"
 

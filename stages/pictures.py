@@ -106,8 +106,8 @@ def _predicted(study: Study, run: str, strategy: str, shard, images: list[str]) 
     models = trained.load(study, study.artifacts("runs", run), {how.output_stride}, device.pick())
     numbers, found = [shard.ids.index(name) for name in images], {}
     with torch.inference_mode():
-        for examples, labels in predictions(models, shard, {strategy: how}, data.evaluate.canvas, data.evaluate_batch, numbers):
-            for example, values in zip(examples, labels[strategy].cpu().numpy()):
+        for examples, maps in predictions(models, shard, {strategy: how}, data.evaluate.canvas, data.evaluate_batch, numbers):
+            for example, values in zip(examples, maps[strategy].cpu().numpy()):
                 height, width = example.label.shape
                 found[example.id] = values[:height, :width]
     return found

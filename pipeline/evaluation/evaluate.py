@@ -50,8 +50,8 @@ def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict
     missing = [start for start in starts if start not in parts]
     numbers = [number for start in missing for number in range(start, min(start + batch, len(shard)))]
     bar = progress.bar(title, len(shard), "image", initial=len(shard) - len(numbers))
-    for start, (examples, labels) in zip(missing, predictions(models, shard, strategies, size, batch, numbers, bf16)):
-        parts[start] = count(examples, labels, len(shard.classes)), label_maps(examples, labels, palette)
+    for start, (examples, maps) in zip(missing, predictions(models, shard, strategies, size, batch, numbers, bf16)):
+        parts[start] = facts_of(examples, maps, len(shard.classes)), pngs_of(examples, maps, palette)
         for name, table in zip(PARTS, parts[start]):
             with atomic(unfinished / name.format(start), durable=False) as partial:  # _read knows a damaged one
                 pq.write_table(table, partial)
@@ -60,20 +60,20 @@ def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict
     return tuple(pa.concat_tables(tables) for tables in zip(*(parts[start] for start in starts)))
 
 
-def count(examples: list[Example], labels: dict[str, torch.Tensor], classes: int) -> pa.Table:
-    """The facts of one batch. labels: by strategy, (N, H, W) uint8 on the canvas."""
-    first = next(iter(labels.values()))
+def facts_of(examples: list[Example], maps: dict[str, torch.Tensor], classes: int) -> pa.Table:
+    """The facts of one batch. maps: the label maps by strategy, (N, H, W) uint8 on the canvas."""
+    first = next(iter(maps.values()))
     label, distance = (on_canvas([getattr(example, name) for example in examples], first.shape[1:], VOID, first.device)
                        for name in ("label", "distance"))
-    counts = facts.count(list(labels.values()), label, distance, classes)
-    return facts.rows(list(labels), [example.id for example in examples], counts)
+    counts = facts.count(list(maps.values()), label, distance, classes)
+    return facts.table(list(maps), [example.id for example in examples], counts)
 
 
-def label_maps(examples: list[Example], labels: dict[str, torch.Tensor], palette: bytes) -> pa.Table:
-    """The label maps of the first strategy as PNGs of the images' own sizes."""
-    strategy, maps = next(iter(labels.items()))
+def pngs_of(examples: list[Example], maps: dict[str, torch.Tensor], palette: bytes) -> pa.Table:
+    """The label maps of the first strategy as PNGs of the images' own sizes. maps: as `facts_of` takes them."""
+    strategy, first = next(iter(maps.items()))
     pngs = []
-    for values, example in zip(maps.cpu().numpy(), examples):
+    for values, example in zip(first.cpu().numpy(), examples):
         height, width = example.label.shape
         pngs.append(palettes.png(values[:height, :width], palette))
     return pa.table({"strategy": [strategy] * len(pngs), "image": [example.id for example in examples], "png": pngs})

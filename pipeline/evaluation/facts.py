@@ -46,9 +46,10 @@ def count(predictions: list[torch.Tensor], label: torch.Tensor, distance: torch.
     return counts.view(-1, *shape)[:, :, :, :classes].cpu().numpy()
 
 
-def rows(strategies: list[str], images: list[str], counts: np.ndarray) -> pa.Table:
+def table(strategies: list[str], images: list[str], counts: np.ndarray) -> pa.Table:
     """The non-zero counts as facts. counts: as `count` returns them, for these strategies and images."""
-    strategy, image, *keys = at = np.nonzero(counts)
+    at = np.nonzero(counts)
+    strategy, image, *keys = at
     names = [pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(values, pa.string())).cast(pa.string())
              for codes, values in ((strategy, strategies), (image, images))]
     return pa.table([*names, *(pa.array(key.astype(np.uint8)) for key in keys), pa.array(counts[at])], schema=SCHEMA)

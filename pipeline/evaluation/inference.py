@@ -29,8 +29,8 @@ def predictions(models: dict[int, nn.Module], shard: Shard, strategies: dict[str
             images = canvas([example.image for example in examples], size, device)
             if torch.backends.cudnn.benchmark:  # cuDNN would try its kernels anew on a last batch of another size
                 images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, batch - len(examples)))
-            labels = predict(models, images, strategies, bf16)
-        yield examples, {name: maps[:len(examples)] for name, maps in labels.items()}
+            maps = predict(models, images, strategies, bf16)
+        yield examples, {name: each[:len(examples)] for name, each in maps.items()}
 
 
 def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: torch.device) -> torch.Tensor:
@@ -44,13 +44,15 @@ def on_canvas(maps: list[np.ndarray], size: tuple[int, int], fill: int, device: 
 def progress_miou(model: nn.Module, output_stride: int, shard: Shard, size: tuple[int, int], batch: int, images: int,
                   scored: list[int]) -> dict[str, float]:
     """miou over the first `images` images, in percent: plain inference, mean over the classes `scored` that occur; {} if none."""
-    strategies, classes = {"plain": Strategy(output_stride=output_stride, scales=(1.0,), flip=False)}, len(shard.classes)
-    total = torch.zeros(classes, classes, dtype=torch.long)
-    numbers, device = list(range(min(images, len(shard)))), next(model.parameters()).device
+    strategies = {"plain": Strategy(output_stride=output_stride, scales=(1.0,), flip=False)}
+    device = next(model.parameters()).device
     bf16 = device.type == "cuda" and devices.has_bfloat16(device)
-    for examples, labels in predictions({output_stride: model}, shard, strategies, size, batch, numbers, bf16):
-        target = on_canvas([example.label for example in examples], size, VOID, labels["plain"].device)
-        cell = (target.int() * classes + labels["plain"])[target != VOID]
+    numbers = list(range(min(images, len(shard))))
+    classes = len(shard.classes)
+    total = torch.zeros(classes, classes, dtype=torch.long)
+    for examples, maps in predictions({output_stride: model}, shard, strategies, size, batch, numbers, bf16):
+        target = on_canvas([example.label for example in examples], size, VOID, device)
+        cell = (target.int() * classes + maps["plain"])[target != VOID]
         total += torch.bincount(cell, minlength=classes ** 2).view(classes, classes).cpu()
     hits = total.diagonal()
     union = total.sum(0) + total.sum(1) - hits

@@ -60,7 +60,7 @@ def passes(strategy: Strategy) -> set[tuple[bool, float]]:
 def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy],
             bf16: bool = False) -> dict[str, torch.Tensor]:
     """Label maps of every strategy, (N, H, W) uint8. `models`: the network by output stride; the rest: as in `probabilities`."""
-    labels = {}
+    maps = {}
     for output_stride, model in models.items():
         group = {name: passes(strategy) for name, strategy in strategies.items() if strategy.output_stride == output_stride}
         order = sorted(set().union(*group.values()), key=lambda each: (each[0], each[1] != 1, each[1]))  # plain first, flips last
@@ -73,10 +73,10 @@ def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict
             later = set(order[number + 1:])
             for names, total in sums:
                 for name in [name for name in names if not group[name] & later]:
-                    labels[name] = total.max(1).indices.to(torch.uint8)  # the first of equals, as argmax, but faster
+                    maps[name] = total.max(1).indices.to(torch.uint8)  # the first of equals, as argmax, but faster
                     names.remove(name)
             sums = [(names, total) for names, total in sums if names]
-    return {name: labels[name] for name in strategies}
+    return {name: maps[name] for name in strategies}
 
 
 def _add(names: set[str], total: torch.Tensor | None, result: torch.Tensor, users: set[str]):

@@ -65,8 +65,8 @@ def label(models: dict[int, nn.Module], items: list[native.Item], dataset: str, 
     done = {path.stem for path in folder.glob("*.png")}
     missing = [number for number, item in enumerate(items) if item.id not in done]
     bar = progress.bar(title, len(items), "image", initial=len(items) - len(missing))
-    for examples, labels in predictions(models, Images(items), {"it": strategy}, size, batch, missing, bf16):
-        for example, values in zip(examples, labels["it"].cpu().numpy()):
+    for examples, maps in predictions(models, Images(items), {"it": strategy}, size, batch, missing, bf16):
+        for example, values in zip(examples, maps["it"].cpu().numpy()):
             height, width = example.image.shape[:2]
             write_file(folder / f"{example.id}.png", encode(values[:height, :width], dataset))
         bar.update(len(examples))

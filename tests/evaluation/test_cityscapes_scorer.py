@@ -38,7 +38,7 @@ def test_every_class_and_the_mean_are_the_official_scorers(tmp_path, scorer, abs
         item = native.Item(str(number), pairs[-1][0], pairs[-1][1])
         label = torch.tensor(cityscapes.label(item))[None]
         counts = facts.count([torch.tensor(prediction)[None]], label, torch.full_like(label, 255), 19)
-        tables.append(metrics.confusion(metrics.Facts.of(facts.rows(["os16"], [str(number)], counts)), "os16", 19))
+        tables.append(metrics.confusion(metrics.Facts.of(facts.table(["os16"], [str(number)], counts)), "os16", 19))
     found = scorer.evaluateImgLists([str(a) for a, _ in pairs], [str(b) for _, b in pairs], scorer.args)
     ours = metrics.per_class_iou(sum(tables))
     theirs = np.array([found["classScores"][trainId2label[number].name] for number in range(19)])

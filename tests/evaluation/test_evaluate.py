@@ -23,13 +23,13 @@ PARTS = 3  # the tiny scale evaluates 4 at a time
 KILLED = """
 import os, signal
 from tests.evaluation import test_evaluate as here
-whole, calls = here.evaluation.count, []
+whole, calls = here.evaluation.facts_of, []
 def count(*arguments):
     calls.append(1)
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
-here.evaluation.count = count
+here.evaluation.facts_of = count
 here.stage.studies.load = lambda: here.TINY
 here.stage.main(here.RUN)
 """
@@ -58,8 +58,8 @@ def run_and_shard(tmp_path, monkeypatch):
 @pytest.fixture
 def counting(monkeypatch):
     """How many batches were counted."""
-    calls, whole = [], evaluation.count
-    monkeypatch.setattr(evaluation, "count", lambda *arguments: calls.append(1) or whole(*arguments))
+    calls, whole = [], evaluation.facts_of
+    monkeypatch.setattr(evaluation, "facts_of", lambda *arguments: calls.append(1) or whole(*arguments))
     return calls
 
 

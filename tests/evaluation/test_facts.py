@@ -33,7 +33,7 @@ def table_of(predictions, label, distance, classes, names, numbers):
     """Facts of the images `numbers`."""
     numbers = list(numbers)
     counts = counted(predictions, label, distance, classes, numbers)
-    return facts.rows(names, [f"2007_{number:06d}" for number in numbers], counts)
+    return facts.table(names, [f"2007_{number:06d}" for number in numbers], counts)
 
 
 def counted(predictions, label, distance, classes, numbers):
