@@ -49,13 +49,13 @@ def bare(decode: Callable[[list[native.Item]], int], items: list[native.Item], w
 
 
 def prepared(split: str, items: list[native.Item], folder: Path, workers: int) -> None:
-    preparation.split(folder / f"{split}.arrow", folder / "parts", "voc", list(voc.CLASSES), items, distances=split == "val",
-                      workers=workers)
+    preparation.write_shard(folder / f"{split}.arrow", folder / "parts", "voc", list(voc.CLASSES), items,
+                            distances=split == "val", workers=workers)
 
 
 def prepare(root: Path, turns: int) -> None:
     """Print prepare's speed as a share of the bare decoders'."""
-    workers, found = native.workers(), voc.splits(root)
+    workers, found = pool.workers(), voc.splits(root)
     for split in ("train_aug", "val"):
         best = {}
         for _ in range(turns):
@@ -115,7 +115,7 @@ def crops(root: Path, turns: int, batches: int) -> None:
 
     torch.set_num_threads(1)
     items = voc.splits(root)["train"]
-    cores = {"num_workers": native.workers(), "persistent_workers": True}
+    cores = {"num_workers": pool.workers(), "persistent_workers": True}
     peers = {name: DataLoader(torchvision_set(root), BATCH, sampler=Drawn(len(items), batches * BATCH), **how)
              for name, how in (("DataLoader", cores), ("the same, keeping memory as we do", cores | {"worker_init_fn": kept}),
                                ("the same in our process, without workers", {}))}
@@ -123,7 +123,7 @@ def crops(root: Path, turns: int, batches: int) -> None:
         list(loader)  # its workers start here, before this process keeps memory
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.arrow"
-        preparation.split(path, Path(folder) / "parts", "voc", list(voc.CLASSES), items, workers=native.workers())
+        preparation.write_shard(path, Path(folder) / "parts", "voc", list(voc.CLASSES), items, workers=pool.workers())
         kept()  # as training does
         ours = Crops(Mapped(Shard(path)), CROP, BATCH, seed=0)
         takes = {"shards": lambda: [ours() for _ in range(batches)]}

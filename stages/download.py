@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from pipeline import records, schema, study as studies
-from pipeline.datasets import archives, native
+from pipeline.datasets import archives, native, pool
 from pipeline.study import StudyError
 from stages import console
 
@@ -57,7 +57,7 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
     """Make the native layout and return its folder."""
     if source.generate:
         from pipeline.datasets import miniature
-        miniature.generate(dataset, source.generate, out, native.workers())
+        miniature.generate(dataset, source.generate, out, pool.workers())
         return out
     if source.folder:
         root = Path(source.folder).expanduser()

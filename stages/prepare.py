@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from pipeline import records, schema, study as studies
-from pipeline.datasets import native
+from pipeline.datasets import native, pool
 from pipeline.study import StudyError
 from stages import console
 
@@ -67,10 +67,10 @@ def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out
     rows, unusable = {}, []
     for name in splits:
         try:
-            rows[name] = preparation.split(
+            rows[name] = preparation.write_shard(
                 out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
                 size=None if wanted.source.generate or dataset != "imagenet" else wanted.evaluate.canvas,
-                workers=native.workers())
+                workers=pool.workers())
         except preparation.UnusableFiles as error:
             unusable.append(error)
     if unusable:

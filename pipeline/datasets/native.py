@@ -20,7 +20,6 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import records
 from pipeline.datasets import png
 from pipeline.study import StudyError
 
@@ -118,9 +117,3 @@ def refuse_unreadable(error: OSError):
     if not isinstance(error, FileNotFoundError | NotADirectoryError) and os.path.basename(error.filename) != "lost+found":
         raise StudyError(f"the folder {error.filename} cannot be read ({error.strerror}): chmod u+rx gives you the right to, or "
                          "take it out of the data set") from error
-
-
-def workers() -> int:
-    """Processes to decode with: the cores, at most OMP_NUM_THREADS where that is set."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(records.cores(), int(limit))) if limit.isdigit() else records.cores()

@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from pipeline import memory
+from pipeline import memory, records
 from pipeline.study import StudyError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def workers() -> int:
+    """Processes to decode with: the cores, at most OMP_NUM_THREADS where that is set."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(records.cores(), int(limit))) if limit.isdigit() else records.cores()
 
 
 def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 1) -> Iterator:

@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +27,18 @@ SHOWN = 50           # problems printed; the rest is counted
 
 @dataclass(frozen=True)
 class Task:
-    """One part of a shard. `distances`: void-distance maps, too. `size`: of ImageNet's images. `parts`: how many there are."""
-    path: Path
+    """One part of a shard. `distances`: void-distance maps, too. `size`: of ImageNet's images. `files`: parts of the shard."""
     dataset: str
     classes: tuple[str, ...]
     items: tuple[native.Item, ...]
     distances: bool
     size: tuple[int, int] | None
-    parts: int = 1
+    files: int = 1
 
 
-def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list[native.Item], *, distances: bool = False,
-          size: tuple[int, int] | None = None, workers: int = 1) -> dict:
-    """Write the shard `path` from `items` and return its data sheet. `parts`: the folder for unfinished work.
+def write_shard(path: Path, unfinished: Path, dataset: str, classes: list[str], items: list[native.Item], *,
+                distances: bool = False, size: tuple[int, int] | None = None, workers: int = 1) -> dict:
+    """Write the shard `path` from `items`; return the split's row of the data sheet. `unfinished`: the folder for its parts.
 
     UnusableFiles of what is missing, unreadable, of the wrong size or wrongly labelled; StudyError where an id is there twice."""
     if not items:
@@ -48,22 +47,21 @@ def split(path: Path, parts: Path, dataset: str, classes: list[str], items: list
     for item in items:
         if (other := known.setdefault(item.id, item)) is not item:
             raise StudyError(f"{dataset} {path.stem}: {other.image} and {item.image} are both {item.id}: rename or remove one")
-    tasks = []
-    for start in range(0, len(items), PART):
-        task = Task(parts, dataset, tuple(classes), tuple(items[start:start + PART]), distances, size, -(-len(items) // PART))
-        tasks.append(replace(task, path=parts / f"{path.stem}-{_digest(task)}.arrow"))
-    parts.mkdir(parents=True, exist_ok=True)
-    facts = []
+    chunks = [tuple(items[start:start + PART]) for start in range(0, len(items), PART)]
+    tasks = [Task(dataset, tuple(classes), chunk, distances, size, files=len(chunks)) for chunk in chunks]
+    parts = [unfinished / f"{path.stem}-{_digest(task)}.arrow" for task in tasks]
+    unfinished.mkdir(parents=True, exist_ok=True)
+    tallies = []
     with progress.bar(f"prepare {dataset} {path.stem}", len(items), "image") as bar:
-        for task, fact in zip(tasks, pool.mapped(prepare_part, tasks, workers=workers)):
-            facts.append(fact)
+        for task, tally in zip(tasks, pool.mapped(prepare_part, tasks, parts, workers=workers)):
+            tallies.append(tally)
             bar.update(len(task.items))
-    if found := [problem for fact in facts for problem in fact["problems"]]:
+    if found := [problem for tally in tallies for problem in tally["problems"]]:
         raise UnusableFiles(f"{dataset} {path.stem}", found, len(items))
-    for number, task in reversed(list(enumerate(tasks))):  # the file that says how many there are comes last
+    for number, part in reversed(list(enumerate(parts))):  # the file that says how many there are comes last
         with atomic(file_of(path, number), durable=False) as partial:
-            _link(task.path, partial)
-    return sheet.row(facts, classes)
+            _link(part, partial)
+    return sheet.row(tallies, classes)
 
 
 def _link(part: Path, path: Path) -> None:
@@ -100,36 +98,39 @@ def _digest(task: Task) -> str:
     return hashlib.sha256(pickle.dumps((task, stamps))).hexdigest()[:16]
 
 
-def prepare_part(task: Task) -> dict:
-    """Decode and check one part, write its shard, and return what the data sheet needs. An existing part is not made again."""
-    note = task.path.with_suffix(".json")
-    if note.is_file() and readable(task.path):
+def prepare_part(task: Task, path: Path) -> dict:
+    """Decode and check one part, write it to `path`, and return its tally, what the data sheet needs. A part that is there is not
+    made again."""
+    note = path.with_suffix(".json")
+    if note.is_file() and readable(path):
         with contextlib.suppress(ValueError):  # damaged
             return json.loads(note.read_text())
-    size = max(256, len(task.classes))
-    facts = {"problems": [], "sizes": [], "totals": []} | {key: np.zeros(size, np.int64) for key in ("pixels", "images_with")}
-    with Writer(task.path, task.dataset, list(task.classes), files=task.parts) as writer:
+    values = len(task.classes) if task.dataset == "imagenet" else 256
+    pixels, images_with = np.zeros(values, np.int64), np.zeros(values, np.int64)
+    problems, sizes, totals = [], [], []
+    with Writer(path, task.dataset, list(task.classes), files=task.files) as writer:
         for item in task.items:
             try:
                 example, counts = load(task, item)
             except Unusable as error:
-                facts["problems"].append(str(error))
+                problems.append(str(error))
                 continue
             writer.add(example)
-            facts["sizes"].append(example.image.shape[:2])
-            facts["totals"].append([sheet.total(array) for array in (example.image, example.label) if array is not None])
+            sizes.append(example.image.shape[:2])
+            totals.append([sheet.total(array) for array in (example.image, example.label) if array is not None])
             if example.label is None:
-                facts["images_with"][example.target] += 1
+                images_with[example.target] += 1
             else:
-                facts["pixels"][:256] += counts
-                facts["images_with"][:256] += counts > 0
-    facts |= {key: facts[key].tolist() for key in ("pixels", "images_with")}
-    if facts["problems"]:
-        task.path.unlink()
+                pixels += counts
+                images_with += counts > 0
+    tally = {"problems": problems, "sizes": sizes, "totals": totals,
+             "pixels": pixels.tolist(), "images_with": images_with.tolist()}
+    if problems:
+        path.unlink()
     else:
         with atomic(note, durable=False) as partial:
-            partial.write_text(json.dumps(facts))
-    return facts
+            partial.write_text(json.dumps(tally))
+    return tally
 
 
 class Unusable(Exception):

@@ -19,12 +19,13 @@ def total(array: np.ndarray) -> int:
     return int(words.sum()) + int(line[words.nbytes:].sum())
 
 
-def row(facts: list[dict], classes: list[str]) -> dict:
-    """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images)."""
-    sizes = np.array([size for fact in facts for size in fact["sizes"]]).reshape(-1, 2)
-    pixels, images_with = (np.sum([fact[key] for fact in facts], 0) for key in ("pixels", "images_with"))
+def row(tallies: list[dict], classes: list[str]) -> dict:
+    """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images). tallies:
+    what `preparation.prepare_part` counted in each part."""
+    sizes = np.array([size for tally in tallies for size in tally["sizes"]]).reshape(-1, 2)
+    pixels, images_with = (np.sum([tally[key] for tally in tallies], 0) for key in ("pixels", "images_with"))
     labelled = pixels[:len(classes)]
-    totals = [each for fact in facts for each in fact["totals"]]
+    totals = [each for tally in tallies for each in tally["totals"]]
     found = {"images": len(sizes), "digest": digest(totals)[:16],
              "height": [int(sizes[:, 0].min()), int(sizes[:, 0].max())],
              "width": [int(sizes[:, 1].min()), int(sizes[:, 1].max())],

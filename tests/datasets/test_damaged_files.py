@@ -49,7 +49,7 @@ def test_files_of_a_data_set(tmp_path, cases):
         out = tmp_path / f"out/{number}.arrow"
         try:
             dataset, items = read()
-            preparation.split(out, tmp_path / "parts", dataset, list(voc.CLASSES), items, distances=True)
+            preparation.write_shard(out, tmp_path / "parts", dataset, list(voc.CLASSES), items, distances=True)
         except StudyError as error:
             refused += 1
             assert str(tmp_path / "native") in str(error) or "has no images" in str(error)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from pipeline import records
-from pipeline.datasets import native
+from pipeline.datasets import pool
 from pipeline.datasets.contact import BYTES
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
@@ -48,7 +48,7 @@ def test_as_many_processes_decode_as_there_are_cores_or_threads(monkeypatch):
     monkeypatch.setattr(records, "cores", lambda: 5)
     for said, workers in ((None, 5), ("3", 3), ("9", 5), ("0", 1), ("all", 5)):
         monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        assert native.workers() == workers
+        assert pool.workers() == workers
 
 
 def test_what_stages_leave_beside_the_files_of_an_archive_is_not_counted(tmp_path):

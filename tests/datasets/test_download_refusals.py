@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.datasets import archives, mirrors, native, preparation, unpacking
+from pipeline.datasets import archives, mirrors, pool, preparation, unpacking
 from pipeline.study import StudyError
 from stages import download, prepare
 from tests.datasets.served import BODY, Handler, archive, official
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_while_shards_are_written_is_named(tiny, monkeypatch
     unfinished = tiny.artifacts("unfinished", "voc")
     unfinished.mkdir(parents=True)
     no_room(unfinished / "train_aug-part.arrow")
-    monkeypatch.setattr(native, "workers", lambda: 1)
+    monkeypatch.setattr(pool, "workers", lambda: 1)
     with pytest.raises(OSError, match="No space left on device.*: 'artifacts/tiny/unfinished/voc/train_aug-part.arrow'"):
         prepare.main("voc")
 

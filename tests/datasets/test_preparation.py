@@ -15,7 +15,7 @@ from pipeline.study import StudyError
 def run(root, split="val", **options):
     items = voc.splits(root)[split]
     out = root.parent / "out" / f"{split}.arrow"
-    return out, preparation.split(out, root.parent / "parts", "voc", voc.classes(root), items, **options)
+    return out, preparation.write_shard(out, root.parent / "parts", "voc", voc.classes(root), items, **options)
 
 
 @pytest.mark.parametrize("part, workers", [(128, 1), (2, 1), (2, 2)])
@@ -40,7 +40,7 @@ def test_shards_hold_what_the_files_hold(root, monkeypatch, part, workers):
 
 def test_a_split_without_images_is_refused(root, tmp_path):
     with pytest.raises(StudyError, match="voc has no images in its split train_aug"):
-        preparation.split(tmp_path / "train_aug.arrow", tmp_path / "parts", "voc", voc.classes(root), [])
+        preparation.write_shard(tmp_path / "train_aug.arrow", tmp_path / "parts", "voc", voc.classes(root), [])
     assert not list(tmp_path.glob("*.arrow"))
 
 
@@ -114,7 +114,7 @@ def test_damaged_bytes_end_in_the_list_or_in_pixels(root):
     """300 damaged images and labels: never another error, never a shard with a label that is no class."""
     chance = random.Random(1)
     items = voc.splits(root)["val"]
-    task = preparation.Task(root, "voc", voc.CLASSES, (), True, None)
+    task = preparation.Task("voc", voc.CLASSES, (), True, None)
     refused = 0
     for number in range(300):
         item = items[number % len(items)]
@@ -152,7 +152,7 @@ def test_a_name_that_is_no_text_is_listed(root):
     items[0].image.rename(odd)
     items[0] = replace(items[0], id=odd.stem, image=odd)
     with pytest.raises(StudyError) as caught:
-        preparation.split(root.parent / "out/val.arrow", root.parent / "parts", "voc", voc.classes(root), items)
+        preparation.write_shard(root.parent / "out/val.arrow", root.parent / "parts", "voc", voc.classes(root), items)
     assert f"1 of 6 images cannot be used:\n  {odd}: its name is not UTF-8: rename it" in str(caught.value)
 
 
@@ -162,4 +162,4 @@ def test_two_images_of_one_id_are_named(tmp_path):
         Image.new("RGB", (9, 9)).save(tmp_path / "val/cat" / name)
     items = imagenet.splits(tmp_path)["val"]
     with pytest.raises(StudyError, match="val/cat/a.JPEG and .*val/cat/a.png are both cat/a: rename or remove one"):
-        preparation.split(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))
+        preparation.write_shard(tmp_path / "out/val.arrow", tmp_path / "parts", "imagenet", ["cat"], items, size=(9, 9))

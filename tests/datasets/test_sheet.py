@@ -30,7 +30,7 @@ def test_the_total_moves_with_any_byte(label, place, change):
 def test_the_digest_is_of_the_pixels_however_the_work_was_cut(root, tmp_path, monkeypatch):
     def digest(name):
         items = voc.splits(root)["val"]
-        return preparation.split(tmp_path / name / "val.arrow", tmp_path / name / "parts", "voc", voc.classes(root), items)["digest"]
+        return preparation.write_shard(tmp_path / name / "val.arrow", tmp_path / name / "parts", "voc", voc.classes(root), items)["digest"]
     first = digest("a")
     monkeypatch.setattr(preparation, "PART", 2)
     assert digest("b") == first

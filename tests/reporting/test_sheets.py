@@ -28,7 +28,7 @@ def study(tmp_path, monkeypatch):
         items.append(Item(f"{number}", tmp_path / f"{number}.png", tmp_path / f"{number}.label.png"))
     out = study.artifacts("shards", "voc")
     out.mkdir(parents=True)
-    sheet = preparation.split(out / "val.arrow", tmp_path / "parts", "voc", ["background", "cat", "dog", "cow", "sheep"], items)
+    sheet = preparation.write_shard(out / "val.arrow", tmp_path / "parts", "voc", ["background", "cat", "dog", "cow", "sheep"], items)
     contact_sheet(Shard(out / "val.arrow"), np.array([[0, 0, 0], [9, 9, 9], [7, 7, 7], [5, 5, 5], [3, 3, 3]]), out / "contact.png")
     (out / "sheet.json").write_text(json.dumps({"classes": ["background", "cat", "dog", "cow", "sheep"], "splits": {"val": sheet}}))
     records.write(out, status="done")
