@@ -101,7 +101,7 @@ def without_secret(address: str) -> str:
     """`address`, a URL or path. ValueError where it may have a password or token: DVC copies what it sees into dvc.lock."""
     try:
         parts = urlsplit(address)
-    except ValueError:  # nothing can be fetched from it: mirrors.split says why
+    except ValueError:  # nothing can be fetched from it: mirrors.parsed says why
         return address
     login = parts.netloc.rpartition("@")[0]
     behind = f"{parts.query}&{parts.fragment}".split("&") if parts.scheme else []  # in the name of a file ? and # are signs

@@ -107,7 +107,7 @@ def _from(mirror: str, archive: Archive, target: Path) -> Path:
         if problem := _wrong(local, archive):
             raise MirrorError(problem)
         return local
-    if (scheme := mirrors.split(mirror).scheme) not in ("http", "https"):
+    if (scheme := mirrors.parsed(mirror).scheme) not in ("http", "https"):
         raise MirrorError(f"cannot fetch by {scheme}, only http, https, file")
     url = mirrors.filled(mirror)
     if archive.md5 is None and url.startswith(f"{mirrors.CITYSCAPES}/"):

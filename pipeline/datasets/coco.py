@@ -23,7 +23,7 @@ _NAMES = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "
 
 
 @dataclass(frozen=True)
-class Source:
+class Annotations:
     """Where the annotations of a split lie. Only their places in the file are kept in memory, not the outlines."""
     path: Path
     changed: tuple[int, int]                # size and time of the file: parts made of another one are not used
@@ -49,7 +49,7 @@ colours = voc.colours
 
 def splits(root: Path, proportional: bool = False) -> dict[str, list[Item]]:
     """train and val: images with more than 1,000 pixels in objects of the 20 classes, crowds left out. `proportional`: more than
-    that share of a 640x480 image, for generated images. An item's label is (Source, height, width, places of its annotations)."""
+    that share of a 640x480 image, for generated images. An item's label is (Annotations, height, width, spans in the file)."""
     root = Path(root)
     found = {split: _split(root, split, proportional) for split in ("train", "val")
              if (root / f"annotations/instances_{split}2017.json").is_file()}
@@ -81,7 +81,7 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
                 spans[owner].append((start, length))
                 sums[owner] += area
         stat, items = path.stat(), []
-        source = Source(path, (stat.st_size, stat.st_mtime_ns), tuple(numbers.items()))
+        source = Annotations(path, (stat.st_size, stat.st_mtime_ns), tuple(numbers.items()))
         for number, name, height, width in sorted(images):
             share = height * width / REFERENCE_AREA if proportional else 1
             if sums[number] > MINIMUM_PIXELS * share:

@@ -27,7 +27,7 @@ class MirrorError(Exception):
     """This mirror cannot give the archive; another one may."""
 
 
-def split(address: str) -> SplitResult:
+def parsed(address: str) -> SplitResult:
     """The parts of a URL or path. Raises MirrorError where it cannot be read."""
     with contextlib.suppress(ValueError):  # its text has what looks like a host or port, and may be a password
         parts = urlsplit(address)
@@ -39,7 +39,7 @@ def split(address: str) -> SplitResult:
 def shown(address: str) -> str:
     """`address` without what may be secret in it: user, password, query; nothing of one that cannot be read."""
     with contextlib.suppress(MirrorError):
-        parts = split(address)
+        parts = parsed(address)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     return "an address"
 
@@ -47,7 +47,7 @@ def shown(address: str) -> str:
 def local(address: str) -> Path | None:
     """The file on this machine that a path or file:///path names, there or not; None of what has to be fetched."""
     with contextlib.suppress(MirrorError):
-        parts = split(address)
+        parts = parsed(address)
         if parts.scheme in ("", "file"):
             return Path(os.path.expanduser(unquote(parts.path) if parts.scheme else address))
     return None
@@ -143,7 +143,7 @@ class _Login(urllib.request.BaseHandler):
         self.logins = {}
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        parts = split(request.full_url)
+        parts = parsed(request.full_url)
         login, at, host = parts.netloc.rpartition("@")
         if at:
             name, _, password = login.partition(":")

@@ -22,7 +22,7 @@ LONGEST = 200  # bytes of a picture's name; most file systems take 255, and some
 @dataclass
 class Content:
     """What one MLflow run holds. `curves`: name -> [(step, value, timestamp in ms)]. `pictures`: file name -> palette PNG.
-    `checkpoint`: the trained network's file. `datasets`: as `inputs.split` gives them, by what they were used for."""
+    `checkpoint`: the trained network's file. `datasets`: as `inputs.describe` gives them, by what they were used for."""
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Co
                                          f"Network: `{file}`.")
     dataset = "imagenet" if kind == "weights" else study.runs[name].dataset
     if split := record["params"].get("training", {}).get("split"):
-        found.datasets = inputs.split(study, dataset, split, "training")
+        found.datasets = inputs.describe(study, dataset, split, "training")
     return found
 
 
@@ -138,7 +138,7 @@ def _evaluation(study: Study, row: Row, found: Content) -> None:
         found.curves[name] = [(width, value, found.ended) for width, value in zip(TRIMAP_WIDTHS, values)]
     found.pictures = _pictures(study, row)
     dataset = study.runs[row.run].dataset
-    found.datasets = found.datasets | inputs.split(study, dataset, study.dataset(dataset).evaluate.split, "evaluation")
+    found.datasets = found.datasets | inputs.describe(study, dataset, study.dataset(dataset).evaluate.split, "evaluation")
 
 
 def _tags(study: Study, run: str, stage: str, provenance: dict, **more: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ SCHEMA = json.dumps({"mlflow_colspec": [{"name": name, "type": kind, "required":
     ("label", "binary", False), ("distance", "binary", False), ("target", "integer", False))]})
 
 
-def split(study: Study, dataset: str, name: str, context: str) -> dict[str, dict[str, str]]:
+def describe(study: Study, dataset: str, name: str, context: str) -> dict[str, dict[str, str]]:
     """{context: the fields of an mlflow.entities.Dataset} for one prepared split; {} where it has no data sheet.
 
     The digest covers what the data sheet counts (images, sizes, pixels of each class) and the listing of the native files.
