@@ -27,7 +27,8 @@ from PIL import Image
 
 from pipeline import memory
 from pipeline.datasets import native, pool, preparation, voc
-from pipeline.datasets.shards import Shard, void_distance
+from pipeline.datasets.shards import Shard
+from pipeline.datasets.trimap import void_distance
 
 PREPARE, CROPS = 0.85, 3.0  # what we aim at
 CROP, BATCH = 513, 16

@@ -25,7 +25,8 @@ import torch
 
 from pipeline import records, study as studies
 from pipeline.datasets import palettes
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.trimap import void_distance
 from pipeline.evaluation import evaluate, metrics, trained
 from pipeline.evaluation.inference import predictions
 from pipeline.models import deeplab, device as devices

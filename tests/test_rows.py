@@ -3,7 +3,7 @@ import pytest
 import yaml
 
 from pipeline import paper, study as studies
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.paper import rows
 from pipeline.study import ROOT, StudyError
 from tests import shipped

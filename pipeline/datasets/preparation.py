@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline import progress
 from pipeline.datasets import native, pool, sheet
-from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable, void_distance
+from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable
+from pipeline.datasets.trimap import void_distance
 from pipeline.records import atomic, digest
 from pipeline.study import StudyError
 

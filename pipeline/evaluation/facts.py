@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, VOID
+from pipeline.datasets.shards import VOID
+from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.records import atomic
 
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import records
-from pipeline.datasets.shards import TRIMAP_WIDTHS, Shard
+from pipeline.datasets.shards import Shard
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.paper.rows import Row
 from pipeline.study import Study, StudyError

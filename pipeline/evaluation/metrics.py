@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.datasets.shards import BANDS
+from pipeline.datasets.trimap import BANDS
 from pipeline.study import StudyError
 
 SAMPLES = 10_000

@@ -6,7 +6,8 @@ square band holds the disc's band and reaches up to sqrt(2) times as far. Void h
 """
 import numpy as np
 
-from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, VOID, Shard
+from pipeline.datasets.shards import VOID, Shard
+from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation.measure import decoded
 from pipeline.evaluation.metrics import Facts
 

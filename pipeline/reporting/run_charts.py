@@ -1,5 +1,5 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.reporting.chart import Chart, Style, span
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),

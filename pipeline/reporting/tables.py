@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import square_trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
 from pipeline.evaluation.metrics import trimap_curve

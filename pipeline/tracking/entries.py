@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import records
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import measure
 from pipeline.paper.rows import TRAININGS, Row, rows
 from pipeline.study import Study

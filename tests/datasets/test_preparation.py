@@ -8,7 +8,8 @@ from PIL import Image
 
 from pipeline.datasets import imagenet, preparation, voc
 from pipeline.datasets.contact import BYTES, contact_sheet
-from pipeline.datasets.shards import Shard, void_distance
+from pipeline.datasets.shards import Shard
+from pipeline.datasets.trimap import void_distance
 from pipeline.study import StudyError
 
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.datasets import voc
-from pipeline.datasets.shards import FAR, Example, Shard, Writer, file_of, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer, file_of
+from pipeline.datasets.trimap import FAR, void_distance
 from pipeline.study import ROOT, StudyError
 
 CLASSES = ["background", "cat"]

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pipeline import records, study as studies
-from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.trimap import TRIMAP_WIDTHS, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
 from stages import console, evaluate as stage
 from tests.evaluation import untrained

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS
+from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation import facts
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.study import StudyError
 

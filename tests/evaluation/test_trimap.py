@@ -5,7 +5,8 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from pipeline.datasets.palettes import png
-from pipeline.datasets.shards import TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.trimap import TRIMAP_WIDTHS, void_distance
 from pipeline.evaluation import metrics, square_trimap
 
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from pipeline import records
 from pipeline.datasets.contact import contact_sheet
-from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS, void_distance
 from pipeline.study import Study
 
 CLASSES = ["background", "cat", "cow", "dog", "horse", "sheep", "person", "car", "boat"]

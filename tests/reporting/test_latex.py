@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pipeline import paper
-from pipeline.datasets.shards import TRIMAP_WIDTHS
+from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.reporting import latex, ledger, tables
 from tests import shipped
 from tests.reporting import fake_study

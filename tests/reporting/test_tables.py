@@ -10,7 +10,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline import paper, schema
-from pipeline.datasets.shards import BANDS, TRIMAP_WIDTHS, Shard
+from pipeline.datasets.shards import Shard
+from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import read_facts
 from pipeline.reporting import context, tables

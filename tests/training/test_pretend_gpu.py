@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pipeline import study as studies
-from pipeline.datasets.shards import Example, Shard, Writer, void_distance
+from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.trimap import void_distance
 from pipeline.doctor import calibration
 from pipeline.evaluation import facts, inference, strategies
 from pipeline.models import cost, deeplab, device as devices
