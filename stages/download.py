@@ -29,24 +29,26 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     """
     study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
-    wanted, out = study.dataset(dataset), study.artifacts("data", dataset)
+    out = study.artifacts("data", dataset)
     if out.is_symlink():
         raise StudyError(f"{out} is a link, and what is there is replaced: remove the link. A data set that lies elsewhere is "
                          "named as source: {folder: ...} in params.yaml")
     with archives.alone(out):
-        _get(study, dataset, wanted, out)
+        _get(study, dataset, out)
 
 
-def _get(study: studies.Study, dataset: schema.DatasetName, wanted: schema.Dataset | None, out: Path) -> None:
+def _get(study: studies.Study, dataset: schema.DatasetName, out: Path) -> None:
     """Fill `out`, or say in it why not."""
-    if out.exists() and not (wanted and wanted.source and wanted.source.archives):  # what archives left is gone on with
+    data = study.dataset(dataset)
+    source = data and data.source
+    if out.exists() and not (source and source.archives):  # what archives left is gone on with
         shutil.rmtree(out)
-    if wanted is None or wanted.source is None:
+    if source is None:
         reason = study.no_data(dataset)
         _note(out, {"status": "skipped", "reason": reason})
         return console.skip(out, reason)
-    root = _place(dataset, wanted.source, out)
-    files, size, digest = listing(root, changing=wanted.source.folder is not None)
+    root = _place(dataset, source, out)
+    files, size, digest = listing(root, changing=source.folder is not None)
     if not files:
         raise StudyError(f"{root} is empty: scales.{study.scale}.{dataset}.source names it")
     _note(out, {"status": "done", "reason": None, "root": str(root), "files": files, "bytes": size, "digest": digest})

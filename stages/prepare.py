@@ -28,15 +28,16 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     """
     study = studies.load()
     console.pick("data set", dataset, dict.fromkeys(get_args(schema.DatasetName)))
-    data, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
-    if data.exists() and not any((data / name).exists() for name in ("source.json", records.RECORD)):
-        raise StudyError(f"{data} is not complete, its download was stopped: python -m stages.download {dataset} goes on with it")
-    if reason := console.upstream_skipped(data):
+    downloaded, out = study.artifacts("data", dataset), study.artifacts("shards", dataset)
+    if downloaded.exists() and not any((downloaded / name).exists() for name in ("source.json", records.RECORD)):
+        raise StudyError(f"{downloaded} is not complete, its download was stopped: python -m stages.download {dataset} goes on "
+                         "with it")
+    if reason := console.upstream_skipped(downloaded):
         shutil.rmtree(out, ignore_errors=True)
         return console.skip(out, reason)
-    source = records.read_json(data / "source.json")
+    root = Path(records.read_json(downloaded / "source.json")["root"])
     shutil.rmtree(out, ignore_errors=True)
-    sheet = _shards(dataset, study.dataset(dataset), Path(source["root"]), out, study.artifacts("unfinished", dataset))
+    sheet = _shards(dataset, study.dataset(dataset), root, out, study.artifacts("unfinished", dataset))
     records.write_file(out / "sheet.json", json.dumps(sheet, indent=2) + "\n")
     # No times or machine here: shards that come out the same must look the same to what depends on them.
     records.write(out, status="done", metrics={f"{split}_images": row["images"] for split, row in sheet["splits"].items()})
@@ -44,43 +45,46 @@ def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or i
     print(f"prepare {dataset}: {counts} images in {out}")
 
 
-def _shards(dataset: schema.DatasetName, wanted: schema.Dataset, root: Path, out: Path, unfinished: Path) -> dict:
+def _shards(dataset: schema.DatasetName, data: schema.Dataset, root: Path, out: Path, unfinished: Path) -> dict:
     """Write the shards and the contact sheet; returns the data sheet."""
     from pipeline.datasets import preparation
     from pipeline.datasets.contact import contact_sheet
     from pipeline.datasets.shards import Shard
     reader = native.reader(dataset)
-    options = {"proportional": True} if dataset == "coco" and wanted.source.generate else {}
+    options = {"proportional": True} if dataset == "coco" and data.source.generate else {}
     found, classes = reader.splits(root, **options), reader.classes(root)
-    recipes = {name: recipe for name in get_args(schema.Recipe) if (recipe := getattr(wanted, name))}
-    splits = list(dict.fromkeys(recipe.split for recipe in recipes.values()))
-    splits += [] if wanted.evaluate.split in splits else [wanted.evaluate.split]
-    for name in splits:
-        if name not in found:
-            users = [key for key, user in [*recipes.items(), ("evaluate", wanted.evaluate)] if user.split == name]
-            keys = ", ".join(f"{dataset}.{key}.split" for key in users)
-            masks = " train_aug takes the masks of SBD: docs/data.md says where they go." if name == "train_aug" else ""
-            raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(found)}.{masks} "
-                             f"See {keys} of this scale in params.yaml")
+    splits = _wanted(dataset, data, root, list(found))
     counts = reader.counts(root) if dataset == "coco" else {name: len(items) for name, items in found.items()}
-    incomplete = _incomplete(dataset, wanted.source, counts, splits)
+    incomplete = _incomplete(dataset, data.source, counts, splits)
+    size = data.evaluate.canvas if dataset == "imagenet" and not data.source.generate else None
     rows, unusable = {}, []
     for name in splits:
         try:
-            rows[name] = preparation.write_shard(
-                out / f"{name}.arrow", unfinished, dataset, classes, found[name], distances=name == wanted.evaluate.split,
-                size=None if wanted.source.generate or dataset != "imagenet" else wanted.evaluate.canvas,
-                workers=pool.workers())
+            rows[name] = preparation.write_shard(out / f"{name}.arrow", unfinished, dataset, classes, found[name], size=size,
+                                                 distances=name == data.evaluate.split, workers=pool.workers())
         except preparation.UnusableFiles as error:
             unusable.append(error)
     if unusable:
         raise StudyError(_listed(unusable, unfinished / "unusable.txt"))
-    _check_canvas(dataset, wanted.evaluate, rows[wanted.evaluate.split])
+    _check_canvas(dataset, data.evaluate, rows[data.evaluate.split])
     colours = reader.colours(len(classes)) if dataset != "imagenet" else None
     contact_sheet(Shard(out / f"{splits[0]}.arrow"), colours, out / "contact.png")
     shutil.rmtree(unfinished, ignore_errors=True)
     sheet = {"dataset": dataset, "classes": classes, "colours": colours.tolist() if colours is not None else None, "splits": rows}
     return sheet | ({"incomplete": incomplete} if incomplete else {})
+
+
+def _wanted(dataset: str, data: schema.Dataset, root: Path, known: list[str]) -> list[str]:
+    """The splits that the scale trains and evaluates on, each once. StudyError where one is not among those `known` at `root`."""
+    users = {name: recipe for name in get_args(schema.Recipe) if (recipe := getattr(data, name))} | {"evaluate": data.evaluate}
+    splits = list(dict.fromkeys(user.split for user in users.values()))
+    for name in splits:
+        if name not in known:
+            keys = ", ".join(f"{dataset}.{key}.split" for key, user in users.items() if user.split == name)
+            masks = " train_aug takes the masks of SBD: docs/data.md says where they go." if name == "train_aug" else ""
+            raise StudyError(f"{dataset} in {root} has no split {name}; there are {', '.join(known)}.{masks} "
+                             f"See {keys} of this scale in params.yaml")
+    return splits
 
 
 def _listed(unusable: list, path: Path) -> str:

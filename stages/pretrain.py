@@ -15,14 +15,14 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     Example:  python -m stages.pretrain resnet101
     """
     study = studies.load()
-    family = console.pick("backbone", backbone, study.backbones)
+    wanted = console.pick("backbone", backbone, study.backbones)
     out, started = study.artifacts("weights", backbone), time.time()
     size = study.settings.network.backbones.get(backbone)
     if size is None:
         return console.skip(out, f"scale {study.scale} has no {backbone}: see scales.{study.scale}.network.backbones")
-    params = {"backbone": {"name": backbone, **family.model_dump(mode="json"), **size.model_dump(mode="json")}}
+    params = {"backbone": {"name": backbone, **wanted.model_dump(mode="json"), **size.model_dump(mode="json")}}
     if size.weights is not None:
-        return published(study, size, family.family, out, params)
+        return published(study, size, wanted.family, out, params)
     if (reason := console.upstream_skipped(study.artifacts("shards", "imagenet"))):
         return console.skip(out, reason, params)
     if study.settings.imagenet.train is None:
@@ -37,12 +37,12 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
 
 def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict) -> None:
     """Fetch the published weights; count Table 4's errors where the scale has ImageNet val and the weights a classifier."""
-    dataset = study.settings.imagenet
+    data = study.settings.imagenet
     reason = console.upstream_skipped(study.artifacts("shards", "imagenet"))
     from pipeline.datasets.shards import Shard
     from pipeline.models.published import checkpoints
-    pictures = None if reason else Shard.of(study, "imagenet", dataset.evaluate.split)
-    metrics = checkpoints.save_backbone(size, family, out, pictures, dataset.evaluate_batch if dataset else 1)
+    pictures = None if reason else Shard.of(study, "imagenet", data.evaluate.split)
+    metrics = checkpoints.save_backbone(size, family, out, pictures, data.evaluate_batch if data else 1)
     if not reason and "top1_error" not in metrics:
         reason = f"{size.weights} holds no classifier, so it has no errors on ImageNet"
     # No times or machine here: weights that come out the same must look the same to the trainings that start from them.

@@ -29,22 +29,22 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
         raise StudyError(f"{run} is trained on {wanted.dataset}: only {' and '.join(submission.ENDINGS)} have a test server here")
     if not (name := strategy or study.evaluate.get(run, ("",))[-1]):
         raise StudyError(f"`evaluate` has no line for {run}: name one of {', '.join(study.strategies)} by --strategy")
-    chosen, settings = console.pick("strategy", name, study.strategies), study.dataset(wanted.dataset)
-    data, trained = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
-    if reason := study.skipped(run) or console.upstream_skipped(data, trained):
+    chosen, data = console.pick("strategy", name, study.strategies), study.dataset(wanted.dataset)
+    downloaded, folder = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
+    if reason := study.skipped(run) or console.upstream_skipped(downloaded, folder):
         raise StudyError(f"there is nothing to submit: {reason}")
-    root = Path(records.read_json(data / "source.json")["root"])
-    items = submission.images(wanted.dataset, root, split, complete=split == "test" and settings.source.generate is None)
+    root = Path(records.read_json(downloaded / "source.json")["root"])
+    items = submission.images(wanted.dataset, root, split, complete=split == "test" and data.source.generate is None)
 
-    from pipeline.evaluation import trained as networks
+    from pipeline.evaluation import trained
     from pipeline.models import device as devices
-    device, found = devices.pick(), networks.described(trained)
-    what = [each.model_dump(mode="json") for each in (found.run, found.network, settings.evaluate, chosen)]
+    device, found = devices.pick(), trained.described(folder)
+    what = [each.model_dump(mode="json") for each in (found.run, found.network, data.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
-    digest = records.digest(what, trained / records.MODEL, *networks.CODE)[:16]
+    digest = records.digest(what, folder / records.MODEL, *trained.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{name}-{split}")
-    models = networks.load(study, trained, {chosen.output_stride}, device)
-    submission.label(models, items, wanted.dataset, chosen, settings.evaluate.canvas, settings.evaluate_batch,
+    models = trained.load(study, folder, {chosen.output_stride}, device)
+    submission.label(models, items, wanted.dataset, chosen, data.evaluate.canvas, data.evaluate_batch,
                      unfinished / digest, f"{run} {name} {split}", bf16)
     out = study.artifacts("submissions") / f"{run}-{name}-{split}.{submission.ENDINGS[wanted.dataset]}"
     submission.pack(items, wanted.dataset, split, unfinished / digest, out)

@@ -138,7 +138,7 @@ class Costs:
     """Costs at one scale. Runs that are `alike` are counted once."""
 
     def __init__(self, study: Study, scale: str):
-        self.settings, self.families = study.scales.get(scale), study.backbones
+        self.settings, self.backbones = study.scales.get(scale), study.backbones
         self._network = functools.cache(self._built)
         self._single = functools.cache(lambda run, stride, canvas: cost(self._network(run, stride), canvas))
 
@@ -147,16 +147,16 @@ class Costs:
         return self._single(alike(run), stride, canvas)
 
     def _built(self, run: Run, stride: int) -> nn.Module:
-        family = self.families[run.backbone].family
+        family = self.backbones[run.backbone].family
         return on_meta(lambda: deeplab.build(run, family, self.settings.network, CLASSES[run.dataset], stride))
 
     def of(self, run: Run, strategy: Strategy) -> tuple[Cost, int] | None:
         """Cost and parameters, or None where this scale has no such backbone or data set."""
         if self.settings is None or run.backbone not in self.settings.network.backbones:
             return None
-        dataset = getattr(self.settings, run.dataset)
-        if dataset is None:
+        data = getattr(self.settings, run.dataset)
+        if data is None:
             return None
         stride = strategy.output_stride
-        return (total(strategy, dataset.evaluate.canvas, lambda size: self.single(run, stride, size)),
+        return (total(strategy, data.evaluate.canvas, lambda size: self.single(run, stride, size)),
                 count_parameters(self._network(alike(run), stride)))

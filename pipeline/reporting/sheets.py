@@ -14,8 +14,8 @@ CLASSES = 60  # more than these are not listed
 
 def generated(study: Study, dataset: str) -> bool:
     """Whether the scale makes the data set's pictures itself."""
-    settings = study.dataset(dataset)
-    return settings is not None and settings.source is not None and settings.source.generate is not None
+    data = study.dataset(dataset)
+    return data is not None and data.source is not None and data.source.generate is not None
 
 
 def title(study: Study, dataset: str) -> str:
@@ -28,10 +28,10 @@ def build(study: Study) -> list[dict]:
     "contact": a picture}, and "incomplete": sentences on what its source lacks."""
     found = []
     for name in NAMES:
-        settings, folder = study.dataset(name), study.artifacts("shards", name)
-        if settings is None:
+        data, folder = study.dataset(name), study.artifacts("shards", name)
+        if data is None:
             continue
-        sheet = {"id": name, "name": title(study, name), "source": _source(settings.source), "incomplete": []}
+        sheet = {"id": name, "name": title(study, name), "source": _source(data.source), "incomplete": []}
         if (record := records.read(folder)) is None:
             found.append(sheet | {"skipped": f"not prepared yet: dvc repro prepare@{name}"})
         elif record["status"] != "done":

@@ -70,32 +70,36 @@ def loss_of(network, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return F.cross_entropy(network(pictures).float(), targets, reduction="sum")
 
 
-def pretrain(study: Study, backbone: str, out: Path, checkpoints: Path) -> tuple[History, dict[str, float], str]:
-    """Train `backbone` as a classifier, write its state dict to `out`; return curves, final metrics and the device's name."""
-    dataset, family = study.settings.imagenet, study.backbones[backbone]
-    training, device = dataset.train, devices.pick(dataset.train.deterministic)
-    size = study.settings.network.backbones[backbone]
-    shard, validation = (Shard.of(study, "imagenet", split) for split in (training.split, dataset.evaluate.split))
+def pretrain(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[History, dict[str, float], str]:
+    """Train backbone `name` as a classifier, write its weights to `out`; return curves, final metrics and the device's name."""
+    data, backbone = study.settings.imagenet, study.backbones[name]
+    training, size = data.train, study.settings.network.backbones[name]
+    device = devices.pick(training.deterministic)
+    shard = Shard.of(study, "imagenet", training.split)
+    validation = Shard.of(study, "imagenet", data.evaluate.split)
     if (side := shard[0].image.shape[0]) != training.crop:
         raise StudyError(f"scales.{study.scale}.imagenet.train.crop: backbones are pretrained on whole pictures, here of {side} "
                          f"pixels a side, not on crops of {training.crop}")
     if not training.fine_tune_batch_norm:
         raise StudyError(f"scales.{study.scale}.imagenet.train.fine_tune_batch_norm: a backbone that begins from nothing has no "
                          "statistics to keep: leave it out")
+
     torch.manual_seed(0)
-    model = deeplab.build_classifier(family.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
-    batch_norm.set_decay(model, family.batch_norm_decay, training.batch_norm_decay, training.steps)
+    model = deeplab.build_classifier(backbone.family, size, len(shard.classes)).to(device, memory_format=torch.channels_last)
+    batch_norm.set_decay(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
     adapt(model, training)
-    optimiser = schedule.optimiser(model, family.weight_decay, training.learning_rate,
+    optimiser = schedule.optimiser(model, backbone.weight_decay, training.learning_rate,
                                    training.last_layer_gradient_multiplier, training.optimiser)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
-    settings = [each.model_dump() for each in (family, size, training)]
+    settings = [each.model_dump() for each in (backbone, size, training)]
     inputs = inputs_digest(settings, study.artifacts("shards", "imagenet") / "sheet.json")
-    checkpoint = Checkpoint(checkpoints / f"{backbone}.pt", inputs)
 
-    validate = lambda: errors(model, *held_out, dataset.evaluate_batch)
-    history, metrics = fit(model, optimiser, pictures, loss_of, validate, training, checkpoint, backbone)
+    def validate() -> dict[str, float]:
+        return errors(model, *held_out, data.evaluate_batch)
+
+    checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
+    history, metrics = fit(model, optimiser, pictures, loss_of, validate, training, checkpoint, name)
     checkpoint.finish(model.backbone, out / WEIGHTS)
     metrics["parameters"] = count_parameters(model.backbone)
     return history, metrics, distributed.describe(device)

@@ -47,11 +47,11 @@ def start_from(model: nn.Module, run: Run, weights: Path) -> None:
 def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[History, dict[str, float], str]:
     """Train `name`, write its network to `out`; return curves, final metrics and the device's name."""
     run = study.runs[name]
-    dataset = study.dataset(run.dataset)
-    training, backbone = study.training(name), study.backbones[run.backbone]
+    data, backbone = study.dataset(run.dataset), study.backbones[run.backbone]
+    training = study.training(name)
     device = devices.pick(training.deterministic)
     shard = Shard.of(study, run.dataset, training.split)
-    validation = Shard.of(study, run.dataset, dataset.evaluate.split)
+    validation = Shard.of(study, run.dataset, data.evaluate.split)
 
     torch.manual_seed(run.seed)
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))
@@ -70,7 +70,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     inputs = inputs_digest(settings, study.artifacts("shards", run.dataset) / "sheet.json", start)
 
     def validate() -> dict[str, float]:
-        return progress_miou(model, run.output_stride, validation, dataset.evaluate.canvas, dataset.evaluate_batch,
+        return progress_miou(model, run.output_stride, validation, data.evaluate.canvas, data.evaluate_batch,
                              VALIDATION_IMAGES, scored)
 
     checkpoint = Checkpoint(checkpoints / f"{name}.pt", inputs)
