@@ -81,12 +81,13 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     """
     run = study.runs[name] if name else None
     trained = study.training(name) if run else study.settings.imagenet.train
-    wanted, family = trained or PUBLISHED, study.backbones[backbone]
+    wanted = trained or PUBLISHED
     classes = cost.CLASSES[run.dataset] if run else CLASSES
     device = devices.pick(wanted.deterministic)
 
     def build() -> nn.Module:
-        return deeplab.build(run, family.family, study.settings.network, classes) if run else classifier(study, backbone)
+        return (deeplab.build(run, study.backbones[backbone].family, study.settings.network, classes) if run
+                else classifier(study, backbone))
 
     training = _affordable(wanted, build, device)
     if device.type == "cuda":
@@ -94,7 +95,7 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     work, before = _madds(build, training), _memory(device)
     model = build().to(device, memory_format=torch.channels_last)
     adapt(model, training)
-    optimiser = schedule.optimiser(model, family.weight_decay, 1e-6, kind=training.optimiser)
+    optimiser = schedule.optimiser(model, study.backbones[backbone].weight_decay, 1e-6, kind=training.optimiser)
     batches, loss_of = _stream(run, training, classes, device)
 
     def step():

@@ -29,7 +29,7 @@ def load(study: Study, folder: Path, output_strides: set[int], device: torch.dev
     found = described(folder)
     if (backbone := found.run.backbone) not in study.backbones:
         raise StudyError(f"{folder}: params.yaml has no backbone {backbone!r}{suggest(backbone, study.backbones)}")
-    family, models = study.backbones[backbone].family, {}
+    family = study.backbones[backbone].family
     try:
         weights = load_file(folder / MODEL)
         classes = weights["logits.bias"].numel()
@@ -39,6 +39,7 @@ def load(study: Study, folder: Path, output_strides: set[int], device: torch.dev
         raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
     except (RuntimeError, TypeError, OverflowError) as error:
         raise StudyError(f"{folder}: its weights, {MODEL}, do not fit its {records.RECORD}: they are of two networks") from error
+    models = {}
     for output_stride in sorted(output_strides, reverse=True):
         model = deeplab.build(found.run, family, found.network, classes, output_stride)
         model.load_state_dict(weights)

@@ -45,28 +45,28 @@ class Classifier(nn.Module):
         return self.fc(self.backbone(x)["out"].mean((2, 3)))
 
 
-def build(run: Run, family: str, network: Network, classes: int, output_stride: int | None = None,
+def build(run: Run, family: str, sizes: Network, classes: int, output_stride: int | None = None,
           multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> DeepLab:
-    """The network of `run` at the size that `network` (a scale's) gives it.
+    """The network of `run` at the `sizes` that a scale gives it.
 
     `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's. Raises StudyError where the scale has no such
     backbone, or its size lacks what the family needs.
     """
-    if run.backbone not in network.backbones:
-        raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(network.backbones)}")
+    if run.backbone not in sizes.backbones:
+        raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(sizes.backbones)}")
     output_stride = output_stride or run.output_stride
-    body = build_backbone(family, network.backbones[run.backbone], output_stride, multi_grid)
+    backbone = build_backbone(family, sizes.backbones[run.backbone], output_stride, multi_grid)
     if run.dense_prediction_cell:
-        aspp = DPC(body.out_channels["out"], output_stride, width=network.width)
+        aspp = DPC(backbone.out_channels["out"], output_stride, width=sizes.width)
     else:
-        rates = rates_at(network.atrous_rates, output_stride) if run.atrous else ()
-        aspp = ASPP(body.out_channels["out"], rates, width=network.width, separable=run.separable, image_level=run.image_level)
+        rates = rates_at(sizes.atrous_rates, output_stride) if run.atrous else ()
+        aspp = ASPP(backbone.out_channels["out"], rates, width=sizes.width, separable=run.separable, image_level=run.image_level)
     decoder = None
     if run.decoder != "none":
-        low_level = {name: body.out_channels[name] for name in run.low_level}
-        decoder = Decoder(aspp.outputs, low_level, run.decoder, run.low_level_channels, width=network.width,
+        low_level = {name: backbone.out_channels[name] for name in run.low_level}
+        decoder = Decoder(aspp.outputs, low_level, run.decoder, run.low_level_channels, width=sizes.width,
                           separable=run.separable)
-    return DeepLab(body, aspp, decoder, classes)
+    return DeepLab(backbone, aspp, decoder, classes)
 
 
 def build_classifier(family: str, size: BackboneSize, classes: int) -> Classifier:

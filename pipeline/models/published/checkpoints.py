@@ -9,9 +9,10 @@ from torch import nn
 
 from pipeline.datasets import archives, mirrors, unpacking
 from pipeline.datasets.shards import Shard
-from pipeline.models import deeplab, weights as files
+from pipeline.models import deeplab
 from pipeline.models.published import bundles, imagenet, tensorflow
 from pipeline.models.published.sstables import is_table
+from pipeline.models.weights import count_parameters, save
 from pipeline.records import MODEL, WEIGHTS
 from pipeline.schema import BackboneSize, Network, Run
 from pipeline.study import ARTIFACTS, StudyError
@@ -25,8 +26,8 @@ def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | 
     with the errors on `pictures` (ImageNet val, `batch` at a time) where the checkpoint has its classifier."""
     backbone = deeplab.build_backbone(family, size, 32)
     variables = load_backbone_weights(size.weights, backbone)
-    files.save(backbone, out / WEIGHTS)
-    metrics = {"parameters": files.count_parameters(backbone)}
+    save(backbone, out / WEIGHTS)
+    metrics = {"parameters": count_parameters(backbone)}
     if pictures is not None and variables and imagenet.has_classifier(variables):
         metrics |= imagenet.errors(variables, family, size, pictures, batch)
     return metrics
@@ -35,10 +36,10 @@ def save_backbone(size: BackboneSize, family: str, out: Path, pictures: Shard | 
 def save_network(run: Run, family: str, sizes: Network, classes: int, out: Path) -> dict[str, float]:
     """Write the published network that `run.published` names to OUT/model.safetensors, as training would; return metrics.
     StudyError as of `tensorflow.load`."""
-    found = deeplab.build(run, family, sizes, classes)
-    tensorflow.load(found, read(run.published))
-    files.save(found, out / MODEL)
-    return {"parameters": files.count_parameters(found)}
+    network = deeplab.build(run, family, sizes, classes)
+    tensorflow.load(network, read(run.published))
+    save(network, out / MODEL)
+    return {"parameters": count_parameters(network)}
 
 
 def load_backbone_weights(weights: str | Path, backbone: nn.Module) -> dict[str, np.ndarray]:
