@@ -136,8 +136,9 @@ def crops(root: Path, turns: int, batches: int) -> None:
                 take()
                 best[name] = min(best[name], 1000 * (used() - before) / (batches * BATCH))
     for name, milliseconds in best.items():
-        pace, ratio, aim = 1000 / milliseconds, milliseconds / best["shards"], f" (aim {CROPS:g})" * (name == "DataLoader")
-        print(f"crops of {CROP}: {name} {pace:.0f} images/s and core; ratio {ratio:.2f}{aim}")
+        aim = f" (aim {CROPS:g})" if name == "DataLoader" else ""
+        ratio = milliseconds / best["shards"]
+        print(f"crops of {CROP}: {name} {1000 / milliseconds:.0f} images/s and core; ratio {ratio:.2f}{aim}")
 
 
 class Drawn:

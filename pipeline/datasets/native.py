@@ -107,8 +107,13 @@ def files(root: Path) -> Iterator[str]:
     """The paths of all files under `root`, those behind links too, each folder once. StudyError where one cannot be read."""
     seen = {os.path.realpath(root)}
     for folder, folders, names in os.walk(root, onerror=refuse_unreadable, followlinks=True):
-        places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
-        folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
+        fresh = []
+        for name in sorted(folders):
+            place = os.path.realpath(os.path.join(folder, name))
+            if place not in seen:
+                seen.add(place)
+                fresh.append(name)
+        folders[:] = fresh  # what os.walk enters next
         yield from (os.path.join(folder, name) for name in names)
 
 

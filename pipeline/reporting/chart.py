@@ -137,7 +137,7 @@ class Chart:
         words = f'<text x="{self.left}" y="-4" font-size="11" fill="var(--muted)">{escape(mark)}</text>' if mark else ""
         return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
                 f'role="img" aria-label="{escape(title)}. {escape(description)}" font-family="{escape(FONT)}" font-size="12">'
-                f'{style * alone}<title>{escape(title)}</title><desc>{escape(description)}</desc>{words}'
+                f'{style if alone else ""}<title>{escape(title)}</title><desc>{escape(description)}</desc>{words}'
                 f'{"".join(self.parts)}</svg>')
 
     def add(self, part: str) -> None:

@@ -1,6 +1,4 @@
 """Lines of the ledger as the page shows them: the effect as a picture, and in words what else may have decided it."""
-import math
-
 from pipeline.reporting import columns, figures, ledger
 
 LEARNING = 5  # points of mIOU that a network gains at the end of its training while it still learns
@@ -17,8 +15,12 @@ def lines(claims: list[dict], limit: float, sizes: dict[str, int | None], traine
 
 
 def _last_gain(run: dict) -> tuple[float, int]:
-    """By how many points a run's mIOU grew between its last two validations, and how many steps lie between them."""
-    (before, first), (after, last) = ([(0, math.inf)] * 2 + run["curves"].get("miou", []))[-2:]
+    """By how many points a run's mIOU grew between its last two validations, and how many steps lie between them; (0, 0) where
+    there were fewer."""
+    validations = run["curves"].get("miou", [])
+    if len(validations) < 2:
+        return 0.0, 0
+    (before, first), (after, last) = validations[-2:]
     return last - first, after - before
 
 
@@ -27,16 +29,20 @@ def _learning(claim: dict, gained: dict[str, tuple[float, int]]) -> str:
     if claim["effect"] is None or claim["measure"].startswith("madds"):
         return ""
     names = dict.fromkeys(cell.partition("/")[0] for cell in (claim["a"], claim["decided_by"]))
-    late = [f"{name} gained {gain:.1f} points in its last {steps} steps" for name in names
-            for gain, steps in [gained.get(name, (0, 0))] if LEARNING < gain < math.inf]
+    late = []
+    for name in names:
+        gain, steps = gained.get(name, (0.0, 0))
+        if gain > LEARNING:
+            late.append(f"{name} gained {gain:.1f} points in its last {steps} steps")
     return "; ".join(late)
 
 
 def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
     """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
-    ours, theirs = (sizes.get((cell or "").partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
-    if claim["effect"] is None or claim["measure"].startswith("madds") or not ours or not theirs \
-            or max(ours, theirs) < 1.5 * min(ours, theirs):
+    if claim["effect"] is None or claim["measure"].startswith("madds"):
+        return ""
+    ours, theirs = (sizes.get(cell.partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
+    if not ours or not theirs or max(ours, theirs) < 1.5 * min(ours, theirs):
         return ""
     return f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million"
 

@@ -43,8 +43,8 @@ def document(name: str, lines: list[dict], draft: str = "") -> str:
 def _table(name: str, lines: list[dict], warning: str) -> str:
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     published = paper.tables().get(name)
-    comparable = lines[0]["scale"] in columns.COMPARABLE
-    heads = ["paper", "ours", "95\\,\\%", *["diff."] * comparable] if published else ["ours", "95\\,\\%"]
+    differs = published is not None and lines[0]["scale"] in columns.COMPARABLE
+    heads = [*(["paper"] if published else []), "ours", "95\\,\\%", *(["diff."] if differs else [])]
     top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]
     top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
     second = [escape(head) for head, _ in kinds] + heads * len(measures)
@@ -58,10 +58,11 @@ def _table(name: str, lines: list[dict], warning: str) -> str:
         cells = [cell(line.get(key)) for _, key in kinds]
         for _, key in measures:
             ours, theirs = line.get(key), line.get(f"{key}_paper")
-            difference = None if ours is None or theirs is None else ours - theirs
-            mine = [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
-            cells += [number(theirs, columns.digits(name))] * bool(published) + mine
-            cells += [number(difference, sign=True)] * bool(published and comparable)
+            if published:
+                cells.append(number(theirs, columns.digits(name)))
+            cells += [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
+            if differs:
+                cells.append(number(None if ours is None or theirs is None else ours - theirs, sign=True))
         cells += [number(line.get(key)) for _, key in costs]
         starred = len(kinds) + len(heads) * len(measures) if costs else 0
         cells[starred] += "\\rlap{*}" if line.get("note") else ""
@@ -89,17 +90,18 @@ def _figure5(name: str, lines: list[dict], warning: str) -> str:
 def _claims(name: str, lines: list[dict], warning: str) -> str:
     rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
     for line in lines:
-        exact = line["measure"].startswith("madds")
         where = "; ".join(filter(None, (line["where"], columns.against(line))))
-        rows.append([escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
-                     number(line["effect"], sign=True), "exact" if exact and line["effect"] is not None else
-                     _interval(line["low"], line["high"], sign=True),
-                     *([_interval(line["seeds_low"], line["seeds_high"], sign=True)] * seeds), escape(line["verdict"])])
+        counted = line["measure"].startswith("madds") and line["effect"] is not None
+        cells = [escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
+                 number(line["effect"], sign=True), "exact" if counted else _interval(line["low"], line["high"], sign=True)]
+        if seeds:
+            cells.append(_interval(line["seeds_low"], line["seeds_high"], sign=True))
+        rows.append([*cells, escape(line["verdict"])])
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
-    heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *["Seeds"] * seeds, "Verdict"]
-    title = "The paper's claims" + ", and claims of your own" * any(line["predicts"] is None for line in lines)
-    return _float(name, f"{title}. {warning}", "p{6.2cm}p{4.2cm}lrrl" + "l" * seeds + "l", [" & ".join(heads)], rows,
-                  reasons)
+    heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *(["Seeds"] if seeds else []), "Verdict"]
+    title = "The paper's claims" + (", and claims of your own" if any(line["predicts"] is None for line in lines) else "")
+    align = "p{6.2cm}p{4.2cm}" + ("lrrlll" if seeds else "lrrll")
+    return _float(name, f"{title}. {warning}", align, [" & ".join(heads)], rows, reasons)
 
 
 def _span(columns: int, words: str) -> str:

@@ -50,10 +50,12 @@ def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
     `mark`: a line above all, on what the picture is not."""
     rows = [[Image.open(io.BytesIO(data)).convert("RGB") for _, data, _ in case.panels] for case in found]
     width = max(sum(panel.width * scale + GAP for panel in row) for row in rows) - GAP
-    height = LINE * bool(mark) + sum(max(panel.height for panel in row) * scale + 2 * LINE + GAP for row in rows) - GAP
-    sheet, top = Image.new("RGB", (width, height), "white"), LINE * bool(mark)
+    head = LINE if mark else 0
+    height = head + sum(max(panel.height for panel in row) * scale + 2 * LINE + GAP for row in rows) - GAP
+    sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((1, 2), mark, fill=WRONG, font_size=13)
+    top = head
     for case, row in zip(found, rows):
         pen.text((1, top + 2), f"{case.image}: {case.caption}", fill="black", font_size=13)
         left, top = 0, top + 2 * LINE

@@ -121,7 +121,8 @@ def gpu_hours(known: list[dict]) -> float:
     total = 0.0
     for one in known:
         count, _, device = (one.get("device") or "CPU").rpartition(" x ")
-        total += (device != "CPU") * int(count or 1) * (one.get("seconds") or 0) / 3600
+        if device != "CPU":
+            total += int(count or 1) * (one.get("seconds") or 0) / 3600
     return total
 
 

@@ -25,7 +25,13 @@ def _read(path: Path, changed: int) -> dict[str, list]:
     for step, metric, value, timestamp in zip(*columns.values()):
         name, factor = named(metric)
         curves.setdefault(name, []).append((step, value * factor, timestamp))
-    return {name: points[::-1][:: -(-len(points) // POINTS)][::-1] for name, points in curves.items()}
+    return {name: _thinned(points) for name, points in curves.items()}
+
+
+def _thinned(points: list) -> list:
+    """At most POINTS of `points`, evenly spaced from the last one backwards."""
+    step = -(-len(points) // POINTS)
+    return points[::-step][::-1]
 
 
 def named(metric: str) -> tuple[str, float]:

@@ -51,7 +51,9 @@ def _described(table: str, experiment_id: str) -> dict[str, str]:
     view = {"selectedColumns": ["tags.`scale`", *COLUMNS.get(table, ROWS)], "runsHiddenMode": "SHOW_ALL",
             "orderByKey": "tags.`place`", "orderByAsc": True}
     page = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"  # else made for chats
-    links = [f"[The paper's columns and order]({page})", *[f"[curves]({page}&compareRunsMode=CHART)"] * (table == TRAININGS)]
+    links = [f"[The paper's columns and order]({page})"]
+    if table == TRAININGS:
+        links.append(f"[curves]({page}&compareRunsMode=CHART)")
     return {"mlflow.note.content": f"{' · '.join(links)}\n\n{note}",  # it opens collapsed to about one line
             "mlflow.experimentKind": "custom_model_development", "mlflow.experiment.primaryMetric.name": metric,
             "mlflow.experiment.primaryMetric.greaterIsBetter": str(table != "table4"),

@@ -62,8 +62,9 @@ def crops(examples: list[Pair] | Packed, draws: list[Draw], crop: int) -> tuple[
 def cut(image: torch.Tensor, label: torch.Tensor, draw: Draw, pixels: torch.Tensor, labels: torch.Tensor) -> None:
     """Cut one crop into `pixels`, (crop, crop, 3) float32, and `labels`, (crop, crop) of any integer type."""
     crop = len(labels)
-    (rows, y), (columns, x) = (_source(size, span(size, draw.scale, place, crop))
-                               for size, place in zip(label.shape, (draw.top, draw.left)))
+    height, width = label.shape
+    rows, y = _source(height, span(height, draw.scale, draw.top, crop))
+    columns, x = _source(width, span(width, draw.scale, draw.left, crop))
     place, beside = slice(len(x)), slice(len(x), None)
     if draw.flip:
         x, place, beside = x.flip(0), slice(crop - len(x), None), slice(crop - len(x))
@@ -74,16 +75,21 @@ def cut(image: torch.Tensor, label: torch.Tensor, draw: Draw, pixels: torch.Tens
     labels[:len(y), place] = strip.index_select(0, (y + 0.5).long() - rows.start)
     part = image[rows].float()[:, columns].permute(2, 0, 1)[None]
     grid = torch.empty(1, len(y), len(x), 2)
-    for each, at, near, side in ((0, x, columns, part.shape[3]), (1, y[:, None], rows, part.shape[2])):
-        grid[..., each] = (at - near.start) * (2 / max(side - 1, 1)) - 1
+    grid[..., 0] = _normalised(x, columns.start, part.shape[3])
+    grid[..., 1] = _normalised(y[:, None], rows.start, part.shape[2])
     sampled = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=True)
     pixels[:len(y), place] = sampled[0].permute(1, 2, 0)
 
 
 def _source(size: int, taken: Span) -> tuple[slice, torch.Tensor]:
-    """Coordinates in the unscaled image of the pixels `taken`, and the part of it that they lie in."""
+    """The part of one side of the unscaled image that the pixels `taken` lie in, and their coordinates on that side."""
     at = _unscaled(torch.arange(taken.first, taken.end), taken.step, size)
     return slice(max(int(taken.first * taken.step) - 1, 0), int((taken.end - 1) * taken.step) + 3), at
+
+
+def _normalised(at: torch.Tensor, first: int, size: int) -> torch.Tensor:
+    """Coordinates as grid_sample takes them: from -1 to 1 over the `size` pixels from `first` on."""
+    return (at - first) * (2 / max(size - 1, 1)) - 1
 
 
 def _unscaled(positions: torch.Tensor, step: float | torch.Tensor, size: int | torch.Tensor) -> torch.Tensor:
@@ -93,16 +99,16 @@ def _unscaled(positions: torch.Tensor, step: float | torch.Tensor, size: int | t
 
 def together(packed: Packed, draws: list[Draw], crop: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The crops of all images of `packed` by the same few operations, however many they are. The host waits for none of them."""
-    sides = [[side for size, place in zip(shape, (draw.top, draw.left)) for side in (size, *span(size, draw.scale, place, crop))]
-             for shape, draw in zip(packed.shapes, draws)]
-    known = torch.tensor([[start, draw.flip, *side] for start, draw, side in zip(packed.starts, draws, sides)],
+    known = torch.tensor([[start, draw.flip, height, *span(height, draw.scale, draw.top, crop),
+                           width, *span(width, draw.scale, draw.left, crop)]
+                          for start, (height, width), draw in zip(packed.starts, packed.shapes, draws)],
                          dtype=torch.double)  # exact up to 2^53 pixels
     device = packed.pixels.device
     known = pinned(known, device).to(device, non_blocking=True)[..., None]
-    start, flip, height, top, bottom, down, width, left, right, along = known.unbind(1)  # each (N, 1)
+    start, flip, height, *rows, width, first, end, step = known.unbind(1)  # each (N, 1)
     position = torch.arange(crop, device=device)
-    y = _axis(position, height, top, bottom, down)
-    x = _axis(torch.where(flip > 0, crop - 1 - position, position), width, left, right, along)
+    y = _axis(position, height, *rows)
+    x = _axis(torch.where(flip > 0, crop - 1 - position, position), width, first, end, step)
     base, line = (each.long()[..., None] for each in (start, width))
 
     def at(values: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
