@@ -53,10 +53,10 @@ def _cells(claim: dict) -> list[str]:
 
 def _settings(study: Study, run: str) -> list[dict]:
     """Each field of the run, the baseline's, and whether they differ. The start of another backbone is not called a choice."""
-    (first, baseline), own = next(iter(study.runs.items())), study.runs[run]
-    pairs = [(key, value, getattr(baseline, key)) for key, value in own.model_dump().items()]
-    return [{"name": key, "value": runs.words(value), "baseline": runs.words(plain),
-             "differs": run != first and value != plain} for key, value, plain in pairs if (value, plain) != (None, None)]
+    plain = study.runs[runs.baseline(study)].model_dump()
+    return [{"name": key, "value": runs.words(value), "baseline": runs.words(plain[key]),
+             "differs": run != runs.baseline(study) and value != plain[key]}
+            for key, value in study.runs[run].model_dump().items() if (value, plain[key]) != (None, None)]
 
 
 def _places(lines: list[dict]) -> list[dict]:
@@ -101,7 +101,8 @@ def _scores(study: Study, run: str, lines: list[dict]) -> list[dict]:
 
 def _evaluated(study: Study, run: str) -> dict:
     """What the facts show: IoU of each class and strategy, the confusion matrix and the trimap curve at the first, pictures."""
-    facts, (names, _), (first, *_) = read_facts(study, run), classes(study, run), study.evaluate[run]
+    facts, first = read_facts(study, run), study.evaluate[run][0]
+    names, _ = classes(study, run)
     confusion = metrics.confusion(facts, first, len(names))
     seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1)).tolist()
     of_truth = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)

@@ -15,12 +15,17 @@ ELSEWHERE = ("On another processor, with other threads a stage, or on a GPU, wei
              "seed's; data, multiply-adds, parameters and the paper's columns do not")
 
 
+def baseline(study: Study) -> str:
+    """The run that the others are said to differ from: the first of params.yaml."""
+    return next(iter(study.runs))
+
+
 def describe(study: Study, name: str) -> dict:
-    """One trained network: what it differs in from the first run of params.yaml, its curves, its times."""
-    run, (first, baseline) = study.runs[name], next(iter(study.runs.items()))
-    plain, other = baseline.model_dump(), run.model_dump()
+    """One trained network: what it differs in from the baseline, its curves, its times."""
+    run, first = study.runs[name], baseline(study)
+    plain = study.runs[first].model_dump()
     expected = {"start": (None, f"weights/{run.backbone}"), "published": (run.published,)}  # follow from what else is said
-    differs = [f"{key}: {words(value)}" for key, value in other.items()
+    differs = [f"{key}: {words(value)}" for key, value in run.model_dump().items()
                if value != plain[key] and value not in expected.get(key, ())]
     differs += ["published, not trained here"] if run.published else []
     trained = records.read(study.artifacts("runs", name))

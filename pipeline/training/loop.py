@@ -26,7 +26,10 @@ class Window:
     """The steps since the last log line: their losses, still on the device, and their images."""
 
     def __init__(self, ids: list[str]):
-        self.ids, self.losses, self.numbers, self.began = ids, [], [], time.perf_counter()
+        self.ids = ids
+        self.losses = []
+        self.numbers = []
+        self.began = time.perf_counter()
 
     def state(self) -> dict:
         seconds = time.perf_counter() - self.began if self.losses else 0.0  # a window that has just been closed is none
@@ -34,7 +37,8 @@ class Window:
 
     def resume(self, state: dict) -> None:
         self.losses = [loss / distributed.world() for loss in state["losses"]]  # one process's: several save no open window
-        self.numbers, self.began = state["numbers"], time.perf_counter() - state["seconds"]
+        self.numbers = state["numbers"]
+        self.began = time.perf_counter() - state["seconds"]
 
     def close(self, title: str, step: int) -> dict[str, float]:
         """Mean loss and images per second of the window that ends after `step`. This waits for the device.
@@ -60,23 +64,13 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
     labels) -> summed loss of the labels that are not `ignored`. validate() -> metrics in percent.
     Raises StudyError when the loss is not finite, or memory runs out.
     """
-    device, alike = next(model.parameters()).device, distributed.world() * training.accumulate
-    if training.batch % alike:
-        raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
-                         f"times accumulate {training.accumulate}")
-    if training.batch == training.accumulate and batch_norm.learns(model):
-        raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
-                         f"{training.batch}")
-    history, window, first, metrics = History(), Window(batches.ids), 0, {}
+    _check_batch(title, training, model)
+    device = next(model.parameters()).device
+    history, window = History(), Window(batches.ids)
+    first, metrics = 0, {}
     if (state := checkpoint.load(device)) is not None:
-        model.load_state_dict(state["model"])
-        for group, own in zip(state["optimiser"]["param_groups"], optimiser.param_groups):
-            group["fused"] = own["fused"]  # as this device has it: the checkpoint may be another one's
-        optimiser.load_state_dict(state["optimiser"])
-        batches.resume(state["batches"])
-        window.resume(state["window"])
-        devices.set_random_state(state["random"])
-        history.rows, first, metrics = [tuple(row) for row in state["history"]], state["step"], state["metrics"]
+        _resume(state, model, optimiser, batches, window, history)
+        first, metrics = state["step"], state["metrics"]
     del state  # a second set of weights on the device
     network = parallel(model)
     forward = compiled(network) if training.compile else network
@@ -124,6 +118,28 @@ def fit(model: nn.Module, optimiser: torch.optim.Optimizer, batches, loss_of: Ca
                     raise KeyboardInterrupt
             window.began = time.perf_counter()
     return history, metrics
+
+
+def _check_batch(title: str, training: Training, model: nn.Module) -> None:
+    """StudyError where a batch cannot be shared out evenly, or batch norm would learn from single images."""
+    if training.batch % (distributed.world() * training.accumulate):
+        raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
+                         f"times accumulate {training.accumulate}")
+    if training.batch == training.accumulate and batch_norm.learns(model):
+        raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
+                         f"{training.batch}")
+
+
+def _resume(state: dict, model: nn.Module, optimiser: torch.optim.Optimizer, batches, window: Window, history: History) -> None:
+    """Put everything back as it was when the checkpoint `state` was saved."""
+    model.load_state_dict(state["model"])
+    for group, own in zip(state["optimiser"]["param_groups"], optimiser.param_groups):
+        group["fused"] = own["fused"]  # as this device has it: the checkpoint may be another one's
+    optimiser.load_state_dict(state["optimiser"])
+    batches.resume(state["batches"])
+    window.resume(state["window"])
+    devices.set_random_state(state["random"])
+    history.rows = [tuple(row) for row in state["history"]]
 
 
 def shown(measured: dict[str, float], metrics: dict[str, float], gauges: dict[str, float], rate: float) -> str:
