@@ -69,7 +69,8 @@ def measure(device: torch.device, scale: str, repetitions: int) -> dict[str, flo
     torch.manual_seed(0)
     model = deeplab.build(run, study.backbones[run.backbone].family, study.settings.network, CLASSES, 16)
     models = {16: model.eval().to(device, memory_format=torch.channels_last)}
-    strategies, palette = {name: study.strategies[name] for name in NAMES}, palettes.of("voc", CLASSES)
+    strategies = {name: study.strategies[name] for name in NAMES}
+    palette = palettes.of("voc", CLASSES)
     size, batch = data.evaluate.canvas, data.evaluate_batch
     with tempfile.TemporaryDirectory() as folder:
         shard = shard_of(Path(folder), size, BATCHES[device.type] * batch)
@@ -87,7 +88,8 @@ def measure(device: torch.device, scale: str, repetitions: int) -> dict[str, flo
                 if counting:
                     evaluate.facts_of(examples, maps, CLASSES)
 
-        works, passes = {name: partial(evaluated, [name]) for name in NAMES} | {"nested": partial(evaluated, NAMES)}, {}
+        works = {name: partial(evaluated, [name]) for name in NAMES} | {"nested": partial(evaluated, NAMES)}
+        passes = {}
         for kind, names in (("plain", NAMES[:1]), ("nested", NAMES)):
             passes |= {f"{kind} pass": partial(passed, names, False), f"{kind} with facts": partial(passed, names, True)}
         seconds(works | passes, device, 1)  # warm
@@ -116,7 +118,9 @@ def effect_of_bf16(device: torch.device, scale: str) -> str:
         return f"not measured, t2-x2 is not trained at scale {scale}"
     shard = Shard.of(study, "voc", data.evaluate.split)
     models = trained.load(study, folder, {16}, device)
-    strategies, numbers, scores = {"os16": study.strategies["os16"]}, list(range(len(shard))), []
+    strategies = {"os16": study.strategies["os16"]}
+    numbers = list(range(len(shard)))
+    scores = []
     for bf16 in (False, True):
         passes = predictions(models, shard, strategies, data.evaluate.canvas, data.evaluate_batch, numbers, bf16)
         facts = pa.concat_tables([evaluate.facts_of(*batch, len(shard.classes)) for batch in passes])

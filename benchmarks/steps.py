@@ -67,7 +67,8 @@ def pictures(folder: Path, side: int) -> Shard:
     with Writer(folder / "train.arrow", "voc", [str(number) for number in range(CLASSES)]) as writer:
         for number in range(IMAGES):
             shape = (side * 3 // 4, side) if number % 3 else (side, side * 3 // 4)
-            coarse, patches = random.integers(0, 256, (12, 16, 3), np.uint8), random.integers(0, CLASSES, (6, 8), np.uint8)
+            coarse = random.integers(0, 256, (12, 16, 3), np.uint8)
+            patches = random.integers(0, CLASSES, (6, 8), np.uint8)
             image = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))
             label = np.asarray(Image.fromarray(patches).resize(shape[::-1], Image.Resampling.NEAREST))
             writer.add(Example(f"{number}", image, label))

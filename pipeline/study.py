@@ -146,7 +146,8 @@ class Study(Strict):
 
     def scored(self, dataset: DatasetName, classes: list[str]) -> list[int] | None:
         """The numbers, in the data set's `classes`, of those that mIOU is the mean of; None: all."""
-        names, key = self.dataset(dataset).evaluate.classes, f"scales.{self.scale}.{dataset}.evaluate.classes"
+        names = self.dataset(dataset).evaluate.classes
+        key = f"scales.{self.scale}.{dataset}.evaluate.classes"
         for name in names or ():
             if name not in classes:
                 raise StudyError(f"{key}: there is no class {name!r}{suggest(name, classes)}")

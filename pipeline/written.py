@@ -71,7 +71,8 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
         if problem["type"] == "too_short" and problem["loc"] in within:  # what is wrong in a list is not counted
             continue
         key = ".".join(str(part) for part in problem["loc"])
-        last, message = key.rpartition(".")[2], problem["msg"].removeprefix("Value error, ")
+        last = key.rpartition(".")[2]
+        message = problem["msg"].removeprefix("Value error, ")
         got = f", got {problem['input']!r}"
         if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
             got = ""
@@ -129,7 +130,8 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
         for one in some:
             if isinstance(one, str):
                 yield f"evaluate.{name}: write *{one}, not {one}: DVC is to see what it is"
-    settings, wanted = raw["scales"][scale], {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
+    settings = raw["scales"][scale]
+    wanted = {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
     for name in raw["backbones"]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
     for name, section in settings.items():

@@ -44,7 +44,8 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         raise StudyError(f"no image of {run} is chosen: ask for --best or --worst above 0, or for an --image")
     shard = measure.shard(study, run)
     maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
-    palette, numbers = palettes.of(study.runs[run].dataset, len(shard.classes)), {name: at for at, name in enumerate(shard.ids)}
+    palette = palettes.of(study.runs[run].dataset, len(shard.classes))
+    numbers = {name: at for at, name in enumerate(shard.ids)}
     out = out or Path("pictures") / run / "-against-".join([cells[-1][1], *("-".join(cell) for cell in cells[:-1])])
     for words, picked, caption in chosen:
         example = shard[numbers[picked]]

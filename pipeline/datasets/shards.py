@@ -124,7 +124,8 @@ class Shard:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))
                 self._batches += [reader.get_batch(each) for each in range(reader.num_record_batches)]
                 metadata, number = reader.schema.metadata or {}, number + 1
-                self.dataset, self.classes = metadata[b"dataset"].decode(), json.loads(metadata[b"classes"])
+                self.dataset = metadata[b"dataset"].decode()
+                self.classes = json.loads(metadata[b"classes"])
                 files = int(metadata[b"files"])
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise StudyError(f"{path} is no shard that can be read ({error}): run the stage prepare again") from error

@@ -59,7 +59,8 @@ class Noise(list):
     def __init__(self, side: int, classes: int):
         rng = np.random.default_rng(0)
         for number in range(16):
-            image, label = rng.integers(0, 256, (side, side, 3), np.uint8), rng.integers(0, classes, (side, side), np.uint8)
+            image = rng.integers(0, 256, (side, side, 3), np.uint8)
+            label = rng.integers(0, classes, (side, side), np.uint8)
             self.append(Example(str(number), image, label, target=number % classes))
         self.ids = [example.id for example in self]
 

@@ -50,7 +50,8 @@ def works(study: Study) -> list[Work]:
         if name in study.evaluate:
             chosen = [study.strategies[strategy] for strategy in study.evaluate[name]]
             shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
-            pixels, side = image_count(data, run.dataset) * _area(data), min(data.evaluate.canvas)
+            pixels = image_count(data, run.dataset) * _area(data)
+            side = min(data.evaluate.canvas)
             inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
             found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
     return found
@@ -60,7 +61,8 @@ def evaluation_memory(study: Study) -> int:
     """Bytes of the activations of the largest batch that is evaluated: the largest image at the smallest output stride."""
     count, found = cost.Costs(study, study.scale), [0]
     for name in study.included:
-        run, chosen = study.runs[name], [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
+        run = study.runs[name]
+        chosen = [study.strategies[strategy] for strategy in study.evaluate.get(name, ())]
         if chosen:
             data = study.dataset(run.dataset)
             stride, scale = min(each.output_stride for each in chosen), max(max(each.scales) for each in chosen)

@@ -39,7 +39,8 @@ class Labeller(nn.Module):
 
 def traced(network: nn.Module) -> torch.export.ExportedProgram:
     """The graph of `network` (on the CPU), from photo to label map."""
-    image, sides = torch.zeros(1, 90, 125, 3, dtype=torch.uint8), {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
+    image = torch.zeros(1, 90, 125, 3, dtype=torch.uint8)
+    sides = {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
     with torch.no_grad():
         return torch.export.export(Labeller(network).eval(), (image,), dynamic_shapes={"image": sides})
 

@@ -23,7 +23,8 @@ ROWS = ["metrics.`miou_paper`", "metrics.`miou`", "metrics.`miou_low`", "metrics
 @functools.lru_cache(maxsize=32)  # for as long as one client is used
 def experiment(client, table: str, artifacts: Path | None) -> str:
     """The id of the experiment, made and described where it is not. `artifacts`: the folder for its files; None: the server's."""
-    title, folder = TITLES[table], (artifacts / table).absolute().as_uri() if artifacts else None
+    title = TITLES[table]
+    folder = (artifacts / table).absolute().as_uri() if artifacts else None
     found = insist(lambda: client.get_experiment_by_name(title)
                    or client.get_experiment(client.create_experiment(title, folder)))
     for key, value in _described(table, found.experiment_id).items():

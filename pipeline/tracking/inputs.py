@@ -14,7 +14,8 @@ def describe(study: Study, dataset: str, name: str, context: str) -> dict[str, d
 
     The digest covers what the data sheet counts (images, sizes, pixels of each class) and the listing of the native files.
     """
-    sheet, source = study.artifacts("shards", dataset) / "sheet.json", study.artifacts("data", dataset) / "source.json"
+    sheet = study.artifacts("shards", dataset) / "sheet.json"
+    source = study.artifacts("data", dataset) / "source.json"
     if not sheet.exists():
         return {}
     content = records.read_json(sheet)

@@ -29,7 +29,8 @@ def settings(study: Study, name: str) -> Training | None:
 def follows(study: Study, name: str) -> bool:
     """Whether run or backbone `name` is drawn while it trains: it left curves, is still trained at this scale, and has not been
     trained since (DVC may have brought a result back from its run cache)."""
-    curves, record = path(study, name), study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
+    curves = path(study, name)
+    record = study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
     if not curves.exists() or settings(study, name) is None:
         return False
     return not record.exists() or record.stat().st_mtime < curves.stat().st_mtime
@@ -62,7 +63,8 @@ class Follower:
 
     def _draw(self, client, study: Study, name: str, file: Path) -> int:
         try:
-            content, silent = file.read_bytes(), time.time() - file.stat().st_mtime > SILENT
+            content = file.read_bytes()
+            silent = time.time() - file.stat().st_mtime > SILENT
         except FileNotFoundError:  # it ended just now
             return 0
         content = content[:content.rfind(b"\n") + 1]  # the last line may still be written

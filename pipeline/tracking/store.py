@@ -123,7 +123,8 @@ def begin(client, study: Study, table: str, key: str, name: str, started: int, t
 def enter(client, run_id: str, params: dict[str, str], points: list[tuple[str, float, int, int]]) -> None:
     """Enter parameters, and metrics as (name, value, timestamp in ms, step), in as few requests as MLflow allows."""
     from mlflow.entities import Metric, Param
-    params, points = [Param(name, value[:6000]) for name, value in params.items()], [Metric(*point) for point in points]
+    params = [Param(name, value[:6000]) for name, value in params.items()]
+    points = [Metric(*point) for point in points]
     while params or points:
         some, params = params[:MOST_PARAMS], params[MOST_PARAMS:]
         room = BATCH - len(some)

@@ -13,7 +13,11 @@ class Crops:
     """
 
     def __init__(self, split, crop: int, batch: int, seed: int, rank: int = 0, world: int = 1):
-        self.split, self.ids, self.crop, self.batch, self.mine = split, split.ids, crop, batch, slice(rank, None, world)
+        self.split = split
+        self.ids = split.ids
+        self.crop = crop
+        self.batch = batch
+        self.mine = slice(rank, None, world)
         self.generator = torch.Generator().manual_seed(seed)
         self.order: list[int] = []
         self.next = None  # the batch that comes next, drawn one ahead so that its images can be fetched meanwhile

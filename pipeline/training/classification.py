@@ -26,7 +26,10 @@ class Pictures:
 
     def __init__(self, images: torch.Tensor, targets: torch.Tensor, ids: list[str], batch: int, seed: int,
                  rank: int = 0, world: int = 1):
-        self.targets, self.ids, self.batch, self.mine = targets, ids, batch, slice(rank, None, world)
+        self.targets = targets
+        self.ids = ids
+        self.batch = batch
+        self.mine = slice(rank, None, world)
         self.shift = images.shape[-1] // 8
         self.padded = F.pad(images, (self.shift,) * 4)
         self.generator = torch.Generator().manual_seed(seed)

@@ -88,7 +88,9 @@ class Streamed:
         self.shard, self.ids, self.device = shard, shard.ids, device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         setup = (torch.cuda.set_device, (device,)) if self.stream else (None, ())  # a thread begins on the first GPU
-        self.thread, self.numbers, self.coming = ThreadPoolExecutor(1, "split", *setup), None, None
+        self.thread = ThreadPoolExecutor(1, "split", *setup)
+        self.numbers = None
+        self.coming = None
 
     def expect(self, numbers: list[int]) -> None:
         self.numbers, self.coming = numbers, self.thread.submit(self._bring, numbers)

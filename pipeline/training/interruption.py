@@ -15,7 +15,8 @@ def deferred(title: str, wanted: bool = True):
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked, handlers = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore(numbers):
