@@ -4,8 +4,6 @@ Measured numbers are read back through MLflow's search API, costs from the cost 
 Same inputs, same bytes: no times, no ids that change from run to run.
 """
 import json
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,39 +75,52 @@ def summary(tables: dict[str, pa.Table]) -> str:
     return "\n".join(lines)
 
 
-def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> Iterable[dict]:
+def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> list[dict]:
     """One row of the paper as one line, a curve of Figure 5 as one line per width."""
-    scores, published = (measured or {}).get("metrics", {}), row.published
-    note = published.get("note")
     state = "measured" if measured else status(study, row)
     if state == "measured" and not measured:
         state = "not run: MLflow has no such run; run python -m stages.compile again"
-    line = {"label": row.name, "run": row.run, "strategy": row.strategy}
-    if submitted := study.test_scores.get(study.scale, {}).get(published.get("test_server")):
-        row, state = replace(row, run=submitted.run, strategy=submitted.strategy), "measured"
-        line |= {"run": row.run, "strategy": row.strategy}
-        if training := study.training(row.run):
-            note = f"{row.run} was trained on the split {training.split}"
-        scores = {"miou": submitted.miou}  # what the server said is all that there is
-    if row.table == "table4":
-        line = {"label": row.name, "model": published["model"], "backbone": published["backbone"]}
-        for name in ("top1_error", "top5_error"):
-            low, high = error_rates.wilson(scores[name], error_rates.images_of(study)) if name in scores else (None, None)
-            line |= {f"{name}_paper": published[name], name: scores.get(name), f"{name}_low": low, f"{name}_high": high}
-        return [line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None, "scale": study.scale, "status": state}]
+    scores = measured["metrics"] if measured else {}
     if row.table == "figure5":
-        curves = (measured or {}).get("curves", {})
-        squares = _squares(study, row.run, row.strategy) if measured else {}
-        return [{"curve": published["curve"], "width": width, "run": row.run, "strategy": row.strategy, "miou_paper": paper,
-                 "miou": curves.get("trimap_miou", {}).get(width), "miou_low": curves.get("trimap_low", {}).get(width),
-                 "miou_high": curves.get("trimap_high", {}).get(width), "miou_square": squares.get(width),
-                 "scale": study.scale, "status": state}
-                for width, paper in zip(TRIMAP_WIDTHS, published["miou"])]
-    own = {key: value for key, value in published.items() if key not in OPTIONAL}
-    line = line | own | {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
-    cost = counted.get((published.get("same_network_as", row.run), published.get("strategy", row.strategy)), {})
+        return [line | {"scale": study.scale, "status": state} for line in _curve(study, row, measured)]
+    if row.table == "table4":
+        return [_errors(study, row, scores) | {"scale": study.scale, "status": state}]
+    return [_scored(study, row, scores, state, counted)]
+
+
+def _curve(study: Study, row: Row, measured: dict | None) -> list[dict]:
+    """A curve of Figure 5, a line for each width."""
+    curves = measured["curves"] if measured else {}
+    ours, low, high = (curves.get(f"trimap_{name}", {}) for name in ("miou", "low", "high"))
+    squares = _squares(study, row.run, row.strategy) if measured else {}
+    return [{"curve": row.published["curve"], "width": width, "run": row.run, "strategy": row.strategy, "miou_paper": paper,
+             "miou": ours.get(width), "miou_low": low.get(width), "miou_high": high.get(width), "miou_square": squares.get(width)}
+            for width, paper in zip(TRIMAP_WIDTHS, row.published["miou"])]
+
+
+def _errors(study: Study, row: Row, scores: dict[str, float]) -> dict:
+    """A backbone of Table 4: its error rates on ImageNet, each with its interval."""
+    line = {"label": row.name, "model": row.published["model"], "backbone": row.published["backbone"]}
+    for name in ("top1_error", "top5_error"):
+        low, high = error_rates.wilson(scores[name], error_rates.images_of(study)) if name in scores else (None, None)
+        line |= {f"{name}_paper": row.published[name], name: scores.get(name), f"{name}_low": low, f"{name}_high": high}
+    return line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None}
+
+
+def _scored(study: Study, row: Row, scores: dict[str, float], state: str, counted: dict) -> dict:
+    """A run at a strategy: mIOU, measured here or by a test server, and what it costs."""
+    published, run, strategy, note = row.published, row.run, row.strategy, row.published.get("note")
+    if submitted := study.test_scores.get(study.scale, {}).get(published.get("test_server")):
+        run, strategy, state = submitted.run, submitted.strategy, "measured"
+        scores = {"miou": submitted.miou}  # what the server said is all that there is
+        if training := study.training(run):
+            note = f"{run} was trained on the split {training.split}"
+    line = {"label": row.name, "run": run, "strategy": strategy}
+    line |= {key: value for key, value in published.items() if key not in OPTIONAL}
+    line |= {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
+    cost = counted.get((published.get("same_network_as", run), published.get("strategy", strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
-    return [line | {"scale": study.scale, "status": state, "note": note}]
+    return line | {"scale": study.scale, "status": state, "note": note}
 
 
 def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
