@@ -1,6 +1,6 @@
 """The stages of dvc.yaml as a graph, for the Snakefile. DVC decides what is stale; Snakemake only schedules.
 
-Beside stages/repro.py the one module that looks inside DVC: `Repo().index` and `Repo().status()` are no documented interfaces.
+This, repro.py and guard.py look inside DVC, nothing else does: `Repo().index` and `Repo().status()` are no documented interfaces.
 
 Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3: something)
 """

@@ -38,7 +38,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     stride = output_stride or found.run.output_stride
     program = export.traced(trained.load(study, folder, {stride}, torch.device("cpu"))[stride])
     classes = native.reader(found.run.dataset).classes(Path())
-    longest = photos.longest(found.crop)
+    longest = photos.longest_side(found.crop)
     for each in kind:
         path = out / f"{folder.name}.{each}"
         export.write(program, classes, longest, path)

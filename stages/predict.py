@@ -53,7 +53,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
         try:
             image = photos.read(path)
             with devices.memory_explained("Lower --longest"):
-                labels = photos.label(models, image, chosen, longest or photos.longest(found.crop))
+                labels = photos.label(models, image, chosen, longest or photos.longest_side(found.crop))
             photos.save(labels, image, palette, maps, overlay)
         except (OSError, StudyError) as error:
             failed += 1

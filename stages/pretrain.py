@@ -32,7 +32,7 @@ def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in p
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import classification, distributed
-    console.needless += distributed.recorded(classification.pretrain, study, backbone, out, params, started)
+    console.needless += distributed.train_and_record(classification.pretrain, study, backbone, out, params, started)
 
 
 def published(study: studies.Study, size: schema.BackboneSize, family: str, out: Path, params: dict) -> None:

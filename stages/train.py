@@ -28,7 +28,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import distributed, segmentation
-    console.needless += distributed.recorded(segmentation.train, study, run, out, params, started)
+    console.needless += distributed.train_and_record(segmentation.train, study, run, out, params, started)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The exported graph takes a photo and gives its label map, (1, H, W, 3) uint8 RGB -> (1, H, W) uint8, for any H and W from 2 up:
 what `photos.label` does with the plain strategy, but for the size: the graph shrinks no photo. The class names and the size that
-`photos.longest` gives travel with it: as classes and longest in the metadata of ONNX, as classes.json and longest.json in a .pt2.
+`photos.longest_side` gives travel with it: as classes and longest in ONNX's metadata, as classes.json and longest.json in a .pt2.
 """
 import io
 import json

@@ -49,7 +49,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def longest(crop: int) -> int:
+def longest_side(crop: int) -> int:
     """The longest side, in pixels, at which photos are labelled by a network that was trained on crops of this side."""
     return 2 * crop - 1
 

@@ -57,10 +57,10 @@ class Entry:
 def entries(study: Study) -> Iterator[Entry]:
     """All entries, a parent before its children. Nothing is read before `content` is called."""
     for place, (kind, name) in enumerate(trainings(study)):
-        yield Entry(TRAININGS, name, place, name, None, functools.partial(training, study, kind, name, checkpoint=True))
-    for table, lines in rows(study).items():
+        yield Entry(TRAININGS, name, place, name, None, functools.partial(of_training, study, kind, name, checkpoint=True))
+    for table, found in rows(study).items():
         groups: dict[str, list[tuple[int, Row]]] = {}
-        for place, row in enumerate(lines):
+        for place, row in enumerate(found):
             if row.run:
                 groups.setdefault(row.run, []).append((place, row))
         for run, group in groups.items():
@@ -68,9 +68,9 @@ def entries(study: Study) -> Iterator[Entry]:
             if parent:  # the training, and nested under it its strategies
                 some = any(measure.status(study, row) == "measured" for _, row in group)
                 yield Entry(table, run, group[0][0], run, None,
-                            functools.partial(training, study, "runs", run) if some else lambda: None)
+                            functools.partial(of_training, study, "runs", run) if some else lambda: None)
             for place, row in group:
-                yield Entry(table, row.key, place, row.name, parent, functools.partial(line, study, row, nested=bool(parent)))
+                yield Entry(table, row.key, place, row.name, parent, functools.partial(of_row, study, row, nested=bool(parent)))
 
 
 def trainings(study: Study) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ def trainings(study: Study) -> list[tuple[str, str]]:
     return [("weights", name) for name in study.backbones] + [("runs", name) for name in study.runs]
 
 
-def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Content | None:
+def of_training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Content | None:
     """Settings, curves, machine and data of one training; None where it is not done."""
     folder = study.artifacts(kind, name)
     record = records.read(folder)
@@ -103,12 +103,12 @@ def training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Co
     return found
 
 
-def line(study: Study, row: Row, nested: bool) -> Content | None:
+def of_row(study: Study, row: Row, nested: bool) -> Content | None:
     """One row of a table: its scores and how it was inferred, and the whole training unless that is its parent's."""
     if measure.status(study, row) != "measured":
         return None
     kind = "weights" if row.table == "table4" else "runs"
-    found = training(study, kind, row.run)
+    found = of_training(study, kind, row.run)
     record = records.read(study.artifacts("facts" if kind == "runs" else kind, row.run))
     if nested:
         only = {key: value for key, value in found.params.items() if key.startswith("run.")}

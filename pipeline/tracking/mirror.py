@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 from typing import NamedTuple
 
-from pipeline import records
+from pipeline import progress, records
 from pipeline.paper.rows import TITLES, TRAININGS
 from pipeline.study import Study
 from pipeline.tracking import live, local, store
@@ -44,7 +44,6 @@ def fingerprint(study: Study) -> str:
 
 def mirror(study: Study) -> Mirrored:
     """Make MLflow show what the study has measured. Raises StudyError where the store cannot be used."""
-    from pipeline import progress
     from pipeline.tracking.entries import entries  # not above: pyarrow, numpy and mlflow would cost `current` a second
     with local.alone(), store.explained():
         before, client = fingerprint(study), store.connect()

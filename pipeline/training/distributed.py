@@ -37,15 +37,15 @@ def joined():
     dist.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one
 
 
-def recorded(training: Callable, study: Study, name: str, out: Path, params: dict, started: float) -> list[Path]:
-    """Run `training` of `name` (segmentation.train or classification.pretrain) with the processes that torchrun started.
+def train_and_record(train: Callable, study: Study, name: str, out: Path, params: dict, started: float) -> list[Path]:
+    """Train `name` by `train` (segmentation.train or classification.pretrain) with the processes that torchrun started.
 
     Process 0 leaves its curves, and its record with `params`, in `out`, and returns the files that are needed no more once the
     stage has ended well: its checkpoint, and what kills left while one was written. started: seconds since the epoch.
     """
     checkpoints = study.artifacts("checkpoints")
     with joined():
-        history, metrics, device = training(study, name, out, checkpoints)
+        history, metrics, device = train(study, name, out, checkpoints)
         if rank() > 0:
             return []
     history.save(out)

@@ -10,7 +10,7 @@ def measured(study):
     found = {}
     for name, table in rows(study).items():
         for row in table:
-            if row.run and (one := entries.line(study, row, nested=False)):
+            if row.run and (one := entries.of_row(study, row, nested=False)):
                 curves = {curve: {step: value for step, value, _ in points} for curve, points in one.curves.items()
                           if curve.startswith("trimap")}
                 found[name, row.key] = {"metrics": one.metrics, "curves": curves}

@@ -114,7 +114,7 @@ def test_an_image_with_a_long_name_is_drawn_here_and_in_mlflow(study, tmp_path, 
     fake_study.write(few, images=4, size=49)
     stage.main("t2-x2", worst=2, out=Path("out"))
     row = next(row for row in rows(few)["table2"] if row.key == "t2-x2/os16")
-    mirrored = set(entries.line(few, row, nested=False).pictures)
+    mirrored = set(entries.of_row(few, row, nested=False).pictures)
     assert {path.name for path in Path("out").iterdir()} < mirrored and len(mirrored) == 4 and max(map(len, mirrored)) <= 200
 
 
