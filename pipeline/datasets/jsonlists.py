@@ -31,7 +31,9 @@ class _Reader:
     """A window of the file as text. In Latin-1 a byte is a character, so places in the window are places in the file."""
 
     def __init__(self, file):
-        self.file, self.window, self.at, self.base = file, "", 0, 0
+        self.file = file
+        self.window, self.base = "", 0  # what was read and may be needed, and where it begins in the file
+        self.at = 0                     # where the reader is in the window
         self.decoder = json.JSONDecoder()
 
     def lists(self) -> Iterator[tuple[str, Any, tuple[int, int]]]:
@@ -57,10 +59,13 @@ class _Reader:
             self.take(",")
 
     def more(self, size: int = CHUNK) -> None:
+        """Read on; what lies before the reader is forgotten."""
         got = self.file.read(size)
         if not got:
             raise ValueError("the file is cut short")
-        self.window, self.base, self.at = self.window[self.at:] + got.decode("latin-1"), self.base + self.at, 0
+        self.window = self.window[self.at:] + got.decode("latin-1")
+        self.base += self.at
+        self.at = 0
 
     def peek(self) -> str:
         """The next character that is no white space."""
@@ -84,7 +89,8 @@ class _Reader:
             try:
                 found, end = self.decoder.raw_decode(self.window, self.at)
                 if self.window[end:end + 1] and self.window[end] in " \t\r\n,:]}":  # else a number may go on
-                    raw, span, self.at = self.window[self.at:end], (self.base + self.at, end - self.at), end
+                    raw, span = self.window[self.at:end], (self.base + self.at, end - self.at)
+                    self.at = end
                     return found if raw.isascii() else json.loads(raw.encode("latin-1")), span
             except json.JSONDecodeError as error:
                 problem = error.msg

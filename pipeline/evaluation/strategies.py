@@ -59,7 +59,10 @@ def passes(strategy: Strategy) -> set[tuple[bool, float]]:
 
 def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict[str, Strategy],
             bf16: bool = False) -> dict[str, torch.Tensor]:
-    """Label maps of every strategy, (N, H, W) uint8. `models`: the network by output stride; the rest: as in `probabilities`."""
+    """Label maps of every strategy, (N, H, W) uint8. `models`: the network by output stride; the rest: as in `probabilities`.
+
+    Strategies that have had the same passes so far share one sum; a pass that some of them have, and others not, parts it in two.
+    """
     maps = {}
     for output_stride, model in models.items():
         group = {name: passes(strategy) for name, strategy in strategies.items() if strategy.output_stride == output_stride}
@@ -68,7 +71,7 @@ def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict
         for number, (flip, scale) in enumerate(order):
             result = probabilities(model, images, scale, flip, bf16)
             users = {name for name, own in group.items() if (flip, scale) in own}
-            sums = [part for names, total in sums for part in _add(names, total, result, names & users)]
+            sums = [part for names, total in sums for part in _after_pass(names, total, result, names & users)]
             del result  # or it would be a fourth large map during the next pass
             later = set(order[number + 1:])
             for names, total in sums:
@@ -79,8 +82,8 @@ def predict(models: dict[int, nn.Module], images: torch.Tensor, strategies: dict
     return {name: maps[name] for name in strategies}
 
 
-def _add(names: set[str], total: torch.Tensor | None, result: torch.Tensor, users: set[str]):
-    """One sum after one pass: added to in place if all its strategies use the pass, parted in two if some do."""
+def _after_pass(names: set[str], total: torch.Tensor | None, result: torch.Tensor, users: set[str]):
+    """What becomes of one sum: added to in place if all its strategies are `users` of the pass, parted in two if some are."""
     if not users:
         return [(names, total)]
     if users == names:

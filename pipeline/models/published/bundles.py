@@ -16,50 +16,52 @@ from pipeline.study import StudyError
 # variables of other types are passed over.
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
 VALUES = {"<f4": 5, "<f8": 6, "<i4": 7, "<i8": 10}
+DTYPE, SHAPE, SHARD, OFFSET, SIZE, CRC, SLICES = range(1, 8)  # fields of a BundleEntryProto, which V2 has for each variable
 Message = dict[int, list]
 
 
 def read_v2(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
     """The variables of the checkpoint at `prefix` whose names are `wanted`. Variables saved in slices are put together."""
-    index, shards, variables, slices, count = Path(f"{prefix}.index"), {}, {}, {}, None
+    index, count = Path(f"{prefix}.index"), None
+    shards, variables, slices = {}, {}, {}
 
     def values(entry: Message, name: str, dtype: str) -> np.ndarray:
-        shard = _number(entry, 3)
+        shard = _number(entry, SHARD)
         if shard not in shards:
             shards[shard] = mapped(Path(f"{prefix}.data-{shard:05d}-of-{count:05d}"))
-        shape, offset, size = _shape(_message(entry, 2, index), index), _number(entry, 4), _number(entry, 5)
+        offset, size = _number(entry, OFFSET), _number(entry, SIZE)
         data = shards[shard][offset:offset + size]
-        crc = int.from_bytes(entry.get(6, [b"\0\0\0\0"])[0], "little")
+        crc = int.from_bytes(entry.get(CRC, [b"\0\0\0\0"])[0], "little")
         if len(data) != size or masked(crc32c(data)) != crc:
             raise StudyError(f"{prefix}: the values of {name} are damaged or cut short (checksum)")
-        return _array(data, dtype, shape, name, prefix)
+        return _array(data, dtype, _shape(_message(entry, SHAPE, index), index), name, prefix)
 
     for key, value in entries(index):
         entry = parse(value, index)
         if key == b"":
-            count = _number(entry, 1)
-            if _number(entry, 2):
+            count = _number(entry, 1)  # num_shards of the header
+            if _number(entry, 2):      # its endianness
                 raise StudyError(f"{index}: written on a big-endian machine, which is not supported")
             continue
         if key[0] == 0:  # one slice of a variable, whose own entry comes later
             slices[key] = entry
             continue
-        name, dtype = key.decode(errors="replace"), DTYPES.get(_number(entry, 1))
+        name, dtype = key.decode(errors="replace"), DTYPES.get(_number(entry, DTYPE))
         if dtype is None or not wanted(name):
             continue
         if count is None:
             raise StudyError(f"{index} is damaged: it has no header")
-        if 7 not in entry:
+        if SLICES not in entry:
             variables[name] = values(entry, name, dtype)
             continue
         parts = []
-        for each in _messages(entry, 7, index):
+        for each in _messages(entry, SLICES, index):
             extents = _messages(each, 1, index)
             part = slices.get(slice_key(name, [(_number(one, 1), _number(one, 2) if 2 in one else -1) for one in extents]))
-            if part is None or DTYPES.get(_number(part, 1)) != dtype:
+            if part is None or DTYPES.get(_number(part, DTYPE)) != dtype:
                 raise StudyError(f"{index} is damaged: a slice of {name} is not in it")
             parts.append((extents, values(part, name, dtype)))
-        variables[name] = _joined(parts, _shape(_message(entry, 2, index), index), name, index)
+        variables[name] = _joined(parts, _shape(_message(entry, SHAPE, index), index), name, index)
     return variables
 
 
