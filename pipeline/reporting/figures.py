@@ -1,7 +1,7 @@
 """The report's charts from its tables: Figure 5a, mIOU against multiply-adds, sparks, the ledger's intervals."""
 import math
 
-from pipeline.reporting.chart import Chart, Style, span
+from pipeline.reporting.chart import Chart, Style, span, thinned
 
 # Of curves: colour, dash, shape of the marks; of series the rows, too.
 CURVES = {"Xception with decoder": ("orange", False, "circle"), "Xception with BU": ("orange", True, "square"),
@@ -75,7 +75,7 @@ def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, 
     if len(points) < 2:
         return ""
     chart = Chart((points[0][0], points[-1][0]), y, width=120, height=30, margins=(3, 5, 3, 3))
-    chart.line(points, colour, width=1.5).marks(points[-1:], colour, size=2)
+    chart.line(thinned(points, chart.width), colour, width=1.5).marks(points[-1:], colour, size=2)
     return chart.svg(words, f"from {points[0][1]:.3g} to {points[-1][1]:.3g}")
 
 

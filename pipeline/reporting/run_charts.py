@@ -1,6 +1,6 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
-from pipeline.reporting.chart import Chart, Style, span
+from pipeline.reporting.chart import Chart, Style, span, thinned
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
             "images_per_second": ("images a second", "purple"), "gpu_memory_gb": ("GPU memory (GB)", "grey"),
@@ -16,8 +16,7 @@ def learning(curves: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]
         if len(points) < 2:
             continue
         words, colour = LEARNING.get(metric, (metric.replace("_", " "), "grey"))
-        kept = points[:: -(-len(points) // POINTS)]
-        kept += [points[-1]] if kept[-1] != points[-1] else []
+        kept = thinned(points, POINTS)
         values = [value for _, value in kept]
         chart = Chart((0, kept[-1][0]), span(values), width=380, height=220, margins=(10, 18, 42, 62))
         chart.axes("step", words).line(kept, colour)

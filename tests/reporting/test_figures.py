@@ -185,6 +185,8 @@ def test_a_long_learning_curve_keeps_its_ends():
     xs = [float(point.split(",")[0]) for point in line.get("points").split()]
     assert title == "Loss" and len(xs) <= run_charts.POINTS + 1 and xs == sorted(xs)
     assert (xs[0], xs[-1]) == pytest.approx((62 + 300 / 1001, 362), abs=0.06)
+    small = figures.spark(points, (0, 1001), "orange", "loss")
+    assert small.count(",") <= 123 and "from 1 to 1e+03" in small, "a point a pixel: COCO's 15,000 were 150 kB of the page"
 
 
 def test_charts_put_data_where_the_axes_say():
