@@ -1,5 +1,6 @@
 """What a machine has and lacks for a study: data, published weights, GPU, memory, disk; each with what to do about it."""
 import dataclasses
+import math
 import os
 import shutil
 import subprocess
@@ -10,13 +11,13 @@ import psutil
 import torch
 
 from pipeline import study as studies
-from pipeline.datasets import archives, mirrors, native
+from pipeline.datasets import archives, mirrors
 from pipeline.doctor import forecast
-from pipeline.schema import DatasetName, Run
-from pipeline.study import Study, StudyError
+from pipeline.schema import Dataset, DatasetName, Recipe, Run
+from pipeline.study import Study
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
-UNPACKED, SHARDS, KEPT = 1.1, 9, 2  # unpacked bytes a byte of archive, shard bytes a byte of JPEG, copies (one is DVC's cache)
+UNPACKED, KEPT = 1.1, 2  # unpacked bytes a byte of archive, copies (one is DVC's cache)
 GB = 1e9
 
 
@@ -112,10 +113,7 @@ def machine(study: Study, gpus: int, rates: dict, lanes: int, needed: float) -> 
         advice = f"fewer stages at once: --cores {at_once}" if most < memory.total else "a smaller batch, or a GPU"
         found.append(_enough("memory", lanes * most, memory.total, advice))
     free = shutil.disk_usage(studies.ARTIFACTS if studies.ARTIFACTS.exists() else ".").free
-    try:
-        return [*found, _enough("disk", disk(study), free, "docs/troubleshooting.md: another disk for DVC's cache")]
-    except StudyError as error:
-        return [*found, Finding("disk", "missing", "what is needed cannot be counted", str(error))]
+    return [*found, _enough("disk", disk(study), free, "docs/troubleshooting.md: another disk for DVC's cache")]
 
 
 def _driver() -> bool:
@@ -140,10 +138,14 @@ def disk(study: Study) -> float:
         source = wanted.source if (wanted := study.dataset(name)) else None
         if source and source.generate:
             total += KEPT * 6 * (source.generate.train + source.generate.val) * source.generate.size ** 2
-        elif source and source.folder:
-            files = filter(os.path.exists, native.files(Path(source.folder).expanduser()))
-            total += KEPT * SHARDS * sum(os.path.getsize(each) for each in files if each.lower().endswith(("jpg", "jpeg", "png")))
-        elif source and source.archives:
-            size = sum(each.size or 0 for each in source.archives)
-            total += size + KEPT * UNPACKED * size + KEPT * SHARDS / 3 * size  # a third of the images has labels
+        elif source:
+            size = sum(each.size or 0 for each in source.archives or ())
+            total += size + KEPT * UNPACKED * size + KEPT * _shards(name, wanted)
     return total + KEPT * len(study.included) * 2.5e8 * study.settings.network.width ** 2
+
+
+def _shards(name: str, wanted: Dataset) -> int:
+    """Bytes of a data set's shards, if each image filled the canvas: colours, labels, and distances where it is evaluated."""
+    splits = {recipe.split for key in get_args(Recipe) if (recipe := getattr(wanted, key))} | {wanted.evaluate.split}
+    each = {split: 3 + (name != "imagenet") * (1 + (split == wanted.evaluate.split)) for split in splits}
+    return math.prod(wanted.evaluate.canvas) * sum(forecast.image_count(wanted, name, split) * each[split] for split in splits)

@@ -81,14 +81,16 @@ def _area(data: Dataset) -> int:
     return data.evaluate.canvas[0] * data.evaluate.canvas[1]
 
 
-def image_count(data: Dataset, name: str) -> int:
-    """Images of the validation split; the published number where none are there yet, and of COCO, whose list is slow to read."""
+def image_count(data: Dataset, name: str, split: str | None = None) -> int:
+    """Images of a split, by default the one that is evaluated; the published number where none are there yet, and of COCO, whose
+    list is slow to read."""
+    split = split or data.evaluate.split
     if data.source and data.source.generate:
-        return data.source.generate.val
+        return data.source.generate.val if split == "val" else data.source.generate.train
     if data.source and data.source.folder and name != "coco":
         with contextlib.suppress(StudyError, OSError, KeyError):  # the stages that read it say what is wrong
-            return _counted(name, data.source.folder, data.evaluate.split)
-    return native.reader(name).COUNTS["val"]
+            return _counted(name, data.source.folder, split)
+    return native.reader(name).COUNTS.get(split, 0)
 
 
 @functools.cache  # many runs are evaluated on the same images

@@ -176,17 +176,18 @@ def test_every_stage_of_dvc_yaml_takes_its_start_at_least(tiny, monkeypatch):
 def test_the_disk_is_for_archives_what_is_in_them_and_shards(tiny):
     none = findings.disk(at(tiny, "voc", Source(archives=(Archive(name="a.tar", mirrors=()),))))
     some = findings.disk(at(tiny, "voc", Source(archives=tuple(Archive(name=name, mirrors=(), size=10 ** 9) for name in ("a.tar", "b.tar")))))
-    assert some - none == pytest.approx(2e9 * (1 + findings.KEPT * (findings.UNPACKED + findings.SHARDS / 3)))
+    assert some - none == pytest.approx(2e9 * (1 + findings.KEPT * findings.UNPACKED))
+    generated = findings.disk(tiny) - findings.KEPT * 6 * (8 + 4) * 49 ** 2  # tiny's VOC
+    assert none - generated == pytest.approx(findings.KEPT * 49 * 49 * (10582 * 4 + 1449 * 5))
 
 
-def test_the_disk_is_for_pictures_wherever_links_lead(tiny, tmp_path):
-    """Archives beside them are not decoded."""
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "mine").mkdir()
-    empty = findings.disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine"))))
-    (tmp_path / "elsewhere/a.JPEG").write_bytes(bytes(1000))
-    (tmp_path / "mine/b.png").write_bytes(bytes(100))
-    (tmp_path / "mine/set.tar").write_bytes(bytes(10 ** 6))
-    (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "mine/lost.jpg").symlink_to(tmp_path / "nowhere")
-    assert findings.disk(at(tiny, "voc", Source(folder=str(tmp_path / "mine")))) - empty == findings.KEPT * findings.SHARDS * 1100
+def test_the_disk_is_for_the_images_that_will_be_decoded(tiny, tmp_path):
+    """Of a folder that has more: ImageNet's training images are ten times the rest, and nothing here sees them."""
+    for split, count in (("train", 30), ("val", 3)):
+        for number in range(count):
+            path = tmp_path / split / f"n{number % 2}" / f"{number}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(10 ** 6))
+    paper = tiny.model_copy(update={"scale": "paper"})
+    none, some = (findings.disk(at(paper, "imagenet", source)) for source in (None, Source(folder=str(tmp_path))))
+    assert some - none == findings.KEPT * 3 * 299 * 299 * 3
