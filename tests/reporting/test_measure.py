@@ -115,3 +115,16 @@ def test_facts_that_were_counted_again_are_read_again(tmp_path, monkeypatch):
     before, facts = measure.scores(study, "t2-x2", "os16")["miou"], pq.read_table(path)
     pq.write_table(facts.set_column(4, "prediction", facts["target"]), path)
     assert before < measure.scores(study, "t2-x2", "os16")["miou"] == 100
+
+
+def test_images_are_opened_once_and_again_when_they_are_others(tmp_path, monkeypatch):
+    study, opened = small(tmp_path, monkeypatch), []
+    monkeypatch.setattr(measure, "Shard", lambda path: opened.append(path) or Shard(path))
+    for strategy in study.evaluate["t2-x2"]:
+        measure.scores(study, "t2-x2", strategy)
+    path, = opened
+    with Writer(path, "voc", fake_study.CLASSES) as writer:
+        writer.add(Example("other", np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)))
+    with pytest.raises(StudyError, match="is of other images than voc has now"):
+        measure.scores(study, "t2-x2", "os16")
+    assert opened == [path, path]
