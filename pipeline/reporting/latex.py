@@ -93,9 +93,9 @@ def _claims(name: str, lines: list[dict], warning: str) -> str:
         where = "; ".join(filter(None, (line["where"], columns.against(line))))
         counted = line["measure"].startswith("madds") and line["effect"] is not None
         cells = [escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
-                 number(line["effect"], sign=True), "exact" if counted else _interval(line["low"], line["high"], sign=True)]
+                 number(line["effect"], sign=True), "exact" if counted else _interval(line["low"], line["high"], 2, sign=True)]
         if seeds:
-            cells.append(_interval(line["seeds_low"], line["seeds_high"], sign=True))
+            cells.append(_interval(line["seeds_low"], line["seeds_high"], 2, sign=True))
         rows.append([*cells, escape(line["verdict"])])
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *(["Seeds"] if seeds else []), "Verdict"]
@@ -108,8 +108,8 @@ def _span(columns: int, words: str) -> str:
     return f"\\multicolumn{{{columns}}}{{c}}{{{escape(words)}}}"
 
 
-def _interval(low: float | None, high: float | None, sign: bool = False) -> str:
-    return "" if low is None or high is None else f"{{[}}{number(low, 1, sign)}, {number(high, 1, sign)}{{]}}"
+def _interval(low: float | None, high: float | None, digits: int = 1, sign: bool = False) -> str:
+    return "" if low is None or high is None else f"{{[}}{number(low, digits, sign)}, {number(high, digits, sign)}{{]}}"
 
 
 def _float(name: str, caption: str, align: str, heads: list[str], rows: list[list[str]], reasons: list[str],

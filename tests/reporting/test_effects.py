@@ -1,7 +1,7 @@
 """What a line of the ledger says besides its verdict: how much a network still learned, and that luck in training is in no interval."""
 import pytest
 
-from pipeline.reporting import columns, effects, ledger
+from pipeline.reporting import columns, effects, ledger, tables
 
 CLAIM = {"effect": 1.0, "measure": "miou", "a": "one/os16", "decided_by": "other/os8"}
 
@@ -34,3 +34,13 @@ def test_which_of_several_rivals_the_numbers_are_against_is_said(ours, theirs, w
 def test_that_each_network_was_trained_once_is_said(reported):
     for name in ("index.html", "README.md"):
         assert ledger.ONCE in (reported / "reports" / name).read_text(), name
+
+
+def test_an_interval_has_the_decimals_of_its_effect(reported):
+    """With fewer, +0.14 stood in [+0.1, +0.1], and a claim that is true below 0 held at [-0.5, -0.0]."""
+    measured = [line for line in tables.load(reported / "reports/tables")["claims"] if line["effect"] is not None and line["measure"][:5] != "madds"]
+    for name, between, minus in (("index.html", "[{}, {}]", "−"), ("README.md", "{}\u00a0to\u00a0{}", "−"), ("tables/claims.tex", "{{[}}{}, {}{{]}}", "$-$")):
+        text = (reported / "reports" / name).read_text()
+        for line in measured:
+            assert between.format(f"{line['low']:+.2f}", f"{line['high']:+.2f}").replace("-", minus) in text, (name, line["id"])
+    assert len(measured) > 9
