@@ -27,6 +27,11 @@ def digits(table: str) -> int:
     return 1 if table in ("table6", "table7b") else 2
 
 
+def difference(ours: float | None, theirs: float | None) -> float | None:
+    """Ours less the paper's, to the two decimals that are shown: one that rounds to nothing is nothing, and has no sign."""
+    return None if ours is None or theirs is None else round(ours - theirs, 2) + 0.0
+
+
 def costs(table: str, lines: list[dict]) -> list[tuple[str, str]]:
     """(words, column) of the multiply-adds that some row has; of runs that the paper lacks the trained network's, too."""
     kinds = [*MULTIPLY_ADDS, ("here", "madds_here")] if table == "own" else MULTIPLY_ADDS
@@ -42,6 +47,16 @@ def terms(own: bool) -> str:
             "network on its own canvas, 513×513 pixels or Cityscapes' 1025×2049, whatever was trained here: 'recounted' follows "
             "the paper's rules (atrous convolutions counted on padded maps), 'executed' is what runs here: maps without padding, "
             f"and no part of a kernel that meets padding alone{here}.")
+
+
+def truth(claim: dict) -> str:
+    """The differences under which a claim of the ledger is true, in words."""
+    low, high = claim["at_least"], claim["at_most"]
+    if low is not None and high is not None:
+        said = f"between {low:g} and {high:g}"
+    else:
+        said = f"above {low:g}" if low is not None else f"below {high:g}"
+    return said.replace("-", "−")
 
 
 def against(claim: dict) -> str:

@@ -1,13 +1,15 @@
 """Our tables beside the paper's: differences, and what can be said at any scale: the order of the rows, the multiply-adds."""
+from pipeline.reporting import columns
+
 CLOSE = 0.005  # of a published count of multiply-adds: as near as rounding and what the paper leaves open can bring it
 
 
 def value(line: dict, key: str, better: int, rank: tuple[int, int] | None) -> dict:
     """One measure of one row. `better`: 1 where more is, else -1. `good`: ours is better; None where equal or unknown."""
     ours, theirs = line.get(key), line.get(f"{key}_paper")
-    difference = None if ours is None or theirs is None else ours - theirs
+    apart = columns.difference(ours, theirs)
     return {"paper": theirs, "ours": ours, "low": line.get(f"{key}_low"), "high": line.get(f"{key}_high"),
-            "difference": difference, "rank": rank, "good": None if not difference else difference * better > 0}
+            "difference": apart, "rank": rank, "good": None if not apart else apart * better > 0}
 
 
 def ranks(lines: list[dict], key: str, better: int) -> list[tuple[int, int] | None]:

@@ -8,9 +8,9 @@ def lines(claims: list[dict], limit: float, sizes: dict[str, int | None], traine
     """The ledger's lines with their pictures, their borders in words, and what else may have decided. limit: where the axis of
     effects ends; sizes: parameters of each network; trained: as `runs.describe` gives them."""
     gained = {run["id"]: _last_gain(run) for run in trained if run["done"]}
-    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]], "truth": _truth(claim),
-                     "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell], "sizes": _sizes(claim, sizes),
-                     "against": columns.against(claim), "learning": _learning(claim, gained)}
+    return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]],
+                     "truth": columns.truth(claim), "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell],
+                     "sizes": _sizes(claim, sizes), "against": columns.against(claim), "learning": _learning(claim, gained)}
             for claim in claims]
 
 
@@ -50,13 +50,3 @@ def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
 def limit_of(claims: list[dict]) -> float:
     """Where the ledger's axis of effects ends, on both sides."""
     return max(1.2 * abs(claim[key]) for claim in claims for key in ("predicts", "effect") if claim[key] is not None)
-
-
-def _truth(claim: dict) -> str:
-    """The differences under which a claim is true, in words."""
-    low, high = claim["at_least"], claim["at_most"]
-    if low is not None and high is not None:
-        said = f"between {low:g} and {high:g}"
-    else:
-        said = f"above {low:g}" if low is not None else f"below {high:g}"
-    return said.replace("-", "−")

@@ -62,7 +62,7 @@ def _table(name: str, lines: list[dict], warning: str) -> str:
                 cells.append(number(theirs, columns.digits(name)))
             cells += [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
             if differs:
-                cells.append(number(None if ours is None or theirs is None else ours - theirs, sign=True))
+                cells.append(number(columns.difference(ours, theirs), sign=True))
         cells += [number(line.get(key)) for _, key in costs]
         starred = len(kinds) + len(heads) * len(measures) if costs else 0
         cells[starred] += "\\rlap{*}" if line.get("note") else ""
@@ -90,7 +90,7 @@ def _figure5(name: str, lines: list[dict], warning: str) -> str:
 def _claims(name: str, lines: list[dict], warning: str) -> str:
     rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
     for line in lines:
-        where = "; ".join(filter(None, (line["where"], columns.against(line))))
+        where = "; ".join(filter(None, (line["where"], line["a"] and f"true {columns.truth(line)}", columns.against(line))))
         counted = line["measure"].startswith("madds") and line["effect"] is not None
         cells = [escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
                  number(line["effect"], sign=True), "exact" if counted else _interval(line["low"], line["high"], 2, sign=True)]
@@ -100,8 +100,10 @@ def _claims(name: str, lines: list[dict], warning: str) -> str:
     reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *(["Seeds"] if seeds else []), "Verdict"]
     title = "The paper's claims" + (", and claims of your own" if any(line["predicts"] is None for line in lines) else "")
+    both = "interval over images and its range over seeds lie" if seeds else "interval over images lies"
+    rule = f"A claim holds where its 95 % {both} wholly where it is true, and fails where wholly outside."
     align = "p{6.2cm}p{4.2cm}" + ("lrrlll" if seeds else "lrrll")
-    return _float(name, f"{title}. {warning}", align, [" & ".join(heads)], rows, reasons)
+    return _float(name, f"{title}. {rule} {warning}", align, [" & ".join(heads)], rows, reasons)
 
 
 def _span(columns: int, words: str) -> str:

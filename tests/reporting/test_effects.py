@@ -1,7 +1,7 @@
 """What a line of the ledger says besides its verdict: how much a network still learned, and that luck in training is in no interval."""
 import pytest
 
-from pipeline.reporting import columns, effects, ledger, tables
+from pipeline.reporting import columns, effects, latex, ledger, tables
 
 CLAIM = {"effect": 1.0, "measure": "miou", "a": "one/os16", "decided_by": "other/os8"}
 
@@ -22,7 +22,7 @@ def test_a_network_that_still_learned_is_named(one, other, claim, words):
 
 @pytest.mark.parametrize("low, high, words", [(0, None, "above 0"), (-.5, None, "above −0.5"), (None, -1, "below −1"), (15, 25, "between 15 and 25")])
 def test_borders_have_a_minus_sign(low, high, words):
-    assert effects._truth({"at_least": low, "at_most": high}) == words
+    assert columns.truth({"at_least": low, "at_most": high}) == words
 
 
 @pytest.mark.parametrize("ours, theirs, words", [
@@ -44,3 +44,13 @@ def test_an_interval_has_the_decimals_of_its_effect(reported):
         for line in measured:
             assert between.format(f"{line['low']:+.2f}", f"{line['high']:+.2f}").replace("-", minus) in text, (name, line["id"])
     assert len(measured) > 9
+
+
+def test_where_a_claim_is_true_is_said_wherever_its_verdict_is(reported):
+    """Below half a point, a small gain holds: without the border, nobody can tell why."""
+    latex_rows = {row.split(" & ")[0]: row for row in (reported / "reports/tables/claims.tex").read_text().splitlines() if " & " in row}
+    readme = (reported / "reports/README.md").read_text().splitlines()
+    for line in tables.load(reported / "reports/tables")["claims"]:
+        said = f"true {columns.truth(line)}"
+        assert (latex.escape(said) in latex_rows[latex.escape(line["sentence"])]) == bool(line["a"]), line["id"]
+        assert any(f"| {line['sentence']} |" in row and (said in row) == bool(line["a"]) for row in readme), line["id"]
