@@ -9,6 +9,7 @@ def value(line: dict, key: str, better: int, rank: tuple[int, int] | None) -> di
     ours, theirs = line.get(key), line.get(f"{key}_paper")
     apart = columns.difference(ours, theirs)
     return {"paper": theirs, "ours": ours, "low": line.get(f"{key}_low"), "high": line.get(f"{key}_high"),
+            "seeds": (line.get(f"{key}_seeds_low"), line.get(f"{key}_seeds_high")),
             "difference": apart, "rank": rank, "good": None if not apart else apart * better > 0}
 
 

@@ -44,7 +44,8 @@ def _table(name: str, lines: list[dict], warning: str) -> str:
     kinds, measures, costs = columns.ROWS[name], columns.measures(name), columns.costs(name, lines)
     published = paper.tables().get(name)
     differs = published is not None and lines[0]["scale"] in columns.COMPARABLE
-    heads = [*(["paper"] if published else []), "ours", "95\\,\\%", *(["diff."] if differs else [])]
+    seeds = any(line.get("miou_seeds_low") is not None for line in lines)  # a column of their own where there are any
+    heads = [*(["paper"] if published else []), "ours", "95\\,\\%", *(["seeds"] if seeds else []), *(["diff."] if differs else [])]
     top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]
     top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
     second = [escape(head) for head, _ in kinds] + heads * len(measures)
@@ -61,6 +62,8 @@ def _table(name: str, lines: list[dict], warning: str) -> str:
             if published:
                 cells.append(number(theirs, columns.digits(name)))
             cells += [number(ours), _interval(line.get(f"{key}_low"), line.get(f"{key}_high"))]
+            if seeds:
+                cells.append(_interval(line.get(f"{key}_seeds_low"), line.get(f"{key}_seeds_high"), 2))
             if differs:
                 cells.append(number(columns.difference(ours, theirs), sign=True))
         cells += [number(line.get(key)) for _, key in costs]

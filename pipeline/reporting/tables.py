@@ -17,18 +17,20 @@ from pipeline.evaluation.measure import classes, costs, label_maps, shard, statu
 from pipeline.evaluation.metrics import trimap_curve
 from pipeline.paper import OPTIONAL
 from pipeline.paper.rows import Row, rows
-from pipeline.reporting import error_rates, latex
+from pipeline.reporting import error_rates, latex, ledger
 from pipeline.study import Study
 
 FOLDER = Path("reports/tables")
 SCORES = ("miou", "miou_low", "miou_high")
+SEEDS = ("miou_seeds_low", "miou_seeds_high")
 COSTS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here")
 
 
 def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.Table]:
     """table1 ... figure5, and "own" where params.yaml has more. `measured`: what `tracking.mirror.read_back` returns."""
     counted = costs(study)
-    return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted)])
+    scores = {key: found["metrics"]["miou"] for (_, key), found in measured.items() if "miou" in found["metrics"]}
+    return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted, scores)])
             for name, table in rows(study).items() if table}
 
 
@@ -75,8 +77,8 @@ def summary(tables: dict[str, pa.Table]) -> str:
     return "\n".join(lines)
 
 
-def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> list[dict]:
-    """One row of the paper as one line, a curve of Figure 5 as one line per width."""
+def _lines(study: Study, row: Row, measured: dict | None, counted: dict, known: dict[str, float]) -> list[dict]:
+    """One row of the paper as one line, a curve of Figure 5 as one line per width. known: mIOU (%) by RUN/STRATEGY."""
     state = "measured" if measured else status(study, row)
     if state == "measured" and not measured:
         state = "not run: MLflow has no such run; run python -m stages.compile again"
@@ -85,7 +87,7 @@ def _lines(study: Study, row: Row, measured: dict | None, counted: dict) -> list
         return [line | {"scale": study.scale, "status": state} for line in _curve(study, row, measured)]
     if row.table == "table4":
         return [_errors(study, row, scores) | {"scale": study.scale, "status": state}]
-    return [_scored(study, row, scores, state, counted)]
+    return [_scored(study, row, scores, state, counted, known)]
 
 
 def _curve(study: Study, row: Row, measured: dict | None) -> list[dict]:
@@ -107,20 +109,29 @@ def _errors(study: Study, row: Row, scores: dict[str, float]) -> dict:
     return line | {"parameters_here": scores.get("parameters", 0) / 1e6 or None}
 
 
-def _scored(study: Study, row: Row, scores: dict[str, float], state: str, counted: dict) -> dict:
+def _scored(study: Study, row: Row, scores: dict[str, float], state: str, counted: dict, known: dict[str, float]) -> dict:
     """A run at a strategy: mIOU, measured here or by a test server, and what it costs."""
     published, run, strategy, note = row.published, row.run, row.strategy, row.published.get("note")
+    seeds = _over_seeds(study, row, known) if scores else (None, None)
     if submitted := study.test_scores.get(study.scale, {}).get(published.get("test_server")):
         run, strategy, state = submitted.run, submitted.strategy, "measured"
-        scores = {"miou": submitted.miou}  # what the server said is all that there is
+        scores, seeds = {"miou": submitted.miou}, (None, None)  # what the server said is all that there is
         if training := study.training(run):
             note = f"{run} was trained on the split {training.split}"
     line = {"label": row.name, "run": run, "strategy": strategy}
     line |= {key: value for key, value in published.items() if key not in OPTIONAL}
     line |= {"miou_paper": published.get("miou")} | {name: scores.get(name) for name in SCORES}
+    if row.table != "own":
+        line |= dict(zip(SEEDS, seeds))
     cost = counted.get((published.get("same_network_as", run), published.get("strategy", strategy)), {})
     line |= {"madds_paper": published.get("madds")} | {name: cost.get(name) for name in COSTS}
     return line | {"scale": study.scale, "status": state, "note": note}
+
+
+def _over_seeds(study: Study, row: Row, known: dict[str, float]) -> tuple[float | None, float | None]:
+    """The lowest and the highest mIOU (%) of the trainings of the row's network; None, None where there is one."""
+    found = [known[key] for run in ledger.seeds(study, row.run) if (key := f"{run}/{row.strategy}") in known]
+    return (min(found), max(found)) if len(found) > 1 else (None, None)
 
 
 def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
@@ -134,7 +145,7 @@ def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
 
 def _typed(lines: list[dict]) -> pa.Table:
     """Columns that are empty in every row still get their type: numbers are float64, text is string."""
-    numbers = {*SCORES, "miou_square", "miou_paper", "madds_paper", *COSTS,
+    numbers = {*SCORES, *SEEDS, "miou_square", "miou_paper", "madds_paper", *COSTS,
                *(f"{error}{end}" for error in ("top1_error", "top5_error") for end in ("", "_low", "_high"))}
     names = list(dict.fromkeys(name for line in lines for name in line))
     columns = {name: [line.get(name) for line in lines] for name in names}

@@ -100,3 +100,19 @@ def test_the_page_shows_seeds_apart_and_prints_the_rule(study, home):
     assert "interval and range" in text and "◇" in text
     assert "& Seeds &" in (home / "reports/tables/claims.tex").read_text()
     assert "; seeds " in (home / "reports/README.md").read_text()
+
+
+def test_a_row_of_a_table_says_what_its_network_reached_with_other_seeds(study, home):
+    built = tables.build(study, measured(study))
+    lines = {(line["run"], line["strategy"]): line for line in built["table3"].to_pylist() + built["table5"].to_pylist()}
+    scores = {line["run"]: line["miou"] for line in built["own"].to_pylist() if line["strategy"] == "os16"}
+    three = [lines["t2-x2", "os16"]["miou"], scores["t2-x2-s1"], scores["t2-x2-s2"]]
+    low, high = (lines["t2-x2", "os16"][f"miou_seeds_{end}"] for end in ("low", "high"))
+    assert (low, high) == (min(three), max(three)) and low < high
+    assert lines["t5-dec", "os16"]["miou_seeds_low"] is None and "miou_seeds_low" not in built["own"].column_names
+    tables.save(built | {"claims": ledger.build(study)})
+    page.write(study)
+    for name, said in (("index.html", f"seeds {low:.2f} to {high:.2f}"), ("README.md", f"seeds {low:.2f} to {high:.2f}"),
+                       ("tables/table3.tex", f"{{[}}{low:.2f}, {high:.2f}{{]}}")):
+        assert said in (home / "reports" / name).read_text(), name
+    assert "& seeds &" not in (home / "reports/tables/table5.tex").read_text()
