@@ -1,4 +1,7 @@
 """Our tables beside the paper's: differences, and what can be said at any scale: the order of the rows, the multiply-adds."""
+import statistics
+from collections.abc import Iterable
+
 from pipeline.reporting import columns
 
 CLOSE = 0.005  # of a published count of multiply-adds: as near as rounding and what the paper leaves open can bring it
@@ -49,7 +52,15 @@ def recounted(tables: dict[str, list[dict]]) -> dict | None:
     return {"close": len(close), "cells": len(apart), "farthest": 100 * max(close)} if close else None
 
 
-def _both(lines: list[dict], key: str) -> list[tuple[dict, float, float]]:
+def reached(tables: dict[str, list[dict]]) -> dict | None:
+    """How far mIOU on val is from the published, in points: {"cells", "low", "high", "median"} over every network and strategy
+    once. None without any."""
+    lines = (line for name, table in tables.items() if name not in ("figure5", "table6", "table7b") for line in table)
+    apart = {(line["run"], line["strategy"]): line["miou"] - line["miou_paper"] for line, *_ in _both(lines, "miou")}.values()
+    return {"cells": len(apart), "low": min(apart), "high": max(apart), "median": statistics.median(apart)} if apart else None
+
+
+def _both(lines: Iterable[dict], key: str) -> list[tuple[dict, float, float]]:
     """(row, the paper's number, ours) of the rows that have both."""
     return [(line, line[f"{key}_paper"], line[key]) for line in lines
             if line.get(f"{key}_paper") is not None and line.get(key) is not None]

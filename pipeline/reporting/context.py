@@ -53,6 +53,7 @@ def build(study: Study) -> dict:
         "rule": f"{ledger.RULE} {ledger.ONCE}" if study.settings.trains else ledger.RULE,
         "intervals": ledger.INTERVALS,
         "recounted": comparison.recounted(stored),
+        "reached": comparison.reached(stored) if study.scale in columns.COMPARABLE else None,
         "verdicts": {name: [claim["measure"].startswith("madds") for claim in claims if claim["verdict"] == name]
                      for name in ledger.VERDICTS},  # of each claim whether it is a matter of counting
         "tables": shown,

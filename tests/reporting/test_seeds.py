@@ -1,4 +1,7 @@
 """Further seeds of a run in the ledger: which runs count as such, the range they give, and what it does to a verdict."""
+import itertools
+import re
+
 import pytest
 import yaml
 
@@ -116,3 +119,14 @@ def test_a_row_of_a_table_says_what_its_network_reached_with_other_seeds(study, 
                        ("tables/table3.tex", f"{{[}}{low:.2f}, {high:.2f}{{]}}")):
         assert said in (home / "reports" / name).read_text(), name
     assert "& seeds &" not in (home / "reports/tables/table5.tex").read_text()
+
+
+def test_what_the_ledger_says_of_luck_is_counted():
+    """Of equal networks every order of their trainings is as likely: one is above the other in all pairings in one order of C(m + n, m)."""
+    said = re.findall(r"once in (\d+)(?: cases)? with (\w+) (?:trainings )?(each|against one)", ledger.INTERVALS)
+    numbers = {"one": 1, "two": 2, "three": 3}
+    for chance, ours, theirs in said:
+        sides = numbers[ours], numbers[ours if theirs == "each" else "one"]
+        orders = list(itertools.combinations(range(sum(sides)), sides[0]))
+        assert sum(min(order) == sides[1] for order in orders) * int(chance) == len(orders), chance
+    assert len(said) == 3
