@@ -17,15 +17,15 @@ RULE = ("A claim holds when the 95 % interval of the measured difference lies wh
 ONCE = ("Each network was trained once where no range over seeds is shown: another seed may move a difference by more than its "
         "interval is wide.")
 INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says how much the choice of images matters. That of "
-             "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides); "
-             "that of an error rate is Wilson's, that of the difference of two is Newcombe's, which takes them as independent. "
-             "Multiply-adds are exact counts of the paper's own network. Luck in training is not in an interval: where networks "
-             "were trained with further seeds, the differences between all trainings of one side and all of the other give a "
-             "range, and the claim holds or fails only if interval and range do so together. By luck alone a network is above an "
-             "equal one in all pairings once in 20 cases with three trainings each, once in 6 with two each, once in 4 with "
-             "three against one. Against several rivals, all must be beaten; shown is the strongest of those that decide the "
-             "verdict. Where the paper says similar, little or about, the border is this study's and the claim says so. Nothing "
-             "is corrected for the number of claims or rivals.")
+             "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides), "
+             "which is too narrow where few images decide; that of an error rate is Wilson's, that of the difference of two is "
+             "Newcombe's, which takes them as independent. Multiply-adds are exact counts of the paper's own network. Luck in "
+             "training is not in an interval: where networks were trained with further seeds, the differences between all "
+             "trainings of one side and all of the other give a range, and the claim holds or fails only if interval and range "
+             "do so together. By luck alone a network is above an equal one in all pairings once in 20 cases with three "
+             "trainings each, once in 6 with two each, once in 4 with three against one. Against several rivals, all must be "
+             "beaten; shown is the strongest of those that decide the verdict. Where the paper says similar, little or about, "
+             "the border is this study's and the claim says so. Nothing is corrected for the number of claims or rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"madds": "B", "madds_saved": "%"}  # all else is in points
