@@ -45,7 +45,8 @@ def _table(name: str, lines: list[dict], warning: str) -> str:
     published = paper.tables().get(name)
     differs = published is not None and lines[0]["scale"] in columns.COMPARABLE
     seeds = any(line.get("miou_seeds_low") is not None for line in lines)  # a column of their own where there are any
-    heads = [*(["paper"] if published else []), "ours", "95\\,\\%", *(["seeds"] if seeds else []), *(["diff."] if differs else [])]
+    there = {"paper": published is not None, "ours": True, "95\\,\\%": True, "seeds": seeds, "diff.": differs}
+    heads = [head for head, shown in there.items() if shown]
     top = [_span(len(kinds), "")] + [_span(len(heads), f"{words} (%)") for words, _ in measures]
     top += [_span(len(costs), "Multiply-Adds (B)")] if costs else []
     second = [escape(head) for head, _ in kinds] + heads * len(measures)
