@@ -15,7 +15,7 @@ from stages import console
 OWN = "source.json", records.RECORD, ".unpacked"  # what this stage and its archives leave beside a data set
 
 
-def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
+def main(dataset: Annotated[str, typer.Argument(help=", ".join(get_args(schema.DatasetName)))]) -> None:
     """Get DATASET as params.yaml says: generate it, use a folder, or fetch its archives.
 
     Writes artifacts/SCALE/data/DATASET with source.json: where the data set lies, how many files, how many bytes.

@@ -13,7 +13,7 @@ from pipeline.study import StudyError
 from stages import console
 
 
-def main(dataset: Annotated[str, typer.Argument(help="voc, coco, cityscapes or imagenet")]) -> None:
+def main(dataset: Annotated[str, typer.Argument(help=", ".join(get_args(schema.DatasetName)))]) -> None:
     """Decode DATASET, as stage download left it, into artifacts/SCALE/shards/DATASET.
 
     Writes SPLIT.arrow (and SPLIT-0001.arrow, ...) for the splits that the scale trains and evaluates on, sheet.json (counts,

@@ -4,9 +4,12 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+
+from pipeline.schema import DatasetName
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["datasets", "models", "evaluation", "training", "doctor", "tracking", "reporting"]  # each imports only itself and those before it
@@ -14,7 +17,8 @@ WITHOUT_EFFECT = {"pipeline.schema", "pipeline.study", "pipeline.written",  # th
                   "pipeline.progress", "pipeline.memory"}  # bars, and freed memory that is kept: no result is another for them
 GROUND = ["schema", "written", "study", "records", "progress", "memory", "paper"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-READERS = {"prepare": [f"pipeline.datasets.{name}" for name in ("voc", "coco", "cityscapes", "imagenet", "jsonlists", "mat")]}  # imported by name
+DATASETS = get_args(DatasetName)
+BY_NAME = ["prepare", "cost", "compile", "report"]  # they import the modules of data sets by their names
 WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "dag", "guard", "console", "checks"]
 
 
@@ -73,18 +77,24 @@ def reach(path: Path, look) -> set[str]:
     return seen
 
 
-def needed(stage: str) -> set[Path]:
+def needed(stage: str, datasets=DATASETS) -> set[Path]:
     """The modules of pipeline/ that decide what a stage does: all it can import, but those WITHOUT_EFFECT and files with only a docstring."""
     script = ROOT / "stages" / f"{stage}.py"
     modules = reach(script, lambda path: {name for name in imported(path) if not name.startswith("stages")})
-    modules |= set(READERS.get(stage, ()))
+    for name in datasets if stage in BY_NAME else ():
+        modules |= {f"pipeline.datasets.{name}"} | reach(ROOT / f"pipeline/datasets/{name}.py", imported)
     files = {file_of(name) for name in modules if name.startswith("pipeline") and name not in WITHOUT_EFFECT and file_of(name)}
     return {path for path in files if any(not isinstance(node, ast.Expr) for node in tree(path).body)}
 
 
-def declared(stage: str) -> set[Path]:
-    body = STAGES[stage]
-    return {ROOT / path for path in body.get("do", body)["deps"] if not path.startswith(("artifacts", "reports"))}
+def declared(stage: str, datasets=DATASETS) -> set[Path]:
+    listed = [path for path in STAGES[stage].get("do", STAGES[stage])["deps"] if not path.startswith(("artifacts", "reports"))]
+    return {ROOT / path.replace("${item}", name) for path in listed for name in datasets}
+
+
+@pytest.mark.parametrize("stage", ["download", "prepare"])
+def test_every_data_set_of_the_schema_has_its_stages(stage):
+    assert STAGES[stage]["foreach"] == list(DATASETS)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -95,7 +105,8 @@ def test_declared_dependencies_cover_the_imports(stage):
     assert not (absent := [path for path in paths if not path.exists()]), f"dvc.yaml, {stage}: not there: {absent}"
     script = ROOT / "stages" / f"{stage}.py"
     assert script in paths
-    lacking = {path for path in needed(stage) if not paths & {path, *path.parents}}
+    each = [[name] for name in DATASETS] if stage == "prepare" else [DATASETS]
+    lacking = {path for some in each for path in needed(stage, some) if not declared(stage, some) & {path, *path.parents}}
     assert not lacking, f"dvc.yaml, {stage}.deps lacks {sorted(str(path.relative_to(ROOT)) for path in lacking)}"
 
 

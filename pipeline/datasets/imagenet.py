@@ -6,6 +6,7 @@ import numpy as np
 from pipeline.datasets.native import Item, listed, read_image
 from pipeline.study import StudyError
 
+TITLE = "ImageNet"
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 COUNTS = {"train": 1281167, "val": 50000}
 CENTRE = .875  # side of the central part that an image is classified by

@@ -10,18 +10,19 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.datasets import native
 from pipeline.models import deeplab
 from pipeline.models.layers import scaled
 from pipeline.models.weights import count_parameters
 from pipeline.schema import Run, Strategy
 from pipeline.study import Study
 
-CLASSES = {"voc": 21, "coco": 21, "cityscapes": 19}  # generated data has the same layouts, so the same classes
 COLUMNS = ("madds_counted_as_paper", "madds_executed", "madds_here", "parameters_paper", "parameters_here",
            "activation_bytes_paper", "activation_bytes_here")
 
@@ -32,6 +33,11 @@ class Cost:
     madds_counted_as_paper: int
     madds_executed: int
     activation_bytes: int
+
+
+def class_count(dataset: str) -> int:
+    """The classes of a segmentation data set, which are the same wherever it lies, and of generated data."""
+    return len(native.reader(dataset).classes(Path()))
 
 
 def padded(size: int, rate: int) -> int:
@@ -148,7 +154,7 @@ class Costs:
 
     def _built(self, run: Run, stride: int) -> nn.Module:
         family = self.backbones[run.backbone].family
-        return on_meta(lambda: deeplab.build(run, family, self.settings.network, CLASSES[run.dataset], stride))
+        return on_meta(lambda: deeplab.build(run, family, self.settings.network, class_count(run.dataset), stride))
 
     def of(self, run: Run, strategy: Strategy) -> tuple[Cost, int] | None:
         """Cost and parameters, or None where this scale has no such backbone or data set."""

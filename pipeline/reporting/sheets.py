@@ -1,14 +1,15 @@
 """The data sheets that `prepare` left, as the report shows them: where each data set comes from, its splits, its classes."""
 import io
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image
 
 from pipeline import records
-from pipeline.schema import Source
+from pipeline.datasets import native
+from pipeline.schema import DatasetName, Source
 from pipeline.study import Study
 
-NAMES = {"voc": "PASCAL VOC 2012", "coco": "COCO", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}
 CLASSES = 60  # more than these are not listed
 
 
@@ -20,14 +21,15 @@ def generated(study: Study, dataset: str) -> bool:
 
 def title(study: Study, dataset: str) -> str:
     """The data set's name, which says when generated pictures stand in its place."""
-    return f"Generated, in place of {NAMES[dataset]}" if generated(study, dataset) else NAMES[dataset]
+    name = native.reader(dataset).TITLE
+    return f"Generated, in place of {name}" if generated(study, dataset) else name
 
 
 def build(study: Study) -> list[dict]:
     """One entry a data set that the scale uses: {"id", "name", "source", "skipped": why it is not there, or "splits", "classes",
     "contact": a picture}, and "incomplete": sentences on what its source lacks."""
     found = []
-    for name in NAMES:
+    for name in get_args(DatasetName):
         data, folder = study.dataset(name), study.artifacts("shards", name)
         if data is None:
             continue

@@ -37,7 +37,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_counts_are_those_of_the_data(study):
-    voc, coco, cityscapes, _ = sheets.build(study)
+    voc, coco, cityscapes, *_ = sheets.build(study)
     assert (cityscapes["skipped"], coco["skipped"]) == ("no login", "not prepared yet: dvc repro prepare@coco")
     (split,) = voc["splits"]
     assert (split["images"], split["height"], split["width"]) == (3, "40", "50 to 52")
