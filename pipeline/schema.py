@@ -179,11 +179,12 @@ class ServerScore(Strict):
 
 
 class Scale(Strict):
+    """`written.problems` asks the scale that is studied for every data set, as DVC does."""
     network: Network
-    voc: Annotated[Dataset | None, BeforeValidator(absent)]
-    coco: Annotated[Dataset | None, BeforeValidator(absent)]
-    cityscapes: Annotated[Dataset | None, BeforeValidator(absent)]
-    imagenet: Annotated[Dataset | None, BeforeValidator(absent)]
+    voc: Annotated[Dataset | None, BeforeValidator(absent)] = None
+    coco: Annotated[Dataset | None, BeforeValidator(absent)] = None
+    cityscapes: Annotated[Dataset | None, BeforeValidator(absent)] = None
+    imagenet: Annotated[Dataset | None, BeforeValidator(absent)] = None
 
     @property
     def trains(self) -> bool:

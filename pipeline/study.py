@@ -5,7 +5,7 @@ Stages depend on the values DVC tracks in `params.yaml`, not on this module: it 
 import functools
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -128,7 +128,8 @@ class Study(Strict):
         if other.published:
             raise ValueError(f"runs.{key}.start: {start} is published, not trained here: a run starts from one under `runs`")
         differs = [field for field in NETWORK if getattr(run, field) != getattr(other, field)]
-        differs += ["dataset"] if "cityscapes" in (run.dataset, other.dataset) and run.dataset != other.dataset else []
+        if run.dataset != other.dataset and {run.dataset, other.dataset} != {"voc", "coco"}:  # these have the same classes
+            differs.append("dataset")
         if differs:
             raise ValueError(f"runs.{key}.start: runs/{start} is another network, it differs in {', '.join(differs)}")
 
@@ -190,7 +191,7 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
     raw = written.read(Path(path))
     try:
         study = Study.model_validate(raw)
-        wrong = list(written.problems(raw, study.scale))
+        wrong = list(written.problems(raw, study.scale, get_args(DatasetName)))
     except ValidationError as error:
         keys = {field for section in Strict.__subclasses__() for field in section.model_fields}
         wrong = list(written.mistakes(error, keys))

@@ -46,7 +46,9 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> str:
     """In one line what is wrong with a `text` that is no YAML, and where."""
     said, line = " ".join(str(error.problem).split()), error.problem_mark.line + 1
     if alias := re.fullmatch(r"found undefined alias '(.+)'", said):
-        known = difflib.get_close_matches(alias[1], re.findall(r"&([\w-]+)", text), 1)
+        if alias[1] in (anchors := re.findall(r"&([\w-]+)", text)):
+            return f"line {line}: *{alias[1]} stands above the line that has &{alias[1]}: move it below"
+        known = difflib.get_close_matches(alias[1], anchors, 1)
         return f"line {line}: there is no *{alias[1]}" + (f" (did you mean *{known[0]}?)" if known else "")
     return f"line {line}: {said}" + ("" if "twice" in said else ": look at indentation, quotes and brackets")
 
@@ -124,8 +126,8 @@ def by_name(evaluate, strategies):
     return {run: [named(run, one) for one in some] if isinstance(some, list) else some for run, some in evaluate.items()}
 
 
-def problems(raw: dict, scale: str) -> Iterator[str]:
-    """What DVC would not find, not see, or delete, at `scale`: one line each. raw: settings that are a study."""
+def problems(raw: dict, scale: str, datasets: tuple[str, ...]) -> Iterator[str]:
+    """What DVC would not find, not see, or delete, at `scale`: one line each. raw: settings that are a study; datasets: all."""
     for name, some in raw["evaluate"].items():
         for one in some:
             if isinstance(one, str):
@@ -144,6 +146,8 @@ def problems(raw: dict, scale: str) -> Iterator[str]:
             yield f"runs.{name}.recipe: this key is missing; it names the data set's train settings, such as train"
         for key in (run.get("recipe", "train"), "evaluate", "source"):
             wanted.setdefault(f"{run['dataset']}.{key}", f"runs.{name}")
+    for name in datasets:
+        wanted.setdefault(f"{name}.source", f"download@{name}")
     for key, user in wanted.items():
         found = settings
         for part in key.split("."):

@@ -2,11 +2,12 @@
 import contextlib
 import fcntl
 import re
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from pipeline import records, study as studies, written
+from pipeline.schema import DatasetName
 from pipeline.study import Study, StudyError
 from stages import console
 
@@ -33,7 +34,8 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
 def chosen(study: Study, scale: str) -> Study:
     """The study at another scale; StudyError where params.yaml has none of that name, or less of it than DVC looks up."""
     console.pick("scale", scale, study.scales)
-    if lines := [f"  {line}" for line in written.problems(written.read(studies.ROOT / "params.yaml"), scale)]:
+    raw = written.read(studies.ROOT / "params.yaml")
+    if lines := [f"  {line}" for line in written.problems(raw, scale, get_args(DatasetName))]:
         raise StudyError(f"scale {scale} lacks something in params.yaml, so {study.scale} stays chosen:\n" + "\n".join(lines))
     return study.model_copy(update={"scale": scale})
 

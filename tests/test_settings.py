@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from pipeline import study as studies
+from pipeline import study as studies, written
 from pipeline.schema import Training
 from pipeline.study import ROOT, StudyError
 
@@ -89,6 +89,7 @@ def edited(pattern, replacement):
     (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published"),
     (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
     (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
+    (r"      trainval: null  .*\n", "      trainval: *absent\n", r"line \d+: \*absent stands above the line that has &absent: move it below$"),
     (r"        mobilenetv2_050: null\n", "", r"scales\.miniature\.network\.backbones\.mobilenetv2_050: this key is missing"),
 ])
 def test_a_mistake_is_named_by_its_key(tmp_path, pattern, replacement, message):
@@ -106,6 +107,23 @@ def test_a_source_that_stages_would_delete_is_refused(tmp_path, monkeypatch, fol
     (tmp_path / "mine").symlink_to("artifacts/miniature/data/voc")
     with pytest.raises(StudyError, match=r"scales\.miniature\.voc\.source\.folder: lies in artifacts/, where DVC deletes"):
         load(tmp_path, edited(r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", f"source: {{folder: {folder}}}"))
+
+
+def test_a_data_set_is_asked_for_where_it_is_studied_only(tmp_path):
+    text = edited(r"(?m)^    coco: \*absent\n", "")
+    assert load(tmp_path, text).scales["own-data"].coco is None
+    with pytest.raises(StudyError, match=r"scales\.own-data\.coco\.train: this key is missing: runs\.coco-x65 looks it up"):
+        load(tmp_path, text.replace("scale: miniature", "scale: own-data", 1))
+    raw = written.read(ROOT / "params.yaml")
+    assert list(written.problems(raw, "miniature", ("voc", "another"))) == [
+        "scales.miniature.another.source: this key is missing: download@another looks it up; write null where the scale has none"]
+
+
+def test_weights_fit_where_the_classes_are_the_same():
+    study = studies.load()
+    other = study.runs["t5-coco"].model_copy(update={"dataset": "another"})
+    with pytest.raises(ValueError, match="coco-x65 is another network, it differs in dataset$"):
+        study._fits("mine", other, "coco-x65")
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path):
