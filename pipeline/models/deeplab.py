@@ -85,4 +85,6 @@ def build_backbone(family: str, size: BackboneSize, output_stride: int,
         if size.middle is None:
             raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")
         return Xception(size.middle, size.entry, size.width, output_stride)
-    return MobileNet(output_stride, size.width)
+    if family == "mobilenet":
+        return MobileNet(output_stride, size.width)
+    raise StudyError(f"pipeline/models/deeplab.py builds no backbone of the family {family!r}")

@@ -13,6 +13,7 @@ from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
 from pipeline.datasets.miniature.looks import LOOKS, SHAPES
 from pipeline.schema import Generate
+from pipeline.study import StudyError
 
 SETTINGS = {"voc": Generate(train=16, val=6, size=65, seed=5), "coco": Generate(train=8, val=4, size=65, seed=6),
             "cityscapes": Generate(train=5, val=3, size=48, seed=7), "imagenet": Generate(train=24, val=12, size=33, seed=8)}
@@ -24,6 +25,11 @@ def made(tmp_path_factory):
     for name, settings in SETTINGS.items():
         miniature.generate(name, settings, root / name)
     return root
+
+
+def test_a_data_set_that_nothing_generates(tmp_path):
+    with pytest.raises(StudyError, match="nothing generates another: name a folder or archives"):
+        miniature.generate("another", SETTINGS["voc"], tmp_path)
 
 
 def digests(root):

@@ -85,7 +85,8 @@ def test_xception_rates(output_stride, first, middle, last, entry):
 
 
 @pytest.mark.parametrize("family, size, word", [("resnet", BackboneSize(), "units"), ("xception", BackboneSize(), "middle"),
-                                                ("resnet", BackboneSize(units=(1, 2, 2, 1)), "two units")])
+                                                ("resnet", BackboneSize(units=(1, 2, 2, 1)), "two units"),
+                                                ("another", BackboneSize(), "builds no backbone of the family 'another'")])
 def test_sizes_that_make_no_network(family, size, word):
     with pytest.raises(StudyError, match=word):
         deeplab.build_backbone(family, size, 16)

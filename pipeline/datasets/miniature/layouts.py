@@ -15,6 +15,7 @@ from pipeline.datasets.miniature import scenes
 from pipeline.datasets.miniature.borders import borders
 from pipeline.datasets.miniature.looks import LOOKS
 from pipeline.datasets.miniature.street import street
+from pipeline.study import StudyError
 
 QUALITY = 92  # of JPEG images
 
@@ -23,7 +24,10 @@ def generate(dataset: schema.DatasetName, settings: schema.Generate, root: Path,
     """Write data set `dataset` under `root` in its native layout. VOC: `settings.train` counts train_aug, of which a quarter is
     the official train list. Cityscapes: `settings.size` is the height, the width is twice that."""
     jobs = [(split, index) for split, count in (("train", settings.train), ("val", settings.val)) for index in range(count)]
-    draw = partial({"voc": _voc, "coco": _coco, "cityscapes": _cityscapes, "imagenet": _imagenet}[dataset], Path(root), settings)
+    layouts = {"voc": _voc, "coco": _coco, "cityscapes": _cityscapes, "imagenet": _imagenet}
+    if dataset not in layouts:
+        raise StudyError(f"nothing generates {dataset}: name a folder or archives as its source in params.yaml")
+    draw = partial(layouts[dataset], Path(root), settings)
     workers = workers if len(jobs) >= 64 else 1  # for fewer images, starting processes costs more than it saves
     results = []
     with progress.bar(f"generate {dataset}", len(jobs), "image") as bar:
