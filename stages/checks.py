@@ -7,10 +7,11 @@ from pipeline.study import Study, StudyError
 
 
 def check(study: Study) -> None:
-    """As check_settings; and StudyError where MLflow cannot work in this folder, or `artifacts` is a link, which DVC refuses."""
+    """As check_settings; and StudyError where MLflow (' and %) or DVC ({ and }) cannot work in this folder, or `artifacts` is a
+    link, which DVC refuses."""
     check_settings(study)
-    if odd := sorted(set("'%") & set(str(Path.cwd()))):
-        raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow's store fails: rename that folder")
+    if odd := sorted(set("'%{}") & set(str(Path.cwd()))):
+        raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow or DVC fails: rename that folder")
     if studies.ARTIFACTS.is_symlink() or study.artifacts("").is_symlink():
         raise StudyError("artifacts/ is a link, and DVC keeps no outputs outside the repository: clone onto the larger disk, or "
                          "move DVC's cache there (docs/troubleshooting.md, No space left)")

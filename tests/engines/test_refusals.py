@@ -63,12 +63,12 @@ def test_a_plain_dvc_repro_refuses_what_dvc_itself_does_not_see(checkout, kind):
         assert not list((checkout.root / "artifacts/tiny").rglob("*.*"))
 
 
-@pytest.mark.parametrize("name", ["Zoë's dir", "a %41 b"])
-def test_a_folder_in_which_mlflow_fails_is_refused_before_anything_runs(tmp_path, monkeypatch, name):
-    """Its own SQL and its migrations take the path as it is; the last stage but one would say so."""
+@pytest.mark.parametrize("name", ["Zoë's dir", "a %41 b", "a{b}", "a{"])
+def test_a_folder_in_which_mlflow_or_dvc_fails_is_refused_before_anything_runs(tmp_path, monkeypatch, name):
+    """MLflow's SQL and its migrations take the path as it is; the last stage but one would say so. DVC formats it: KeyError: 'b'."""
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
-    with pytest.raises(StudyError, match="in its path, at which MLflow's store fails: rename that folder"):
+    with pytest.raises(StudyError, match="in its path, at which MLflow or DVC fails: rename that folder"):
         checks.check(studies.load())
 
 
