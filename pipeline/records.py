@@ -135,7 +135,8 @@ def provenance(started: float, **more) -> dict:
     """Commit, lock file, packages, machine and wall time of a stage that began at `started` (seconds since the epoch)."""
     def git(*arguments):
         with contextlib.suppress(OSError):  # a machine may have no git
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+            mine = ["-c", "safe.directory=*"]  # a folder of another user's, as in a container; its code runs as it is
+            done = subprocess.run(["git", *mine, *arguments], capture_output=True, text=True, check=False)
             return done.stdout.strip() if done.returncode == 0 else None
     status = git("status", "--porcelain", "--untracked-files=no")
     requirements = Path(__file__).resolve().parents[1] / "requirements.txt"

@@ -45,6 +45,14 @@ def test_without_git_there_is_no_commit_and_no_error(monkeypatch, tmp_path):
     assert found["commit"] is None and found["dirty"] is None and found["python"]
 
 
+def test_a_checkout_of_another_users_has_its_commit_too(monkeypatch):
+    """As a container sees a folder from outside: git refuses it, DVC does not."""
+    commit = records.provenance(time.time())["commit"]
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own
+    assert subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False).returncode
+    assert records.provenance(time.time())["commit"] == commit
+
+
 def test_a_file_has_the_mode_of_the_one_it_replaces_or_what_the_umask_leaves(tmp_path):
     def made(path, mode):
         with records.atomic(path) as partial:
