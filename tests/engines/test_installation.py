@@ -1,4 +1,4 @@
-"""What `make` says where it cannot install: told with a Python and a uv that are scripts, so nothing is fetched."""
+"""What `make` says where it cannot install, and does where HOME refuses: told with programs that are scripts, so nothing is fetched."""
 import os
 import shutil
 import subprocess
@@ -46,3 +46,17 @@ def test_what_cannot_be_installed_is_said_and_the_next_call_goes_on(make, tmp_pa
     assert not went_on.returncode and (tmp_path / ".venv/.installed").exists()
     assert "--require-hashes" in (tmp_path / "installed.txt").read_text()
     assert "up to date" in make().stdout
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "."])
+def test_snakemake_has_a_cache_where_home_refuses_one(tmp_path, home):
+    """A container's user may have no folder, or one that is read-only."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name, text in (("python", "exit 3"), ("snakemake", 'echo "cache: ${XDG_CACHE_HOME-}"')):
+        (tmp_path / ".venv/bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    settings = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME" and not name.startswith("MAKE")}
+    printed = subprocess.run(["make", "-o", ".venv/.installed", "study"], cwd=tmp_path, env=settings | {"HOME": home},
+                             capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("cache: \n" if home == "." else f"cache: {tmp_path}/.snakemake/cache\n")
