@@ -1,4 +1,5 @@
 """Work for all cores, in processes that end with the one that waits for them, however that ends."""
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -21,11 +22,15 @@ def workers() -> int:
 
 def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 1) -> Iterator:
     """What map(function, *arguments) gives, from `workers` processes that take `chunk` calls at a time; from this one where that
-    is one, or there is but one call. Raises what a call raises, and StudyError where a worker is killed."""
-    if (workers := min(workers, len(arguments[0]))) <= 1:
+    is one, there is but one call, or the system lets processes share no work. Raises what a call raises, and StudyError where a
+    worker is killed."""
+    pool = None
+    if (workers := min(workers, len(arguments[0]))) > 1:
+        with contextlib.suppress(OSError):  # no semaphores: a container without /dev/shm
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin)
+    if pool is None:
         yield from map(function, *arguments)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin)
     try:
         yield from pool.map(function, *arguments, chunksize=chunk)
     except BrokenProcessPool:

@@ -1,4 +1,5 @@
 """Processes that draw and decode: one that is killed is said in words, and none outlives the one that waits."""
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from pipeline.datasets import preparation
+from pipeline.datasets import pool, preparation
 from pipeline.datasets.miniature import layouts
 from pipeline.schema import Generate
 from pipeline.study import ROOT, StudyError
@@ -27,6 +28,14 @@ def test_a_worker_that_is_killed_is_said_in_words(root, tmp_path, monkeypatch, s
     monkeypatch.setattr(layouts, "_voc", die)
     with pytest.raises(StudyError, match="a worker was killed, most likely for memory: .* OMP_NUM_THREADS=1"):
         run(root, workers=2) if stage == "prepare" else layouts.generate("voc", Generate(train=64, val=1, size=33, seed=1), tmp_path, 2)
+
+
+def test_where_processes_can_share_nothing_the_work_is_done_in_one(monkeypatch):
+    """A container without /dev/shm has no semaphores."""
+    def refused(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr("_multiprocessing.SemLock", refused)
+    assert list(pool.mapped(abs, [1, -2], workers=2)) == [1, 2]
 
 
 def test_workers_end_with_a_process_that_is_killed():
