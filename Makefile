@@ -8,6 +8,7 @@ comma  := ,
 GPUS   := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(shell nvidia-smi -L 2>/dev/null | grep -c GPU),$(words $(filter-out -1 NoDevFiles,$(subst $(comma), ,$(CUDA_VISIBLE_DEVICES)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+unexport PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
 .PHONY: help doctor study report ui test drills bench lint lock

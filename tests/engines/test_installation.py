@@ -60,3 +60,12 @@ def test_snakemake_has_a_cache_where_home_refuses_one(tmp_path, home):
     printed = subprocess.run(["make", "-o", ".venv/.installed", "study"], cwd=tmp_path, env=settings | {"HOME": home},
                              capture_output=True, text=True, check=True).stdout
     assert printed.startswith("cache: \n" if home == "." else f"cache: {tmp_path}/.snakemake/cache\n")
+
+
+@pytest.mark.parametrize("name", ["PYTHONHOME", "PYTHONPATH"])
+def test_packages_are_those_that_are_pinned(name):
+    """Not those of another Python, which some clusters name to all programs."""
+    environment = {each: value for each, value in os.environ.items() if not each.startswith("MAKE")} | {name: "/usr/lib/python3"}
+    printed = subprocess.run(["make", "-f", "Makefile", "-f", "-", "told"], cwd=ROOT, env=environment, text=True,
+                             input=f"told:\n\t@echo [$${name}]\n", capture_output=True, check=True).stdout
+    assert printed == "[]\n"
