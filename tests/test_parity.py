@@ -52,6 +52,14 @@ def network_of(config: dict) -> deeplab.DeepLab:
     return network
 
 
+def loaded(path: Path) -> tuple[dict, deeplab.DeepLab, np.ndarray]:
+    """A pair's NAME.json, its network with the seeded weights, and its image (1, H, W, 3)."""
+    config = json.loads(path.read_text())
+    reference, network = seeded(), network_of(config).eval()
+    tensorflow.load(network, {name: reference.weight(name, shape) for name, shape in config["variables"].items()})
+    return config, network, reference.image(config["crop"])
+
+
 def test_the_folder_has_pairs():
     if not FOLDER.exists() and "PARITY_DIR" not in os.environ:
         pytest.skip(f"{FOLDER} is not here: no parity with the authors' code was checked")
@@ -67,10 +75,8 @@ def test_pairs_without_seeded_weights_are_no_success(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
 def test_logits_are_the_authors(path):
-    config = json.loads(path.read_text())
-    reference, network = seeded(), network_of(config).eval()
-    tensorflow.load(network, {name: reference.weight(name, shape) for name, shape in config["variables"].items()})
-    image = torch.from_numpy(reference.image(config["crop"]))
+    config, network, image = loaded(path)
+    image = torch.from_numpy(image)
     with torch.inference_mode():
         ours = network(layers.normalise(image)).permute(0, 2, 3, 1).numpy()
     with np.load(path.with_suffix(".npz")) as arrays:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline import schema, study as studies
 from pipeline.datasets import cityscapes, voc
+from tests import changed
 from tests.evaluation import untrained
 
 RUNS = {"voc": ("t2-x2", 21), "cityscapes": ("t7-x71", 19)}
@@ -17,7 +18,7 @@ SIZES = {"voc": [(30, 41), (41, 30), (35, 33)], "cityscapes": [(24, 48)] * 3}
 def folder(tmp_path, monkeypatch):
     """The folder of t2-x2, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    untrained.save(tmp_path / "net", studies.load().model_copy(update={"scale": "tiny"}), "t2-x2", 21)
+    untrained.save(tmp_path / "net", changed.at("tiny"), "t2-x2", 21)
     return tmp_path / "net"
 
 
@@ -27,7 +28,7 @@ def prepared(tmp_path, monkeypatch, request):
     dataset = request.param
     monkeypatch.chdir(tmp_path)
     run, classes = RUNS[dataset]
-    study = untrained.sourced(studies.load().model_copy(update={"scale": "tiny"}), dataset, schema.Source(folder="/somewhere"))
+    study = changed.dataset(changed.at("tiny"), dataset, source=schema.Source(folder="/somewhere"))
     monkeypatch.setattr(studies, "load", lambda: study)
     untrained.save(study.artifacts("runs", run), study, run, classes)
     root = tmp_path / "native"

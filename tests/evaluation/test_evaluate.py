@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import records, study as studies
+from pipeline import records
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.datasets.trimap import TRIMAP_WIDTHS, void_distance
 from pipeline.evaluation import evaluate as evaluation, metrics
+from pipeline.study import ROOT
 from stages import console, evaluate as stage
+from tests import changed
 from tests.evaluation import untrained
 
-ROOT = Path(__file__).parents[2]
 RUN, IMAGES, CLASSES = "t2-x2", 9, 5
 PARTS = 3  # the tiny scale evaluates 4 at a time
 KILLED = """
@@ -34,9 +35,7 @@ here.evaluation.facts_of = count
 here.stage.studies.load = lambda: here.TINY
 here.stage.main(here.RUN)
 """
-
-
-TINY = studies.load().model_copy(update={"scale": "tiny"})
+TINY = changed.at("tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -123,11 +122,8 @@ def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
     monkeypatch.setattr(evaluation, "confusion_facts", lambda *arguments: folders.append(arguments[7]) or (None, None))
     runs = TINY.artifacts("runs", RUN)
 
-    def again(strategies=plain, bf16=False, **changed):
-        voc = TINY.settings.voc.model_copy(update=changed)
-        scale = TINY.settings.model_copy(update={"voc": voc})
-        study = TINY.model_copy(update={"scales": TINY.scales | {"tiny": scale}})
-        evaluation.evaluate(study, runs, strategies, "title", Path("unfinished"), bf16)
+    def again(strategies=plain, bf16=False, **settings):
+        evaluation.evaluate(changed.dataset(TINY, "voc", **settings), runs, strategies, "title", Path("unfinished"), bf16)
     again()
     again()
     assert folders[0] == folders[1] and folders[0].parent == Path("unfinished")

@@ -26,7 +26,7 @@ def scenes(rng, images, height, width, classes, strategies):
     predictions = [rng.integers(0, classes, (images, height, width)).astype(np.uint8) for _ in range(strategies)]
     label = rng.integers(0, classes, (images, height, width)).astype(np.uint8)
     label[rng.random(label.shape) < 0.2] = 255
-    return predictions, label, rng.choice([0, 1, 2, 4, 5, 40, 41, 255], label.shape).astype(np.uint8)
+    return predictions, label, rng.integers(0, 256, label.shape).astype(np.uint8)
 
 
 def table_of(predictions, label, distance, classes, names, numbers):
@@ -41,10 +41,13 @@ def counted(predictions, label, distance, classes, numbers):
     return facts.count(predictions, label, distance, classes)
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
+@settings(max_examples=60)
+@given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
 def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, width, classes, strategies, seed):
-    predictions, label, distance = scenes(np.random.default_rng(seed), images, height, width, classes, strategies)
+    """At every distance, and where an image is all void."""
+    rng = np.random.default_rng(seed)
+    predictions, label, distance = scenes(rng, images, height, width, classes, strategies)
+    label[-1] = rng.choice([0, 255])
     names = ["os8", "os16", "os16-ms"][:strategies]
     found = {}
     for row in table_of(predictions, label, distance, classes, names, range(images)).to_pylist():
@@ -53,21 +56,6 @@ def test_counts_equal_a_loop_over_pixels_and_leave_void_out(images, height, widt
     for name, prediction in zip(names, predictions):
         for number in range(images):
             assert found.get((name, f"2007_{number:06d}"), {}) == slowly(prediction[number], label[number], distance[number])
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.integers(1, 21), st.integers(1, 3), st.integers(0, 10**6))
-def test_counts_equal_one_bincount_of_the_pixels_that_are_not_void(images, height, width, classes, strategies, seed):
-    """At every distance, and where an image is all void."""
-    rng = np.random.default_rng(seed)
-    predictions, label, distance = scenes(rng, images, height, width, classes, strategies)
-    distance, label[-1] = rng.integers(0, 256, label.shape).astype(np.uint8), rng.choice([0, 255])
-    bands = np.searchsorted(TRIMAP_WIDTHS, distance)
-    shape, kept = (images, len(TRIMAP_WIDTHS) + 1, classes, classes), label != 255
-    expected = [np.bincount(np.ravel_multi_index([each[kept] for each in (np.indices(label.shape)[0], bands, label, prediction)], shape),
-                            minlength=np.prod(shape)).reshape(shape) for prediction in predictions]
-    found = counted(predictions, label, distance, classes, list(range(images)))
-    assert found.dtype == np.int64 and np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("value", [4, 5, 254])

@@ -5,14 +5,14 @@ Of what is alive: a CPU that keeps freed memory (memory.keep) has gaps besides, 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from pipeline.study import ROOT
+
 MEASURE = """
 import torch
 from pipeline.evaluation.strategies import predict
 from pipeline.schema import Strategy
-from tests.peak import peak
+from tests.processes import peak
 torch.set_num_threads(1)
 network = torch.nn.Conv2d(3, 19, 1, stride=16)
 plain, scales = Strategy(output_stride=16, scales=(1.0,), flip=False), (0.5, 1.0, 1.75)

@@ -1,7 +1,5 @@
 """People's photos: every way of storing pixels gives the picture that one sees; any size is labelled; broken files are named."""
 import resource
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from PIL import Image
 from pipeline.evaluation import photos
 from pipeline.evaluation.strategies import predict
 from pipeline.schema import Strategy
+from tests.datasets.test_png import handmade
 
 PLAIN = Strategy(output_stride=16, scales=(1.0,), flip=False)
 PICTURE = np.random.default_rng(0).integers(0, 256, (21, 34, 3)).astype(np.uint8)
@@ -48,10 +47,7 @@ def deep_png(path, values):
     """A PNG of 16 bits a channel, by hand: Pillow writes none in colour."""
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(handmade(width, height, rows, 16, colours={1: 0, 2: 4, 3: 2, 4: 6}[channels]))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -15,6 +15,7 @@ from pipeline.evaluation import photos, trained
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 from stages import predict
+from tests import changed
 
 STUDY = studies.load()
 
@@ -51,7 +52,7 @@ def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
 
 def test_a_network_that_has_seen_generated_scenes_only_is_said_to(folder, monkeypatch, capsys):
     for scale, said in (("miniature", True), ("paper", False)):
-        study = STUDY.model_copy(update={"scale": scale})
+        study = changed.at(scale)
         monkeypatch.setattr(studies, "load", lambda study=study: study)
         shutil.copytree(folder, study.artifacts("runs", "t2-x2"))
         call("t2-x2", photo(Path("a.png")))

@@ -1,13 +1,10 @@
 """Nested inference against a plain, slow reference, and against the authors' own label maps."""
-import json
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.evaluation.strategies import canvas, predict, probabilities, stride
-from pipeline.models.published import tensorflow
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 from tests import test_parity as parity
@@ -120,10 +117,8 @@ PAIRS = sorted(parity.FOLDER.glob("*.labels.npz"))
 @pytest.mark.skipif(not PAIRS, reason="no label maps of the authors' code: name their folder in PARITY_DIR")
 @pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.name.split(".")[0])
 def test_labels_are_those_of_the_authors_code(path):
-    configuration = json.loads(path.with_name(path.name.replace(".labels.npz", ".json")).read_text())
-    reference, model = parity.seeded(), parity.network_of(configuration).eval()
-    tensorflow.load(model, {name: reference.weight(name, shape) for name, shape in configuration["variables"].items()})
-    images = canvas(list(reference.image(configuration["crop"])), (configuration["crop"],) * 2, torch.device("cpu"))
+    configuration, model, images = parity.loaded(path.with_name(path.name.replace(".labels.npz", ".json")))
+    images = canvas(list(images), (configuration["crop"],) * 2, torch.device("cpu"))
     stride = configuration["os"]
     strategies = {name: STRATEGIES[key].model_copy(update={"output_stride": stride})
                   for name, key in {"plain": "os16", "ms": "os16-ms", "ms_flip": "os16-ms-flip"}.items()}

@@ -1,6 +1,8 @@
-"""Submissions: the archives' layout, palette and label ids against the official tools; interruptions."""
+"""Submissions: the archives' layout, palette and label ids against the official tools; interruptions; and where something is missing,
+that it is said, and that nothing is left which a server would refuse."""
 import contextlib
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import study as studies
+from pipeline import schema, study as studies
 from pipeline.datasets import cityscapes, voc
 from pipeline.evaluation import inference, photos, submission, trained
+from pipeline.study import StudyError
 from stages import submit
+from tests import changed
 
 
 def call(run, strategy=None, split="test"):
@@ -73,8 +77,7 @@ def test_labels_are_those_of_the_network_as_it_was_trained(prepared, monkeypatch
     dataset, run, _, paths = prepared
     study = studies.load()
     network = study.settings.network.model_copy(update={"atrous_rates": (1, 1, 1)})
-    changed = study.model_copy(update={"scales": {**study.scales, "tiny": study.settings.model_copy(update={"network": network})}})
-    monkeypatch.setattr(studies, "load", lambda: changed)
+    monkeypatch.setattr(studies, "load", lambda: changed.scale(study, network=network))
     call(run, "os8")
     chosen, models = study.strategies["os8"], trained.load(study, study.artifacts("runs", run), {8}, torch.device("cpu"))
     found = unpacked(next(Path("artifacts/tiny/submissions").iterdir()))
@@ -109,3 +112,48 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(prepared, monkeypat
     monkeypatch.setattr(submission, "encode", lambda *given: (encoded.append(1), real(*given))[1])
     call(run, "os16")
     assert path.read_bytes() == whole and len(encoded) == 3
+
+
+@pytest.mark.parametrize("prepared", ["voc"], indirect=True)
+def test_only_what_a_server_scores_has_to_be_complete(prepared, monkeypatch):
+    _, run, ids, _ = prepared
+    sets = Path("native/VOCdevkit/VOC2012/ImageSets/Segmentation")
+    shutil.copy(sets / "test.txt", sets / "val.txt")
+    for split in ("test", "val"):
+        monkeypatch.setitem(voc.COUNTS, split, 4)
+    call(run, split="val")
+    with pytest.raises(StudyError, match="the server wants 4"):
+        call(run)
+    made = schema.Source(generate=schema.Generate(train=8, val=4, size=49, seed=1))
+    generated = changed.dataset(studies.load(), "voc", source=made)
+    monkeypatch.setattr(studies, "load", lambda: generated)
+    call(run)
+    for split in ("test", "val"):
+        with tarfile.open(f"artifacts/tiny/submissions/{run}-os8-ms-flip-{split}.tar") as archive:
+            assert len(archive.getmembers()) == len(ids)
+
+
+def test_what_is_missing_is_said(prepared, monkeypatch):
+    dataset, run, _, paths = prepared
+    with pytest.raises(StudyError, match="did you mean t7-nodec"):
+        call("t7-nodecc")
+    with pytest.raises(StudyError, match="there is no|did you mean os16"):
+        call(run, "os166")
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[:len(whole) // 3])
+    with pytest.raises(StudyError, match=f"{paths[1].name} cannot be read"):
+        call(run)
+    monkeypatch.setitem({"voc": voc, "cityscapes": cityscapes}[dataset].COUNTS, "test", 4)
+    with pytest.raises(StudyError, match="test has 3 images in .*, the server wants 4"):
+        call(run)
+    paths[1].unlink()
+    with pytest.raises(StudyError, match=f"{paths[1].name}: missing" if dataset == "voc" else "has 2 images"):
+        call(run)
+    shutil.rmtree("native/VOCdevkit/VOC2012/ImageSets" if dataset == "voc" else "native/leftImg8bit")
+    with pytest.raises(StudyError, match="test.txt is missing" if dataset == "voc" else "no cityscapes images of the split test"):
+        call(run)
+    assert not Path("artifacts/tiny/submissions").exists()
+    with pytest.raises(StudyError, match="only voc and cityscapes have a test server"):
+        call("coco-x65", "os16")
+    with pytest.raises(StudyError, match="has no line for t6-test: name one of os32, .* by --strategy"):
+        call("t6-test")

@@ -5,9 +5,10 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from pipeline.datasets.palettes import png
-from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.shards import Example
 from pipeline.datasets.trimap import TRIMAP_WIDTHS, void_distance
 from pipeline.evaluation import metrics, square_trimap
+from tests.shards import shard
 
 
 def labels_with_void(seed, shape=(60, 70)):
@@ -31,14 +32,14 @@ def test_both_distances_are_dilations_of_void(width):
 def scored(tmp_path):
     """A shard of four images and label maps that are wrong at one pixel in five."""
     rng, maps, labels = np.random.default_rng(1), [], [labels_with_void(number) for number in range(4)]
-    with Writer(tmp_path / "val.arrow", "voc", ["a", "b", "c"]) as writer:
-        for number, label in enumerate(labels):
-            writer.add(Example(f"image-{number}", np.zeros((*label.shape, 3), np.uint8), label, void_distance(label)))
-            guess = rng.integers(0, 3, label.shape).astype(np.uint8)
-            maps.append(np.where((rng.random(label.shape) < 0.8) & (label != 255), label, guess))
+    for label in labels:
+        guess = rng.integers(0, 3, label.shape).astype(np.uint8)
+        maps.append(np.where((rng.random(label.shape) < 0.8) & (label != 255), label, guess))
+    images = shard(tmp_path / "val.arrow", [Example(f"image-{number}", np.zeros((*label.shape, 3), np.uint8), label, void_distance(label))
+                                            for number, label in enumerate(labels)], "abc")
     pictures = [png(each, bytes(768)) for each in maps]
     kept = {f"image-{number}": pa.scalar(pictures[number]) for number in (2, 0, 3, 1)}
-    return Shard(tmp_path / "val.arrow"), kept, labels, maps
+    return images, kept, labels, maps
 
 
 def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):

@@ -16,9 +16,3 @@ def save(folder, study, run: str, classes: int) -> None:
     params = {"run": wanted.model_dump(mode="json"), "network": network.model_dump(mode="json"), "training": {"crop": 33}}
     records.write(folder, status="done", params=params)
     save_file(model.state_dict(), folder / records.MODEL)
-
-
-def sourced(study, dataset: str, source):
-    """`study` with another source for a data set of its scale."""
-    data = study.dataset(dataset).model_copy(update={"source": source})
-    return study.model_copy(update={"scales": study.scales | {study.scale: study.settings.model_copy(update={dataset: data})}})
