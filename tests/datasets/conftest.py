@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from pipeline import study
+from pipeline import schema, study
 from pipeline.datasets import miniature, mirrors
-from pipeline.schema import Generate
+from tests import changed
 from tests.datasets.served import BODY, Handler
 
 
@@ -25,16 +25,25 @@ def server(monkeypatch):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """The scale `tiny` in an empty folder."""
-    settings = study.load().model_copy(update={"scale": "tiny"})
+    settings = changed.at("tiny")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "load", lambda: settings)
     return settings
 
 
+@pytest.fixture
+def use(tiny, monkeypatch):
+    """use(folder=...): that is VOC's source at scale tiny from then on; use(): none is."""
+    def choose(**source):
+        found = changed.dataset(tiny, "voc", source=schema.Source(**source) if source else None)
+        monkeypatch.setattr(study, "load", lambda: found)
+    return choose
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     root = tmp_path_factory.mktemp("voc")
-    miniature.generate("voc", Generate(train=10, val=6, size=49, seed=3), root)
+    miniature.generate("voc", schema.Generate(train=10, val=6, size=49, seed=3), root)
     return root
 
 

@@ -1,9 +1,7 @@
-"""A server on this machine that breaks, lies and redirects, and what it serves: a file, small archives like the official ones."""
+"""A server on this machine that breaks, lies and redirects, and what it serves."""
 import hashlib
 import http.server
 import io
-import socket
-import tarfile
 import time
 from urllib.parse import unquote
 
@@ -11,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.schema import Archive
+from tests.processes import free_port
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -102,23 +101,10 @@ def archive(*mirrors, md5=MD5, size=len(BODY), name="a.bin"):
 
 
 def dead():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/a.bin"
+    return f"http://127.0.0.1:{free_port()}/a.bin"
 
 
 def png(labels):
     image, file = Image.fromarray(labels), io.BytesIO()
     image.save(file, "PNG")
-    return file.getvalue()
-
-
-def official(names, mode="w"):
-    """A tar of {path: bytes}."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=mode) as made:
-        for name, content in names.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            made.addfile(info, io.BytesIO(content))
     return file.getvalue()

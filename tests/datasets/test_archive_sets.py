@@ -5,11 +5,12 @@ import pytest
 
 from pipeline.datasets import archives
 from pipeline.study import StudyError
-from tests.datasets.served import BODY, MD5, archive, dead, official
+from tests.datasets.packed import lies, tar
+from tests.datasets.served import BODY, MD5, archive, dead
 
 
 def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
-    server.files = {"set.tar": official({"set/list.txt": b"a"}), "test.tar": official({"set/test.txt": b"b"})}
+    server.files = {"set.tar": tar({"set/list.txt": b"a"}), "test.tar": tar({"set/test.txt": b"b"})}
     sums = {name: hashlib.md5(content).hexdigest() for name, content in server.files.items()}
     needed = archive(f"{server.url}/ok/set.tar", name="set.tar", md5=sums["set.tar"], size=None)
     extra = archive(dead(), name="test.tar", md5=sums["test.tar"], size=None).model_copy(update={"optional": True})
@@ -26,8 +27,7 @@ def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
 
 
 def test_nothing_is_unpacked_before_all_archives_are_there(tmp_path):
-    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"}))
-    there = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None)
+    there = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"}))
     with pytest.raises(StudyError, match="other.tar could not be had .*(.|\n)* put it at .*/archives/other.tar and run the same command again"):
         archives.fetch_all((there, archive("/nowhere/other.tar", name="other.tar")), tmp_path / "data", tmp_path / "archives")
     assert not (tmp_path / "data").exists()
@@ -57,33 +57,24 @@ def test_addresses_that_differ_in_their_query_only(server, tmp_path):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_new_archive_of_an_old_name_is_unpacked(tmp_path, known):
-    for folder, content in (("old", b"a"), ("old", b"never"), ("new", b"b")):
-        own = tmp_path / folder / "set.tar"
-        if content != b"never":
-            own.parent.mkdir()
-            own.write_bytes(official({"set/list.txt": content}))
-        md5 = hashlib.md5(own.read_bytes()).hexdigest() if known else None
-        archives.fetch_all((archive(str(own), name="set.tar", md5=md5, size=None),), tmp_path / "data", tmp_path / "archives")
-        if content == b"never":  # the same archive again: what lies there is left alone
-            assert (tmp_path / "data/set/list.txt").read_bytes() == b"mine"
-        else:
-            assert (tmp_path / "data/set/list.txt").read_bytes() == content
+    """And the same one again is not: what lies there is left alone."""
+    for folder, content, expected in (("old", b"a", b"a"), ("old", b"a", b"mine"), ("new", b"b", b"b")):
+        own = lies(tmp_path / folder / "set.tar", tar({"set/list.txt": content}), known)
+        archives.fetch_all((own,), tmp_path / "data", tmp_path / "archives")
+        assert (tmp_path / "data/set/list.txt").read_bytes() == expected
         (tmp_path / "data/set/list.txt").write_bytes(b"mine")
 
 
 def test_files_of_an_archive_that_is_no_longer_named_are_gone(tmp_path):
-    def lie(name, files):
-        (tmp_path / name).write_bytes(official(files))
-        return archive(str(tmp_path / name), name=name, md5=hashlib.md5((tmp_path / name).read_bytes()).hexdigest(), size=None)
-
     def there():
         return {path.name: path.read_bytes() for path in (tmp_path / "data/set").iterdir()}
-    first, second = lie("a.tar", {"set/a": b"1", "set/old": b"1"}), lie("b.tar", {"set/b": b"2"})
+    first = lies(tmp_path / "a.tar", tar({"set/a": b"1", "set/old": b"1"}), known=True)
+    second = lies(tmp_path / "b.tar", tar({"set/b": b"2"}), known=True)
     (tmp_path / "data/set").mkdir(parents=True)
     (tmp_path / "data/set/generated").touch()  # before archives were named
     archives.fetch_all((first, second), tmp_path / "data", tmp_path / "archives")
     assert there() == {"a": b"1", "old": b"1", "b": b"2"}
-    archives.fetch_all((lie("a.tar", {"set/a": b"3"}), second), tmp_path / "data", tmp_path / "archives")
+    archives.fetch_all((lies(tmp_path / "a.tar", tar({"set/a": b"3"}), known=True), second), tmp_path / "data", tmp_path / "archives")
     assert there() == {"a": b"3", "b": b"2"}
     archives.fetch_all((second,), tmp_path / "data", tmp_path / "archives")
     assert there() == {"b": b"2"}

@@ -112,20 +112,13 @@ def test_coco_masks_and_images_of_absurd_sizes_are_named(instances):
 @given(st.data())
 def test_coco_compressed_runs_are_read_as_pycocotools_writes_them(data):
     height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
-    edges = data.draw(st.sets(st.integers(0, height * width), max_size=40))
+    edges = data.draw(st.sets(st.integers(0, height * width), max_size=200))
     runs = np.diff([0, *sorted(edges), height * width]).tolist()
     counts = coder.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode()
-    mask = {"size": [height, width], "counts": counts}
+    size, expected = [height, width], coder.decode({"size": [height, width], "counts": counts})
     assert coco._unpacked(counts) == runs
-    np.testing.assert_array_equal(coco._mask(mask, height, width), coder.decode(mask))
-
-
-@given(st.integers(0, 2 ** 32 - 1), st.integers(1, 60))
-def test_coco_masks_are_decoded_as_they_were_coded(seed, side):
-    mask = np.random.default_rng(seed).random((side, 70)) < .3
-    counts = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    for runs in (counts, coco._unpacked(counts)):
-        np.testing.assert_array_equal(coco._mask({"size": [side, 70], "counts": runs}, side, 70), mask)
+    for written in (counts, runs):
+        np.testing.assert_array_equal(coco._mask({"size": size, "counts": written}, height, width), expected)
 
 
 @pytest.mark.parametrize("counts", [[], [100], [4801], [-1, 4801], [4800, 0, -1, 1], [4294967295, 4801], [4800.0], [None], [True, 4799],

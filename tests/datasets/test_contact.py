@@ -3,16 +3,14 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets.contact import GAP, TILE, contact_sheet, overlay
-from pipeline.datasets.shards import VOID, Example, Shard, Writer
+from pipeline.datasets.shards import VOID, Example
+from tests.shards import shard
 
 COLOURS = np.array([(0, 0, 0), (250, 0, 0)], np.uint8)
 
 
 def sheet(folder, dataset, examples):
-    with Writer(folder / "a.arrow", dataset, ["background", "cat"]) as writer:
-        for example in examples:
-            writer.add(example)
-    contact_sheet(Shard(folder / "a.arrow"), COLOURS, folder / "contact.png")
+    contact_sheet(shard(folder / "a.arrow", examples, ["background", "cat"], dataset), COLOURS, folder / "contact.png")
     return np.asarray(Image.open(folder / "contact.png").convert("RGB"))
 
 

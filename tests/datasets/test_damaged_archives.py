@@ -1,7 +1,6 @@
 """Damaged and hostile archives by chance: an error, and nothing wrong on disk. A sample here, 1,000 cases in `make drills`."""
 import gzip
 import hashlib
-import io
 import random
 import struct
 import tarfile
@@ -15,33 +14,13 @@ from pipeline.datasets.unpacking import unpack
 from pipeline.schema import Archive
 from pipeline.study import StudyError
 from tests.datasets.damage import CASES, FILES, damaged
+from tests.datasets.packed import tar, zipped
 
 LINKS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
 LEAVING = ["../evil", "set/../../evil", "/tmp/evil-{}", "..\\evil", "C:/evil", "set/./../../evil", "//evil", "..", "../../../../tmp/evil-{}"]
 
 
-def tar(mode, *more):
-    """`more`: (TarInfo, content) put in after the first file."""
-    with tarfile.open(fileobj=(file := io.BytesIO()), mode=mode) as made:
-        for number, (name, content) in enumerate(FILES.items()):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            made.addfile(info, io.BytesIO(content))
-            for extra, data in more if number == 0 else ():
-                made.addfile(extra, io.BytesIO(data))
-    return file.getvalue()
-
-
-def zipped(*more):
-    with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in FILES.items():
-            made.writestr(name, content)
-        for info, content in more:
-            made.writestr(info, content)
-    return file.getvalue()
-
-
-WHOLE = {"tar": tar("w"), "tgz": tar("w:gz"), "zip": zipped()}
+WHOLE = {"tar": tar(FILES), "tgz": tar(FILES, "w:gz"), "zip": zipped(FILES)}
 
 
 def entry(name, kind=tarfile.REGTYPE, size=0):
@@ -55,24 +34,24 @@ def hostile(chance: random.Random, number: int) -> bytes:
     kind, mode = chance.choice(["leaves", "link", "huge", "twice"]), chance.choice(["w", "w:gz"])
     if kind == "leaves":
         name = chance.choice(LEAVING).format(number)
-        return zipped((zipfile.ZipInfo(name), b"evil")) if chance.random() < .5 else tar(mode, (entry(name, size=4), b"evil"))
+        return zipped(FILES, (zipfile.ZipInfo(name), b"evil")) if chance.random() < .5 else tar(FILES, mode, (entry(name, size=4), b"evil"))
     if kind == "link":
         if chance.random() < .3:
             info = zipfile.ZipInfo("set/odd")
             info.external_attr = chance.choice([0o120777, 0o060644, 0o020644, 0o010644]) << 16
-            return zipped((info, b"/etc/passwd"))
-        return tar(mode, (entry("set/odd", chance.choice(LINKS)), b""))
+            return zipped(FILES, (info, b"/etc/passwd"))
+        return tar(FILES, mode, (entry("set/odd", chance.choice(LINKS)), b""))
     if kind == "twice":
         name = chance.choice(list(FILES))
         if chance.random() < .5:
             with pytest.warns(UserWarning, match="Duplicate name"):
-                return zipped((zipfile.ZipInfo(name), b"other"))
-        return tar(mode, (entry(list(FILES)[0], size=5), b"other"))
+                return zipped(FILES, (zipfile.ZipInfo(name), b"other"))
+        return tar(FILES, mode, (entry(list(FILES)[0], size=5), b"other"))
     size = chance.choice([1 << 50, 1 << 62])
     if chance.random() < .5:  # a header that says so, and nothing behind it
         body = entry("set/huge", size=size).tobuf(tarfile.GNU_FORMAT)
         return body if mode == "w" else gzip.compress(body)
-    whole = zipped((zipfile.ZipInfo("huge"), b"0" * 100))
+    whole = zipped(FILES, (zipfile.ZipInfo("huge"), b"0" * 100))
     at = whole.rindex(b"PK\x01\x02")  # the last entry of the central directory: sizes at 20 and 24
     return whole[:at + 24] + struct.pack("<I", 0xfffffff0) + whole[at + 28:]
 

@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from pipeline import records
 from pipeline.datasets import pool
@@ -10,7 +11,6 @@ from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
 from stages import console, download, prepare
 from tests.datasets.served import archive
-from tests.datasets.tiny import change
 
 
 @pytest.mark.parametrize("name", ["voc", "coco", "cityscapes", "imagenet"])
@@ -27,15 +27,16 @@ def test_stages_make_every_data_set(tiny, name):
         assert len(shard) == row["images"] > 0 and shard.classes == sheet["classes"]
         if name != "imagenet":
             assert (shard[0].distance is not None) == (split == wanted.evaluate.split)
-    assert (out / "contact.png").stat().st_size < BYTES
+    with Image.open(out / "contact.png") as contact:
+        assert (out / "contact.png").stat().st_size < BYTES and len(contact.convert("RGB").getcolors(1 << 24)) > 30
     before = {path: path.read_bytes() for path in sorted(out.iterdir())}
     download.main(name)
     prepare.main(name)
     assert before == {path: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-def test_stages_skip_what_is_not_configured(tiny, monkeypatch):
-    change(monkeypatch, tiny, "voc")
+def test_stages_skip_what_is_not_configured(tiny, use):
+    use()
     download.main("voc")
     prepare.main("voc")
     for kind in ("data", "shards"):
@@ -71,9 +72,9 @@ def test_a_wrong_count_fails(tiny):
         prepare.main("voc")
 
 
-def test_archives_must_hold_the_full_data_set(tiny, monkeypatch):
+def test_archives_must_hold_the_full_data_set(use):
     download.main("voc")
-    change(monkeypatch, tiny, "voc", archives=(archive("/a.tar", name="a.tar"), archive("/b.tar", name="b.tar", md5=None)))
+    use(archives=(archive("/a.tar", name="a.tar"), archive("/b.tar", name="b.tar", md5=None)))
     with pytest.raises(StudyError, match="train_aug has 8 images, not 10582; val has 4 images, not 1449. .*; first delete b.tar in artifacts/archives, .*no md5"):
         prepare.main("voc")
 
@@ -91,7 +92,7 @@ def test_an_unknown_data_set_is_refused(tiny):
         download.main("cocoo")
 
 
-def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, tmp_path):
+def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, use, monkeypatch, root, tmp_path):
     """From an earlier skip, or from an archive."""
     out = tiny.artifacts("data", "voc")
 
@@ -100,13 +101,13 @@ def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, monkeypatch, root, t
         (out / "picture.jpg").write_text("")
         (out / "record.json").write_text('{"status": "skipped", "reason": "told so"}')
     monkeypatch.setattr("pipeline.datasets.archives.fetch_all", brought)
-    change(monkeypatch, tiny, "voc", archives=())
+    use(archives=())
     download.main("voc")
     assert not (out / "record.json").exists() and json.loads((out / "source.json").read_text())["status"] == "done"
 
 
-def test_a_damaged_note_of_a_part_is_made_again(tiny, monkeypatch, root):
-    change(monkeypatch, tiny, "voc", folder=str(root))
+def test_a_damaged_note_of_a_part_is_made_again(tiny, use, monkeypatch, root):
+    use(folder=str(root))
     download.main("voc")
     kept = []
     monkeypatch.setattr("shutil.rmtree", lambda path, **more: kept.append(path))

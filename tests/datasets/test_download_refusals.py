@@ -11,13 +11,12 @@ import pytest
 from pipeline.datasets import archives, mirrors, pool, preparation, unpacking
 from pipeline.study import StudyError
 from stages import download, prepare
-from tests.datasets.served import BODY, Handler, archive, official
-from tests.datasets.tiny import change
+from tests.datasets.packed import lies, tar
+from tests.datasets.served import BODY, Handler, archive
 
 
-def test_two_downloads_at_once_are_one(tiny, monkeypatch, tmp_path, capfd):
-    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"}))
-    change(monkeypatch, tiny, "voc", archives=(archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None),))
+def test_two_downloads_at_once_are_one(tiny, use, monkeypatch, tmp_path, capfd):
+    use(archives=(lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})),))
     unpacked, unpack = [], archives.unpack
 
     def slowly(path, folder):
@@ -48,14 +47,14 @@ def test_an_answer_that_makes_no_sense_is_its_mirrors_fault(server, tmp_path, mo
 
 @pytest.mark.parametrize("source", [{}, {"archives": ()}, {"folder": "theirs"}])
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_in_the_place_of_the_data_is_named(tiny, monkeypatch, tmp_path, source, there):
+def test_a_link_in_the_place_of_the_data_is_named(tiny, use, tmp_path, source, there):
     out, theirs = tiny.artifacts("data", "voc"), tmp_path / "theirs"
     out.parent.mkdir(parents=True)
     out.symlink_to(theirs)
     if there:
         theirs.mkdir()
         (theirs / "picture").touch()
-    change(monkeypatch, tiny, "voc", **source)
+    use(**source)
     with pytest.raises(StudyError, match="artifacts/tiny/data/voc is a link, .* remove the link"):
         download.main("voc")
     assert os.path.exists(theirs) == there and (not there or (theirs / "picture").exists())
@@ -68,8 +67,7 @@ def full(*arguments, **more):
 @pytest.mark.parametrize("optional", [True, False])
 def test_a_disk_that_is_full_while_unpacking_is_not_the_archives_fault(tmp_path, monkeypatch, optional):
     """Nor is an optional archive done then."""
-    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"}))
-    wanted = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None).model_copy(update={"optional": optional})
+    wanted = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})).model_copy(update={"optional": optional})
     monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
     with pytest.raises(StudyError, match="set.tar cannot be unpacked into .*data: No space left on device. Mend that and") as caught:
         archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
@@ -77,14 +75,13 @@ def test_a_disk_that_is_full_while_unpacking_is_not_the_archives_fault(tmp_path,
 
 
 def test_an_optional_archive_that_is_damaged_stops(tmp_path):
-    (tmp_path / "set.tar").write_bytes(official({"set/list.txt": b"a"})[:700])
-    wanted = archive(str(tmp_path / "set.tar"), name="set.tar", md5=None, size=None).model_copy(update={"optional": True})
+    wanted = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})[:700]).model_copy(update={"optional": True})
     with pytest.raises(StudyError, match="cannot be unpacked .* delete it"):
         archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
 
 
 def test_sizes_that_do_not_fit_are_said_in_bytes(tmp_path, monkeypatch):
-    (tmp_path / "set.tar").write_bytes(official({"set/256.png": b"a" * 1234}))
+    (tmp_path / "set.tar").write_bytes(tar({"set/256.png": b"a" * 1234}))
     monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.raises(StudyError, match="256.png has 1,234 bytes, there are 0 on the disk: make room"):
         unpacking.unpack(tmp_path / "set.tar", tmp_path / "data")

@@ -7,11 +7,10 @@ from pipeline.datasets import preparation, voc
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
 from stages import download, prepare
-from tests.datasets.tiny import change
 
 
-def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
-    change(monkeypatch, tiny, "voc", folder=str(root))
+def test_stages_use_a_folder_where_it_lies(tiny, use, monkeypatch, root, capfd):
+    use(folder=str(root))
     download.main("voc")
     prepare.main("voc")
     assert "warning: voc is not complete: train_aug has 10 images, not 10582; val has" in capfd.readouterr().err
@@ -23,13 +22,13 @@ def test_stages_use_a_folder_where_it_lies(tiny, monkeypatch, root, capfd):
         monkeypatch.setitem(voc.COUNTS, split, images)
     prepare.main("voc")
     assert "not complete" not in capfd.readouterr().err
-    change(monkeypatch, tiny, "voc", folder=str(root / "nowhere"))
+    use(folder=str(root / "nowhere"))
     with pytest.raises(StudyError, match="nowhere does not exist"):
         download.main("voc")
 
 
-def test_files_of_all_splits_that_cannot_be_used_are_listed_at_once(tiny, monkeypatch, root):
-    change(monkeypatch, tiny, "voc", folder=str(root))
+def test_files_of_all_splits_that_cannot_be_used_are_listed_at_once(tiny, use, monkeypatch, root):
+    use(folder=str(root))
     found = voc.splits(root)
     broken = [*found["train_aug"][:5], found["val"][3]]
     for item in broken:
@@ -46,9 +45,9 @@ def test_files_of_all_splits_that_cannot_be_used_are_listed_at_once(tiny, monkey
         assert named == [str(item.image) for item in broken]
 
 
-def test_prepare_goes_on_where_it_was(tiny, monkeypatch, root):
+def test_prepare_goes_on_where_it_was(use, monkeypatch, root):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    change(monkeypatch, tiny, "voc", folder=str(root))
+    use(folder=str(root))
     broken, load, decoded = voc.splits(root)["val"][3].image, preparation.load, []
     whole = broken.read_bytes()
     broken.write_bytes(b"no picture")
@@ -61,17 +60,17 @@ def test_prepare_goes_on_where_it_was(tiny, monkeypatch, root):
     assert decoded == [item.id for item in voc.splits(root)["val"]], "train_aug was decoded before"
 
 
-def test_a_folder_without_the_masks_of_sbd_says_where_they_go(tiny, monkeypatch, root):
+def test_a_folder_without_the_masks_of_sbd_says_where_they_go(use, root):
     (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt").unlink()
-    change(monkeypatch, tiny, "voc", folder=str(root))
+    use(folder=str(root))
     download.main("voc")
     with pytest.raises(StudyError, match="no split train_aug; there are train, val, trainval. train_aug takes the masks of SBD: docs/data.md"):
         prepare.main("voc")
 
 
-def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch, root):
+def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, use, root):
     """Even where its size stays the same: what follows runs again."""
-    change(monkeypatch, tiny, "voc", folder=str(root))
+    use(folder=str(root))
     notes = []
     for _ in range(2):
         download.main("voc")
@@ -83,13 +82,13 @@ def test_a_file_of_a_folder_that_was_changed_is_another_folder(tiny, monkeypatch
     assert (tiny.artifacts("data", "voc") / "source.json").read_text() != notes[0]
 
 
-def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(tiny, monkeypatch, root, tmp_path):
+def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(tiny, use, root, tmp_path):
     mine = tmp_path / "mine/VOCdevkit"
     mine.mkdir(parents=True)
     (mine / "VOC2012").symlink_to(root / "VOCdevkit/VOC2012")
     (mine / "again").symlink_to(mine)
     (mine / "nothing").symlink_to(mine / "nowhere")
-    change(monkeypatch, tiny, "voc", folder=str(mine.parent))
+    use(folder=str(mine.parent))
     download.main("voc")
     prepare.main("voc")
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10

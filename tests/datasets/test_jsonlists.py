@@ -47,7 +47,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 from pipeline.datasets import coco
-from tests.peak import peak
+from tests.processes import peak
 before = peak()
 items = coco.splits(Path(sys.argv[1]))["train"]
 print(len(items), peak() - before)

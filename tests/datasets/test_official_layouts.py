@@ -2,7 +2,6 @@
 import hashlib
 import io
 import json
-import zipfile
 
 import numpy as np
 from PIL import Image
@@ -10,7 +9,8 @@ from scipy.io import savemat
 
 from pipeline import progress
 from pipeline.datasets import archives, cityscapes, coco, voc
-from tests.datasets.served import archive, dead, official, png
+from tests.datasets.packed import tar, zipped
+from tests.datasets.served import archive, dead, png
 
 
 def mat(labels):
@@ -33,7 +33,7 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path, monkeypatch):
               (("train", b"t2\nt1\n"), ("val", b"v1\n"), ("trainval", b"t1\nt2\nv1\n"))}
     extra = {f"{sbd}/cls/{name}.mat": mat(mask[name] + 10) for name in ("s2", "s1", "t1", "v1")}
     extra |= {f"{sbd}/train.txt": b"s2\nv1\n", f"{sbd}/val.txt": b"s1\nt1\n"}
-    server.files = {"VOCtrainval_11-May-2012.tar": official(files), "benchmark.tgz": official(extra, "w:gz")}
+    server.files = {"VOCtrainval_11-May-2012.tar": tar(files), "benchmark.tgz": tar(extra, "w:gz")}
     wanted = tuple(
         archive(dead(), f"{server.url}/breaks/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=len(content))
         for name, content in server.files.items())
@@ -51,6 +51,10 @@ def test_voc_and_sbd_from_their_archives(server, tmp_path, monkeypatch):
     assert len(server.log) == asked
 
 
+def served_by(server, names):
+    return tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(server.files[name]).hexdigest(), size=None) for name in names)
+
+
 def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
     """The official archives' layouts: COCO's unpack to train2017, val2017, annotations; Cityscapes' to leftImg8bit, gtFine, gtCoarse."""
     picture, labels = io.BytesIO(), np.full((4, 6), 7, np.uint8)
@@ -60,19 +64,14 @@ def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
              "leftImg8bit_trainextra.zip": [("leftImg8bit", "train_extra", "erlangen")],
              "gtFine_trainvaltest.zip": [("gtFine", "train", "aachen"), ("gtFine", "val", "munster"), ("gtFine", "test", "berlin")],
              "gtCoarse.zip": [("gtCoarse", "train", "aachen"), ("gtCoarse", "train_extra", "erlangen")]}
-    server.files = {}
     for name, folders in names.items():
-        with zipfile.ZipFile(file := io.BytesIO(), "w") as made:
-            for kind, split, city in folders:
-                ending = "leftImg8bit" if kind == "leftImg8bit" else f"{kind}_labelIds"
-                made.writestr(f"{kind}/{split}/{city}/{city}_000000_000019_{ending}.png",
-                              picture.getvalue() if kind == "leftImg8bit" else png(labels))
-                made.writestr(f"{kind}/{split}/{city}/.DS_Store", "of somebody's desktop")
-            made.writestr("license.txt", "may be used")
-        server.files[name] = file.getvalue()
-    wanted = tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=None)
-                   for name, content in server.files.items())
-    archives.fetch_all(wanted, tmp_path / "cityscapes", tmp_path / "archives")
+        files = {"license.txt": b"may be used"}
+        for kind, split, city in folders:
+            ending, content = ("leftImg8bit", picture.getvalue()) if kind == "leftImg8bit" else (f"{kind}_labelIds", png(labels))
+            files |= {f"{kind}/{split}/{city}/{city}_000000_000019_{ending}.png": content,
+                      f"{kind}/{split}/{city}/.DS_Store": b"of somebody's desktop"}
+        server.files[name] = zipped(files)
+    archives.fetch_all(served_by(server, names), tmp_path / "cityscapes", tmp_path / "archives")
     found = cityscapes.splits(tmp_path / "cityscapes")
     assert {split: [item.id for item in items] for split, items in found.items()} == {
         "train": ["aachen_000000_000019"], "val": ["munster_000000_000019"], "train_extra": ["erlangen_000000_000019"],
@@ -87,16 +86,10 @@ def test_coco_and_cityscapes_from_their_archives(server, tmp_path):
     content = {"images": [{"id": 9, "file_name": "000000000009.jpg", "height": 60, "width": 80}], "annotations": [
         {"id": 1, "image_id": 9, "category_id": 17, "area": 1200, "iscrowd": 0, "segmentation": [[10, 10, 50, 10, 50, 40, 10, 40]]}],
         "categories": categories}
-    server.files = {}
-    for name, files in {"val2017.zip": {"val2017/000000000009.jpg": picture.getvalue()},
-                        "annotations_trainval2017.zip": {"annotations/instances_val2017.json": json.dumps(content).encode()}}.items():
-        with zipfile.ZipFile(file := io.BytesIO(), "w") as made:
-            for path, data in files.items():
-                made.writestr(path, data)
-        server.files[name] = file.getvalue()
-    wanted = tuple(archive(f"{server.url}/ok/{name}", name=name, md5=hashlib.md5(content).hexdigest(), size=None)
-                   for name, content in server.files.items())
-    archives.fetch_all(wanted, tmp_path / "coco", tmp_path / "archives")
+    files = {"val2017.zip": zipped({"val2017/000000000009.jpg": picture.getvalue()}),
+             "annotations_trainval2017.zip": zipped({"annotations/instances_val2017.json": json.dumps(content).encode()})}
+    server.files |= files
+    archives.fetch_all(served_by(server, files), tmp_path / "coco", tmp_path / "archives")
     items = coco.splits(tmp_path / "coco")["val"]
     assert [item.image.name for item in items] == ["000000000009.jpg"] and items[0].image.is_file()
     assert (coco.label(items[0]) == voc.CLASSES.index("cat")).sum() > 1000

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ from pipeline.datasets.miniature import layouts
 from pipeline.schema import Generate
 from pipeline.study import ROOT, StudyError
 from tests.datasets.test_preparation import run
+from tests.processes import wait_for
 
 
 def die(*arguments):
@@ -45,16 +45,11 @@ def test_workers_end_with_a_process_that_is_killed():
     def left():  # one that nobody waits for may stay as a zombie
         return [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     try:
-        deadline = time.time() + 60
-        while len(workers) < 2 and time.time() < deadline and process.poll() is None:
-            workers = psutil.Process(process.pid).children()
-        assert len(workers) == 2
+        wait_for(lambda: len(psutil.Process(process.pid).children()) == 2, 60)
+        workers += psutil.Process(process.pid).children()
         process.kill()
         process.wait()
-        deadline = time.time() + 10
-        while left() and time.time() < deadline:
-            time.sleep(.05)
-        assert not left()
+        wait_for(lambda: not left(), 10)
     finally:
         process.kill()
         for each in left():

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import imagenet, preparation, voc
-from pipeline.datasets.contact import BYTES, contact_sheet
 from pipeline.datasets.shards import Shard
 from pipeline.datasets.trimap import void_distance
 from pipeline.study import StudyError
@@ -135,15 +134,6 @@ def test_damaged_bytes_end_in_the_list_or_in_pixels(root):
             np.testing.assert_array_equal(counts, np.bincount(example.label.ravel(), minlength=256))
         path.write_bytes(whole)
     assert refused > 100
-
-
-def test_contact_sheet_is_small(root, tmp_path):
-    out, _ = run(root, "train_aug")
-    contact_sheet(Shard(out), voc.colours(21), tmp_path / "contact.png")
-    assert (tmp_path / "contact.png").stat().st_size < BYTES
-    picture = Image.open(tmp_path / "contact.png").convert("RGB")
-    assert picture.height == 2 * 112 + 3 * 4 and len(set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data")
-                                                         else picture.getdata())) > 30
 
 
 def test_a_name_that_is_no_text_is_listed(root):

@@ -148,11 +148,6 @@ def test_real_voc():
     assert [item.id for item in found["train_aug"]] == sorted(item.id for item in found["train_aug"])
     own = [item for item in found["train_aug"] if item.label.parent.name == "SegmentationClass"]
     assert {item.id for item in own} == {item.id for item in found["train"]}
-    for item in found["val"][::60]:
-        label = voc.label(item)
-        assert label.shape == native.read_image(item.image).shape[:2] and 255 in label and (label[label < 255] <= 20).all()
-    for item in [each for each in found["train_aug"] if each not in own][::100]:
-        assert 255 not in voc.label(item)
 
 
 @pytest.mark.parametrize("name", ["/tmp/victim/photo", "../../../escaped", "a/../../b"])

@@ -10,21 +10,21 @@ import psutil
 import pytest
 
 from pipeline.study import ROOT
-from tests.datasets.served import BODY, Handler, official
+from tests.datasets.packed import tar
+from tests.datasets.served import BODY, Handler
 
 DOWNLOAD = """
 import sys
 from pipeline import schema, study
 from pipeline.datasets import mirrors
 from stages import console, download
+from tests import changed
 mirrors.CITYSCAPES, mirrors.PAUSE = sys.argv.pop(1), 0
 settings = study.load()
 names = ("a.tar", "b.tar")
 source = schema.Source(archives=tuple(schema.Archive(name=name, mirrors=(f"{mirrors.CITYSCAPES}/members/{name}?packageID=1",)) for name in names))
-cityscapes = settings.settings.cityscapes.model_copy(update={"source": source})
-scale = settings.settings.model_copy(update={"cityscapes": cityscapes})
-changed = settings.model_copy(update={"scales": {**settings.scales, settings.scale: scale}})
-study.load = lambda: changed
+found = changed.dataset(settings, "cityscapes", source=source)
+study.load = lambda: found
 console.run(download.main)
 """
 
@@ -32,7 +32,7 @@ console.run(download.main)
 @pytest.mark.parametrize("password, done", [("ge heim", True), ("Ver/borgen+1", False)])
 def test_a_secret_is_in_no_file_log_or_process_list(server, tmp_path, monkeypatch, password, done):
     """The whole stage in a process of its own; while it downloads, the server looks at the process list."""
-    server.files = {"a.tar": official({"leftImg8bit/a.png": BODY}), "b.tar": b"no archive", "": b""}
+    server.files = {"a.tar": tar({"leftImg8bit/a.png": BODY}), "b.tar": b"no archive", "": b""}
     seen = []
 
     def listing(handler):

@@ -8,6 +8,7 @@ from pipeline.datasets import voc
 from pipeline.datasets.shards import Example, Shard, Writer, file_of
 from pipeline.datasets.trimap import FAR, void_distance
 from pipeline.study import ROOT, StudyError
+from tests.shards import shard as written
 
 CLASSES = ["background", "cat"]
 REAL = ROOT.parent / "shared/data/VOCdevkit"
@@ -27,10 +28,7 @@ def examples(shapes, seed, distances):
 def test_round_trip(tmp_path_factory, shapes, seed, distances, batch):
     path = tmp_path_factory.mktemp("shard") / "val.arrow"
     put = list(examples(shapes, seed, distances))
-    with Writer(path, "voc", CLASSES, batch_bytes=batch) as writer:
-        for example in put:
-            writer.add(example)
-    shard = Shard(path)
+    shard = written(path, put, CLASSES, batch_bytes=batch)
     assert len(shard) == len(put) and shard.classes == CLASSES and shard.dataset == "voc"
     assert shard.ids == [example.id for example in put]
     for index, example in enumerate(put):
@@ -43,19 +41,14 @@ def test_round_trip(tmp_path_factory, shapes, seed, distances, batch):
 
 def test_targets_of_imagenet(tmp_path):
     image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    with Writer(tmp_path / "val.arrow", "imagenet", ["a", "b"]) as writer:
-        writer.add(Example("a/1", image, target=0))
-        writer.add(Example("b/1", image, target=1))
-    shard = Shard(tmp_path / "val.arrow")
+    shard = written(tmp_path / "val.arrow", [Example("a/1", image, target=0), Example("b/1", image, target=1)], "ab", "imagenet")
     assert [shard[index].target for index in range(2)] == [0, 1]
     assert shard[0].label is None and shard[0].distance is None
 
 
 def test_views_survive_the_shard(tmp_path):
     put = next(examples([(40, 30)], 1, True))
-    with Writer(tmp_path / "s.arrow", "voc", CLASSES) as writer:
-        writer.add(put)
-    shard = Shard(tmp_path / "s.arrow")
+    shard = written(tmp_path / "s.arrow", [put], CLASSES)
     got = shard[0]
     del shard
     np.testing.assert_array_equal(got.image, put.image)
@@ -73,15 +66,13 @@ def test_a_failed_writer_leaves_nothing(tmp_path):
 
 def test_a_disk_too_full_for_a_shard_is_named(tmp_path, no_room):
     no_room(tmp_path / "s.arrow")
-    with pytest.raises(OSError, match=f"'{tmp_path}/s.arrow'"), Writer(tmp_path / "s.arrow", "voc", CLASSES) as writer:
-        writer.add(next(examples([(4, 3)], 1, True)))
+    with pytest.raises(OSError, match=f"'{tmp_path}/s.arrow'"):
+        written(tmp_path / "s.arrow", examples([(4, 3)], 1, True), CLASSES)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_shard_is_named(tmp_path):
-    with Writer(tmp_path / "s.arrow", "voc", CLASSES) as writer:
-        for example in examples([(9, 9)] * 20, 1, True):
-            writer.add(example)
+    written(tmp_path / "s.arrow", examples([(9, 9)] * 20, 1, True), CLASSES)
     whole = (tmp_path / "s.arrow").read_bytes()
     for content in (b"", b"nonsense", whole[:-10], whole[: len(whole) // 2]):
         (tmp_path / "bad.arrow").write_bytes(content)

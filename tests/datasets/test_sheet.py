@@ -11,6 +11,7 @@ from pipeline import schema, study
 from pipeline.datasets import preparation, sheet, voc
 from pipeline.study import StudyError
 from stages import download, prepare
+from tests import changed
 
 labels = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 20, 255]))
 
@@ -39,36 +40,20 @@ def test_the_digest_is_of_the_pixels_however_the_work_was_cut(root, tmp_path, mo
     assert digest("c") != first, "another picture under the same labels"
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """Gives the scale tiny's VOC other settings, in an empty folder."""
-    loaded = study.load()
-    monkeypatch.chdir(tmp_path)
-
-    def change(**settings):
-        scale = loaded.scales["tiny"]
-        own = scale.model_copy(update={"voc": scale.voc.model_copy(update=settings)})
-        changed = loaded.model_copy(update={"scale": "tiny", "scales": loaded.scales | {"tiny": own}})
-        monkeypatch.setattr(study, "load", lambda: changed)
-        return changed.settings.voc
-    return change
-
-
-def test_images_that_do_not_fit_the_canvas_are_found_before_anything_is_trained(tiny):
-    evaluation = tiny().evaluate
-    tiny(evaluate=evaluation.model_copy(update={"canvas": (49, 33)}))
+def test_images_that_do_not_fit_the_canvas_are_found_before_anything_is_trained(tiny, monkeypatch):
+    narrow = tiny.settings.voc.evaluate.model_copy(update={"canvas": (49, 33)})
+    monkeypatch.setattr(study, "load", lambda: changed.dataset(tiny, "voc", evaluate=narrow))
     download.main("voc")
     with pytest.raises(StudyError, match=r"voc's split val have up to \d+x49 pixels \(height x width\).* canvas .* has 49x33: enlarge evaluate.canvas of voc"):
         prepare.main("voc")
 
 
-def test_generated_voc_has_a_quarter_of_its_images_in_the_official_list(tiny):
-    training = tiny().train
-    voc_settings = tiny(train=training.model_copy(update={"split": "train"}))
+def test_generated_voc_has_a_quarter_of_its_images_in_the_official_list(tiny, monkeypatch):
+    monkeypatch.setattr(study, "load", lambda: changed.training(tiny, "voc", split="train"))
     download.main("voc")
     prepare.main("voc")
-    counted = json.loads((study.load().artifacts("shards", "voc") / "sheet.json").read_text())["splits"]["train"]["images"]
-    assert counted == voc_settings.source.generate.train // 4
+    counted = json.loads((tiny.artifacts("shards", "voc") / "sheet.json").read_text())["splits"]["train"]["images"]
+    assert counted == tiny.settings.voc.source.generate.train // 4
 
 
 def test_the_paper_scale_has_room_for_its_data_sets():

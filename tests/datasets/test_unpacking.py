@@ -1,5 +1,4 @@
 """Hostile, damaged and cut archives: a clear error, and nothing on disk outside or inside the target folder."""
-import io
 import random
 import tarfile
 import zipfile
@@ -8,27 +7,13 @@ import pytest
 
 from pipeline.datasets.unpacking import unpack
 from pipeline.study import StudyError
+from tests.datasets.packed import tar, zipped
 
 FILES = {"set/images/a.jpg": random.Random(1).randbytes(5000), "set/list.txt": b"a\n" * 700, "set/empty": b""}
 
 
-def tar(path, mode="w", files=None, *more):
-    with tarfile.open(path, mode) as made:
-        for name, content in (FILES if files is None else files).items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            made.addfile(info, io.BytesIO(content))
-        for info in more:
-            made.addfile(info)
-    return path
-
-
-def zipped(path, files=None, attributes=0):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in (FILES if files is None else files).items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr = attributes
-            made.writestr(info, content, zipfile.ZIP_DEFLATED)
+def lying(tmp_path, content):
+    (path := tmp_path / "archive").write_bytes(content)
     return path
 
 
@@ -36,17 +21,17 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-MAKERS = {"tar": tar, "tgz": lambda path: tar(path, "w:gz"), "zip": zipped}
+WHOLE = {"tar": tar(FILES), "tgz": tar(FILES, "w:gz"), "zip": zipped(FILES)}
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", WHOLE)
 def test_unpacks_and_merges(tmp_path, kind):
     out = tmp_path / "out"
     (out / "set").mkdir(parents=True)
     (out / "set/list.txt").write_text("old")
     (out / "set/mine").write_text("kept")
     (out / ".unpacking-killed/set").mkdir(parents=True)
-    unpack(MAKERS[kind](tmp_path / "archive"), out)
+    unpack(lying(tmp_path, WHOLE[kind]), out)
     assert contents(out) == FILES | {"set/mine": b"kept"}
     assert not any(path.name.startswith(".") for path in out.iterdir())
 
@@ -54,15 +39,15 @@ def test_unpacks_and_merges(tmp_path, kind):
 def test_a_folder_may_be_named_without_those_it_is_in(tmp_path):
     folder = tarfile.TarInfo("set/images/")
     folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-    for number, path in enumerate((tar(tmp_path / "tar", "w", {}, folder), zipped(tmp_path / "zip", {"set/images/": b""}))):
-        unpack(path, tmp_path / str(number))
+    for number, content in enumerate((tar({}, "w", (folder, b"")), zipped({"set/images/": b""}))):
+        unpack(lying(tmp_path, content), tmp_path / str(number))
         assert not contents(tmp_path / str(number))
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
-    inner = zipped(tmp_path / "inner", {"inside.txt": b"not to be unpacked"}).read_bytes()
-    path = tar(tmp_path / "archive", mode, files := FILES | {"set/last.zip": inner})
+    files = FILES | {"set/last.zip": zipped({"inside.txt": b"not to be unpacked"})}
+    path = lying(tmp_path, tar(files, mode))
     unpack(path, tmp_path / "out")
     assert contents(tmp_path / "out") == files
     damaged = bytearray(path.read_bytes())
@@ -73,18 +58,11 @@ def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
 
 
 def test_a_zip_of_a_tar_and_an_empty_zip_are_zips(tmp_path):
-    inner = tar(tmp_path / "inner").read_bytes()
     with zipfile.ZipFile(tmp_path / "archive", "w", zipfile.ZIP_STORED) as made:
-        made.writestr("set.tar", inner)
+        made.writestr("set.tar", WHOLE["tar"])
     unpack(tmp_path / "archive", tmp_path / "out")
-    unpack(zipped(tmp_path / "empty", {}), tmp_path / "out")
-    assert contents(tmp_path / "out") == {"set.tar": inner}
-
-
-def special(name, kind, target="/etc/passwd"):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
+    unpack(lying(tmp_path, zipped({})), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"set.tar": WHOLE["tar"]}
 
 
 ESCAPES = ["../evil", "set/../../evil", "/tmp/evil-of-the-tests", "..\\evil", "C:\\evil", "C:/evil"]
@@ -93,30 +71,33 @@ ESCAPES = ["../evil", "set/../../evil", "/tmp/evil-of-the-tests", "..\\evil", "C
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_refuses_to_leave_the_folder(tmp_path, name, make):
-    path = make(tmp_path / "archive", **{"files": FILES | {name: b"evil"}})
-    check_refused(tmp_path, path, "leads out of")
+    check_refused(tmp_path, make(FILES | {name: b"evil"}), "leads out of")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_refuses_links_and_devices(tmp_path, kind):
-    check_refused(tmp_path, tar(tmp_path / "archive", "w", FILES, special("set/odd", kind, "set/list.txt")), "is a link, a device or sparse")
+    odd = tarfile.TarInfo("set/odd")
+    odd.type, odd.linkname = kind, "set/list.txt"
+    check_refused(tmp_path, tar(FILES, "w", (odd, b"")), "is a link, a device or sparse")
 
 
 def test_refuses_links_in_zip(tmp_path):
-    check_refused(tmp_path, zipped(tmp_path / "archive", {"set/link": b"/etc/passwd"}, 0o120777 << 16), "link or a device")
+    link = zipfile.ZipInfo("set/link")
+    link.external_attr = 0o120777 << 16
+    check_refused(tmp_path, zipped({}, (link, b"/etc/passwd")), "link or a device")
 
 
-def check_refused(tmp_path, path, said):
-    out = tmp_path / "deep/er/out"
+def check_refused(tmp_path, content, said):
+    path, out = lying(tmp_path, content), tmp_path / "deep/er/out"
     with pytest.raises(StudyError, match=said) as caught:
         unpack(path, out)
     assert str(path) in str(caught.value)
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path] and list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", WHOLE)
 def test_every_truncation_is_an_error(tmp_path, kind):
-    whole = MAKERS[kind](tmp_path / "archive").read_bytes()
+    whole = WHOLE[kind]
     # A tar ends with blocks of zeros, of which the first is needed and the rest is padding.
     needed = len(whole.rstrip(b"\0")) if kind == "tar" else len(whole)
     out = tmp_path / "out"
@@ -127,12 +108,10 @@ def test_every_truncation_is_an_error(tmp_path, kind):
         assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", WHOLE)
 def test_flipped_bytes_never_do_harm(tmp_path, kind):
     """100 flips: an error and an empty folder, or an archive that is read; from formats with sums, read right."""
-    chance = random.Random(kind)
-    path = MAKERS[kind](tmp_path / "archive")
-    whole, refused = path.read_bytes(), 0
+    chance, whole, path, refused = random.Random(kind), WHOLE[kind], tmp_path / "archive", 0
     for number in range(100):
         damaged = bytearray(whole)
         damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
@@ -154,10 +133,10 @@ def test_flipped_bytes_never_do_harm(tmp_path, kind):
 
 
 def test_refuses_folders_without_end_and_files_of_holes(tmp_path):
-    check_refused(tmp_path, tar(tmp_path / "archive", files=FILES | {"a/" * 1500 + "b": b"deep"}), "has an entry 1501 folders deep")
+    check_refused(tmp_path, tar(FILES | {"a/" * 1500 + "b": b"deep"}), "has an entry 1501 folders deep")
     holes = tarfile.TarInfo("set/holes")
     holes.type = tarfile.GNUTYPE_SPARSE
-    check_refused(tmp_path, tar(tmp_path / "archive", "w", FILES, holes), "cannot be unpacked|is a link, a device or sparse")
+    check_refused(tmp_path, tar(FILES, "w", (holes, b"")), "cannot be unpacked|is a link, a device or sparse")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -166,14 +145,14 @@ def test_refuses_headers_that_would_fill_the_memory(tmp_path, mode, first):
     """tarfile takes them in whole; of zeros, 3 GB are 14 MB in a tgz."""
     large, small = tarfile.TarInfo("set/large"), tarfile.TarInfo("set/small")
     large.pax_headers, small.pax_headers = {"comment": "x" * 100_000}, {"comment": "x" * 1000}
-    path = tar(tmp_path / "archive", mode, {} if first else FILES, small, large)
-    check_refused(tmp_path, path, "cannot be unpacked .TarError: a header of 100,0.. bytes")
-    unpack(tar(tmp_path / "archive", mode, FILES, small), tmp_path / "out")
+    content = tar({} if first else FILES, mode, (small, b""), (large, b""))
+    check_refused(tmp_path, content, "cannot be unpacked .TarError: a header of 100,0.. bytes")
+    unpack(lying(tmp_path, tar(FILES, mode, (small, b""))), tmp_path / "out")
     assert contents(tmp_path / "out") == FILES | {"set/small": b""}
 
 
 def test_a_folder_in_the_way_of_a_file_leaves_everything_as_it_was(tmp_path):
     (tmp_path / "out/set/list.txt").mkdir(parents=True)
     with pytest.raises(StudyError, match="list.txt is a folder in the way of a file: move it away"):
-        unpack(tar(tmp_path / "archive"), tmp_path / "out")
+        unpack(lying(tmp_path, WHOLE["tar"]), tmp_path / "out")
     assert contents(tmp_path / "out") == {}
