@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline.study import ROOT
+
 BIN = Path(sys.executable).parent
 
 
@@ -87,6 +88,11 @@ class Checkout:
         text, count = re.subn(pattern, replacement, (self.root / name).read_text())
         assert count == 1, f"{pattern} is {count} times in {name}"
         (self.root / name).write_text(text)
+
+    def train_for(self, steps: int, validate_every: int) -> None:
+        """Longer trainings than the 2 steps of scale tiny."""
+        settings = "batch: 4, steps: {}, learning_rate: 0.05, power: 0.9, validate_every: {}"
+        self.edit("params.yaml", re.escape(settings.format(2, 2)), settings.format(steps, validate_every))
 
     def tables(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted((self.root / "reports/tables").iterdir())}

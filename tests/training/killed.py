@@ -2,8 +2,8 @@
 
 The stage `train` runs to its end twice, then once for each STEP with kill -9 in that step and a second start; `s` before a STEP
 kills while the first checkpoint after it is being written. In the place of a STEP, `recorded` kills between the weights and the
-record, and `edited` lets the guard fail the stage, because of code that changed; then nothing may be trained again. REPORT: the model's digest for each. torch is imported once, and the
-processes are forked from here.
+record, and `edited` lets the guard fail the stage, because of code that changed; then nothing may be trained again. REPORT: the
+model's digest for each.
 """
 import functools
 import hashlib
@@ -13,34 +13,15 @@ import runpy
 import shutil
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import torch
-import torch._dynamo  # as the first backward pass of each child would
 
 from pipeline import records, study as studies
 from pipeline.training import loop
+from tests.training.forked import forked
 
 RUN = "t2-x2"
-
-
-def forked(work, world: int = 1, port: str = "") -> list[int]:
-    """Exit statuses of `world` processes that do `work`."""
-    children = []
-    for rank in range(world):
-        if not (child := os.fork()):
-            os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            torch.set_num_threads(1)
-            try:
-                work()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    return [os.waitpid(child, 0)[1] for child in children]
 
 
 def stage(*command: str) -> None:

@@ -2,18 +2,18 @@
 import torch
 
 from pipeline.models import deeplab
-from pipeline.schema import BackboneSize, Network, Run
+from pipeline.schema import BackboneSize, Network
 from pipeline.training import segmentation
+from tests.models.small_networks import BASE
 
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 2, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125)}
 NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones=SIZES | {"mobilenetv2_100": BackboneSize(width=0.25)})
 
 
-def network(backbone, output_stride=16):
+def network(backbone, output_stride=16, classes=4):
     torch.manual_seed(0)
-    run = Run(dataset="voc", backbone=backbone, start="runs/other", output_stride=output_stride, decoder="[3x3,256]x2",
-              low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
-    return deeplab.build(run, {"r": "resnet", "x": "xception", "m": "mobilenet"}[backbone[0]], NETWORK, 4).to(memory_format=torch.channels_last)
+    run, family = BASE.model_copy(update={"backbone": backbone}), {"r": "resnet", "x": "xception", "m": "mobilenet"}[backbone[0]]
+    return deeplab.build(run, family, NETWORK, classes, output_stride).to(memory_format=torch.channels_last)
 
 
 def step(model):

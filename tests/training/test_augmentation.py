@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from pipeline.training import cutting
 from pipeline.training.augmentation import SCALES, Crops
 from pipeline.training.cutting import Draw, Packed
+from tests.training.small import Memory
 
 
 def plainly(image, label, scale, top, left, flip, crop):
@@ -54,27 +55,13 @@ def test_a_picture_far_behind_in_the_block_is_cut_like_the_first():
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
-class Memory:
-    """Examples in memory, as a split of data.py gives them."""
-
-    def __init__(self, images, labels):
-        self.pairs, self.ids = list(zip(images, labels)), [str(number) for number in range(len(images))]
-
-    def __call__(self, numbers):
-        return [self.pairs[number] for number in numbers]
-
-    def expect(self, numbers):
-        pass
-
-
 def test_the_stream_visits_every_image_once_an_epoch_and_resumes_exactly():
-    images = [torch.full((9, 9, 3), number, dtype=torch.uint8) for number in range(6)]
-    labels = [torch.zeros(9, 9, dtype=torch.uint8)] * 6
-    stream = Crops(Memory(images, labels), crop=5, batch=3, seed=1)
+    examples = Memory([(torch.full((9, 9, 3), number, dtype=torch.uint8), torch.zeros(9, 9, dtype=torch.uint8)) for number in range(6)])
+    stream = Crops(examples, crop=5, batch=3, seed=1)
     assert sorted(stream()[2] + stream()[2]) == list(range(6))
     state = stream.state()
     expected = [stream() for _ in range(5)]
-    again = Crops(Memory(images, labels), crop=5, batch=3, seed=77)
+    again = Crops(examples, crop=5, batch=3, seed=77)
     again.resume(state)
     for (pixels, label, chosen), (pixels2, label2, chosen2) in zip(expected, (again() for _ in range(5))):
         assert chosen == chosen2 and torch.equal(pixels, pixels2) and torch.equal(label, label2)
@@ -84,7 +71,7 @@ def test_the_draws_are_the_papers(monkeypatch):
     """Scales 0.5 to 2 by 0.25, alike often; places uniform and independent; every other crop flipped; each by its own numbers."""
     drawn = []
     monkeypatch.setattr(cutting, "cut", lambda image, label, draw, *target: drawn.append(draw))
-    examples = Memory([torch.zeros(9, 9, 3, dtype=torch.uint8)] * 7, [torch.zeros(9, 9, dtype=torch.uint8)] * 7)
+    examples = Memory([(torch.zeros(9, 9, 3, dtype=torch.uint8), torch.zeros(9, 9, dtype=torch.uint8))] * 7)
     stream, other = (Crops(examples, crop=5, batch=10, seed=seed) for seed in (0, 1))
     orders = [stream()[2] for _ in range(700)]
     scales, top, left, flip = (torch.tensor(each, dtype=torch.double) for each in zip(*drawn))

@@ -5,7 +5,6 @@ from torch import nn
 
 from pipeline.training import batch_norm, schedule, segmentation
 from tests.training.networks import kept_bytes, network, step
-from tests.training.small import run
 
 
 def test_batch_norm_decay_is_the_papers_at_the_papers_length_and_shorter_below():
@@ -36,14 +35,6 @@ def test_frozen_batch_norm_keeps_statistics_scale_and_shift_while_the_rest_learn
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == (name.rpartition(".")[0] in frozen), name
     assert len(frozen) > 20 and model.aspp.dropout.training is False
-
-
-def test_it_is_still_frozen_after_a_validation(tmp_path):
-    def frozen(channels):
-        batch_norm.freeze(norm := nn.BatchNorm2d(channels))
-        return norm
-    state, *_ = run(tmp_path, norm=frozen)  # three validations
-    assert state["1.num_batches_tracked"] == 0 and torch.equal(state["1.running_mean"], torch.zeros(4))
 
 
 @pytest.mark.parametrize("backbone, less", [("resnet101", .75), ("xception65", .7), ("mobilenetv2_100", .8)])

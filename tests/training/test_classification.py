@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline import study as studies
-from pipeline.datasets.shards import Example, Writer
+from pipeline.datasets.shards import Example
 from pipeline.study import StudyError
 from pipeline.training import classification
+from tests import changed
+from tests.shards import shard
 
 
 def test_pictures_are_shifted_by_up_to_an_eighth_and_every_other_is_flipped():
@@ -54,18 +55,16 @@ def test_pictures_resume_exactly():
 def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     """Learning rates, decays, splits, optimiser, this process's share: as `fit` is given them."""
     monkeypatch.chdir(tmp_path)
-    loaded, seen = studies.load(), {}
-    imagenet = loaded.scales["tiny"].imagenet
-    own = imagenet.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "optimiser": "adamw"})
-    scale = loaded.scales["tiny"].model_copy(update={"imagenet": imagenet.model_copy(update={"train": own})})
-    family = loaded.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
-    study = loaded.model_copy(update={"scale": "tiny", "scales": loaded.scales | {"tiny": scale},
-                                      "backbones": loaded.backbones | {"resnet101": family}})
+    seen, told = {}, changed.training(changed.at("tiny"), "imagenet", last_layer_gradient_multiplier=10.0, batch_norm_decay=0.7,
+                                      steps=900, optimiser="adamw")
+    family = told.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
+    study = told.model_copy(update={"backbones": told.backbones | {"resnet101": family}})
+    imagenet = study.settings.imagenet
+    own = imagenet.train
     shards = study.artifacts("shards", "imagenet")
     for split, value in ((own.split, 0), (imagenet.evaluate.split, 255)):
-        with Writer(shards / f"{split}.arrow", "imagenet", list("abcdefgh")) as writer:
-            for number in range(8):
-                writer.add(Example(f"{split}-{number}", np.full((33, 33, 3), value, np.uint8), target=number))
+        pictures = [Example(f"{split}-{number}", np.full((33, 33, 3), value, np.uint8), target=number) for number in range(8)]
+        shard(shards / f"{split}.arrow", pictures, "abcdefgh", "imagenet")
     (shards / "sheet.json").write_text("{}")
 
     def fit(model, learner, pictures, loss_of, validate, *_):
@@ -78,12 +77,10 @@ def test_what_the_settings_say_reaches_the_pretraining(tmp_path, monkeypatch):
     monkeypatch.setattr(classification, "errors", lambda model, images, targets, batch: (images.unique().tolist(), targets.tolist()))
     with pytest.raises(InterruptedError):
         classification.pretrain(study, "resnet101", tmp_path / "out", tmp_path / "checkpoints")
-    cut = scale.model_copy(update={"imagenet": imagenet.model_copy(update={"train": own.model_copy(update={"crop": 17})})})
-    with pytest.raises(StudyError, match="scales.tiny.imagenet.train.crop: .* whole pictures, here of 33 .* crops of 17"):
-        classification.pretrain(study.model_copy(update={"scales": {"tiny": cut}}), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
-    kept = scale.model_copy(update={"imagenet": imagenet.model_copy(update={"train": own.model_copy(update={"fine_tune_batch_norm": False})})})
-    with pytest.raises(StudyError, match="scales.tiny.imagenet.train.fine_tune_batch_norm: .* no statistics to keep"):
-        classification.pretrain(study.model_copy(update={"scales": {"tiny": kept}}), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
+    for settings, said in (({"crop": 17}, "crop: .* whole pictures, here of 33 .* crops of 17"),
+                           ({"fine_tune_batch_norm": False}, "fine_tune_batch_norm: .* no statistics to keep")):
+        with pytest.raises(StudyError, match=f"scales.tiny.imagenet.train.{said}"):
+            classification.pretrain(changed.training(study, "imagenet", **settings), "resnet101", tmp_path / "out", tmp_path / "checkpoints")
     assert seen["adapted"] == own and seen["learner"] is torch.optim.AdamW and seen["pictures"].mine == slice(1, None, 2)
     where = {id(each): (group["weight_decay"], group["multiplier"]) for group in seen["groups"] for each in group["params"]}
     model = seen["model"]

@@ -1,27 +1,22 @@
 """Two processes on Gloo against one: the same losses, the same weights. And the layers that make it so, one by one."""
 import json
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from pipeline.study import ROOT
 from pipeline.training import distributed, synchronised
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import free_port
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run([sys.executable, "-m", "tests.training.together", folder, str(port)], cwd=ROOT, check=True, timeout=300,
+    subprocess.run([sys.executable, "-m", "tests.training.together", folder, str(free_port())], cwd=ROOT, check=True, timeout=300,
                    env={**os.environ, "OMP_NUM_THREADS": "1"})
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from tests.training.small import TRAINING, cross_entropy, run
+from tests.training.small import TRAINING, cross_entropy, run, same
 
 
 def asking(step: int, *numbers: int):
@@ -24,12 +24,6 @@ def asking(step: int, *numbers: int):
 
 def saved(folder) -> int:
     return torch.load(folder / "run.pt", weights_only=True)["step"]
-
-
-def same(one, other):
-    (model, metrics, history), (second, its_metrics, its_history) = one, other
-    assert metrics == its_metrics and history == its_history
-    assert all(torch.equal(model[name], second[name]) for name in model)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -7,13 +7,12 @@ import hashlib
 import random
 import re
 import shutil
-import socket
-import time
 
 import pytest
 import torch
 
 from tests.engines.checkout import Checkout
+from tests.processes import free_port, wait_for
 
 pytestmark = pytest.mark.slow
 RUN, STEPS, VALIDATE = "t2-x2", 24, 7
@@ -48,7 +47,8 @@ def learning_rate(training, step, learning_rate=learning_rate):
 UNDISTURBED = """
 import hashlib, shutil, sys
 from pipeline import study
-from tests.training.killed import RUN, forked, prepared, stage
+from tests.training.forked import forked
+from tests.training.killed import RUN, prepared, stage
 out = study.load().artifacts("runs", RUN)
 assert forked(prepared) == [0]
 for world in (1, 2):
@@ -61,21 +61,14 @@ for world in (1, 2):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("killed"))
-    settings = "batch: 4, steps: {}, learning_rate: 0.05, power: 0.9, validate_every: {}"
-    checkout.edit("params.yaml", re.escape(settings.format(2, 2)), settings.format(STEPS, VALIDATE))
+    checkout.train_for(STEPS, VALIDATE)
     with (checkout.root / "pipeline/training/schedule.py").open("a") as file:
         file.write(HOOK)
-    printed = checkout.run("python", "-c", UNDISTURBED, free_port())
+    printed = checkout.run("python", "-c", UNDISTURBED, str(free_port()))
     checkout.digests = [line.split()[1] for line in printed.splitlines() if line.startswith("undisturbed ")]
     checkout.run("dvc", "commit", "--force", *ABOVE)
     checkout.lock = (checkout.root / "dvc.lock").read_text()
     return checkout
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def untrained(project):
@@ -91,14 +84,11 @@ def untrained(project):
 def survives(project, way: str, kills: list[str], goes_on: str | None = None) -> None:
     """Kill at each of `kills`, in ascending order of step; then the command `goes_on` ends with the undisturbed run's bytes."""
     out, checkpoint = untrained(project)
-    port = free_port()
+    port = str(free_port())
     for kill in kills:
         command = [port if word == "PORT" else word for word in COMMANDS[way]]
         assert project.start(*command, KILL=kill).wait(300) != 0  # reading what it prints would keep a killed one a zombie
-        until = time.monotonic() + 60
-        while (left := project.processes()) and time.monotonic() < until:
-            time.sleep(0.2)
-        assert not left
+        wait_for(lambda: not project.processes(), 60)
         step, victim, _ = kill.split()
         ended = way != "torchrun" and victim != "stage"  # by the guard, and not before its step was done
         assert (out / "record.json").exists() == (ended and int(step) + 1 == STEPS)

@@ -11,7 +11,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from pipeline import study as studies
 from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.datasets.trimap import void_distance
 from pipeline.doctor import calibration
@@ -21,10 +20,11 @@ from pipeline.study import StudyError
 from pipeline.training import acceleration, classification, schedule, segmentation
 from pipeline.training.augmentation import Crops
 from pipeline.training.data import Resident, place
+from tests import changed
 
 CLASSES, GPU = 5, torch.device("cuda", 0)
 DRAWN = [[.2 * number, .3, .6, .2 * number] for number in range(4)]  # what Crops draws, which fake tensors cannot
-TINY = studies.load().model_copy(update={"scale": "tiny"})
+TINY = changed.at("tiny")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 
 

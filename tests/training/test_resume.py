@@ -1,44 +1,31 @@
 """kill -9 inside the real stage, at several steps: it ends with the very bytes of the run that nobody disturbed."""
 import json
-import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.engines.checkout import Checkout
+from tests.processes import free_port
+
 STEPS, VALIDATE = 24, 7
 
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("pipeline", "stages", "tests/training", "tests/__init__.py"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        copy(ROOT / name, tmp_path / name)
-    lines = (ROOT / "params.yaml").read_text().splitlines()
-    settings = [("scale: tiny" if line.startswith("scale:") else line) for line in lines]
-    text = "\n".join(settings).replace("batch: 4, steps: 2, learning_rate: 0.05, power: 0.9, validate_every: 2",
-                                       f"batch: 4, steps: {STEPS}, learning_rate: 0.05, power: 0.9, validate_every: {VALIDATE}")
-    assert f"steps: {STEPS}" in text, "the tiny scale's settings have moved: mend this test"
-    (tmp_path / "params.yaml").write_text(text)
-    return tmp_path
+    checkout = Checkout(tmp_path)
+    checkout.train_for(STEPS, VALIDATE)
+    return checkout
 
 
 def digests(project, world, *steps):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.training.killed", "report.json", str(port), str(world), *map(str, steps)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=project, check=True, timeout=900, env=environment, stdout=subprocess.DEVNULL)
-    return json.loads((project / "report.json").read_text())
+    command = [sys.executable, "-m", "tests.training.killed", "report.json", str(free_port()), str(world), *map(str, steps)]
+    subprocess.run(command, cwd=project.root, check=True, timeout=900, env=project.settings(), stdout=subprocess.DEVNULL)
+    return json.loads((project.root / "report.json").read_text())
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(project):
@@ -58,15 +45,12 @@ def test_at_twenty_random_steps(project, world):
 
 @pytest.mark.drills
 def test_torchrun_goes_on_where_it_was_killed(project):
-    settings = project / "params.yaml"
-    settings.write_text(settings.read_text().replace(f"steps: {STEPS}", "steps: 150"))
+    project.edit("params.yaml", f"steps: {STEPS},", "steps: 150,")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "stages.train", "t2-x2"]
-    common = {"cwd": project, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    out, checkpoint = (project / "artifacts/tiny" / name for name in ("runs/t2-x2", "checkpoints/t2-x2.pt"))
+    common = {"cwd": project.root, "env": project.settings()}
+    out, checkpoint = (project.root / "artifacts/tiny" / name for name in ("runs/t2-x2", "checkpoints/t2-x2.pt"))
     for stage in ("download voc", "prepare voc", "download imagenet", "prepare imagenet", "pretrain resnet101"):
-        name, item = stage.split()
-        subprocess.run([sys.executable, "-m", f"stages.{name}", item], check=True, **common)
-
+        project.run("python", "-m", *f"stages.{stage}".split())
     first = subprocess.Popen(command, **common)
     while not checkpoint.exists():
         assert first.poll() is None

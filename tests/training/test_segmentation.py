@@ -6,23 +6,23 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline import study as studies
 from pipeline.datasets.shards import Example, Writer
 from pipeline.models import deeplab
 from pipeline.study import StudyError
 from pipeline.training import checkpoint as checkpoints, segmentation
 from pipeline.training.segmentation import train
+from tests import changed
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """The tiny scale on random squares: base (output stride 16), fine (8, from base), other (another network, from base)."""
     monkeypatch.chdir(tmp_path)
-    loaded = studies.load()
+    loaded = changed.at("tiny")
     base = loaded.runs["t2-x2"]
     runs = {"base": base, "fine": base.model_copy(update={"output_stride": 8, "start": "runs/base"}),
             "other": base.model_copy(update={"low_level_channels": 8, "start": "runs/base"})}
-    study = loaded.model_copy(update={"scale": "tiny", "runs": runs})
+    study = loaded.model_copy(update={"runs": runs})
     random, shards = np.random.default_rng(0), study.artifacts("shards", "voc")
     for split in ("train_aug", "val"):
         with Writer(shards / f"{split}.arrow", "voc", ["background", "a", "b"]) as writer:
@@ -72,8 +72,7 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
     voc, backbone = study.settings.voc, study.backbones["resnet101"].model_copy(update={"weight_decay": 0.03, "batch_norm_decay": 0.6})
     own = voc.train.model_copy(update={"last_layer_gradient_multiplier": 10.0, "batch_norm_decay": 0.7, "steps": 900, "crop": 41, "optimiser": "adamw"})
     scored = voc.evaluate.model_copy(update={"classes": ("b",)})
-    told = study.model_copy(update={
-        "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own, "evaluate": scored})})},
+    told = changed.dataset(study, "voc", train=own, evaluate=scored).model_copy(update={
         "backbones": study.backbones | {"resnet101": backbone},
         "runs": {f"seed-{seed}": study.runs["base"].model_copy(update={"seed": seed, "output_stride": 32}) for seed in (0, 1)}})
 
@@ -105,34 +104,28 @@ def test_fine_tuning_at_output_stride_8_trains_all_but_batch_norm(study):
 
 
 def test_without_fine_tune_batch_norm_the_backbone_keeps_its_own_and_the_new_layers_learn_theirs(study):
-    voc = study.settings.voc
-    own = voc.train.model_copy(update={"fine_tune_batch_norm": False})
-    settings = study.settings.model_copy(update={"voc": voc.model_copy(update={"train": own})})
     start = load_file(study.artifacts("weights", "resnet101") / "weights.safetensors")
-    base = trained(study.model_copy(update={"scales": study.scales | {"tiny": settings}}), "base")
+    base = trained(changed.training(study, "voc", fine_tune_batch_norm=False), "base")
     norms = {name.removesuffix(".num_batches_tracked") for name in start if name.endswith("num_batches_tracked")}
     assert len(norms) > 20
     for name, value in start.items():
         assert torch.equal(base[f"backbone.{name}"], value) == (name.rpartition(".")[0] in norms), name
-    assert base["aspp.project.bn.num_batches_tracked"] == own.steps
+    assert base["aspp.project.bn.num_batches_tracked"] == study.settings.voc.train.steps
 
 
 def test_a_run_trains_with_the_settings_that_its_recipe_names(study):
     """The paper's way to the test server, at scale tiny: from a trained run, at output stride 8, on trainval, at a rate of its own."""
     trained(study, "base")
-    voc = study.settings.voc
-    own = voc.train.model_copy(update={"split": "val", "learning_rate": 1e-4, "steps": 3, "validate_every": 3})
+    own = study.settings.voc.train.model_copy(update={"split": "val", "learning_rate": 1e-4, "steps": 3, "validate_every": 3})
     server = study.runs["fine"].model_copy(update={"recipe": "trainval"})
-    settings = study.settings.model_copy(update={"voc": voc.model_copy(update={"trainval": own})})
-    told = study.model_copy(update={"runs": study.runs | {"server": server}, "scales": study.scales | {"tiny": settings}})
+    told = changed.dataset(study, "voc", trainval=own).model_copy(update={"runs": study.runs | {"server": server}})
     assert told.training("server") == own and told.skipped("server") is None
     history, *_ = train(told, "server", told.artifacts("runs", "server"), told.artifacts("checkpoints"))
     assert [row[2] for row in history.rows if row[1] == "learning_rate"] == [pytest.approx(1e-4 * (1 / 3) ** 0.9)]
 
 
 def test_a_recipe_that_the_scale_does_not_have_is_a_reason_to_skip():
-    loaded = studies.load()
-    at = {scale: loaded.model_copy(update={"scale": scale}) for scale in ("tiny", "miniature", "paper")}
+    at = {scale: changed.at(scale) for scale in ("tiny", "miniature", "paper")}
     for scale in ("tiny", "miniature"):
         assert f"no scales.{scale}.voc.trainval" in at[scale].skipped("t6-test")
         assert at[scale].training("t5-coco") == at[scale].training("t5-sc") and at[scale].skipped("t5-coco") is None
@@ -158,16 +151,15 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     backbone = study.backbones["resnet101"]
     for change in ({"weight_decay": 0.5}, {"batch_norm_decay": 0.5}):
         assert inputs(study.model_copy(update={"backbones": study.backbones | {"resnet101": backbone.model_copy(update=change)}})) != first
-    voc, network = study.settings.voc, study.settings.network
-    for change in ({"voc": voc.model_copy(update={"train": voc.train.model_copy(update={"crop": 17})})},
-                   {"network": network.model_copy(update={"atrous_rates": (1, 2, 3)})}):  # whose weights would fit
-        assert inputs(study.model_copy(update={"scales": study.scales | {"tiny": study.settings.model_copy(update=change)}})) != first
+    network = study.settings.network.model_copy(update={"atrous_rates": (1, 2, 3)})  # whose weights would fit
+    for told in (changed.training(study, "voc", crop=17), changed.scale(study, network=network)):
+        assert inputs(told) != first
     (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
-    changed = inputs(study)
-    assert changed != first
+    other = inputs(study)
+    assert other != first
     start = study.artifacts("weights", "resnet101") / "weights.safetensors"
     save_file({name: value + 1 for name, value in load_file(start).items()}, start)
-    assert len({first, changed, inputs(study)}) == 3
+    assert len({first, other, inputs(study)}) == 3
     monkeypatch.setattr(checkpoints, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
     assert len({*seen, inputs(study)}) == len(set(seen)) == 8
 

@@ -67,10 +67,6 @@ def test_the_network_is_compiled_where_asked_for(tmp_path, monkeypatch, wanted):
     assert len(asked) == wanted
 
 
-def test_points_of_a_curve_are_at_the_steps_that_they_end(tmp_path):
-    assert [row[0] for row in run(tmp_path)[2] if row[1] == "learning_rate"] == [4, 8, 12]
-
-
 def test_gradients_are_exchanged_with_the_last_part_only(monkeypatch):
     asked, network = [], nn.Conv2d(3, 5, 1)
     monkeypatch.setattr(loop.distributed, "exchange", lambda network, now: asked.append(now) or contextlib.nullcontext())

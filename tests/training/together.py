@@ -2,53 +2,41 @@
 
 One network is trained by one process and by two, on a CPU, in double and in single precision and in bfloat16; each process leaves
 its losses and the sums of its tensors in FOLDER. In double precision, two trainings are stopped within a log line's steps and gone
-on with by another number of processes. torch is imported once, and the processes are forked from here.
+on with by another number of processes.
 """
 import json
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import torch
-import torch._dynamo  # as the first backward pass of each child would
 from torch.nn import functional as F
 
-from pipeline.models import deeplab
 from pipeline.models.layers import resize
-from pipeline.schema import Network, Run, Training
+from pipeline.schema import Training
 from pipeline.training import batch_norm, distributed, schedule
 from pipeline.training.acceleration import adapt
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import fit
+from tests.training.forked import forked
+from tests.training.networks import network
+from tests.training.small import Memory
 
 STEPS = 20
-RUN = Run(dataset="voc", backbone="resnet101", start="weights/resnet101", output_stride=16, decoder="[3x3,256]x2",
-          low_level=["conv2"], low_level_channels=48, separable=False, image_level=True)
-NETWORK = Network(width=0.0625, atrous_rates=(1, 2, 3), backbones={"resnet101": {"units": (2, 2, 2, 1), "width": 0.0625}})
 
 
-class Pairs:
-    """Seven pictures of two colours in two textures, with void, as a split of data.py gives them."""
-
-    def __init__(self):
-        generator = torch.Generator().manual_seed(1)
-        self.ids = [f"picture-{number}" for number in range(7)]
-        self.pairs = []
-        for _ in self.ids:
-            label = (torch.rand(5, 6, generator=generator) * 3).to(torch.uint8).repeat_interleave(12, 0).repeat_interleave(12, 1)
-            noise = torch.randint(60, (*label.shape, 3), generator=generator)
-            image = (noise + label[..., None] * torch.tensor([40, 70, 20])).clamp(max=255).to(torch.uint8)
-            label[:3] = 255
-            self.pairs.append((image, label))
-
-    def __call__(self, numbers):
-        return [self.pairs[number] for number in numbers]
-
-    def expect(self, numbers):
-        pass
+def pictures() -> Memory:
+    """Seven, of two colours in two textures, with void."""
+    generator, pairs = torch.Generator().manual_seed(1), []
+    for _ in range(7):
+        label = (torch.rand(5, 6, generator=generator) * 3).to(torch.uint8).repeat_interleave(12, 0).repeat_interleave(12, 1)
+        noise = torch.randint(60, (*label.shape, 3), generator=generator)
+        image = (noise + label[..., None] * torch.tensor([40, 70, 20])).clamp(max=255).to(torch.uint8)
+        label[:3] = 255
+        pairs.append((image, label))
+    return Memory(pairs)
 
 
 def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = None, learning_rate: float = 0.02, accumulate: int = 1,
@@ -56,13 +44,12 @@ def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = Non
     """stop_in: the step, from 1, that SIGTERM comes in."""
     with distributed.joined():
         torch.manual_seed(0)
-        torch.set_num_threads(1)
         torch.cpu.get_capabilities = lambda: {"avx512_bf16": True}  # others compute it too, slowly
         in_bfloat16, steps = dtype is torch.bfloat16, [0]
         dtype = torch.float32 if in_bfloat16 else dtype
         training = Training(split="train", crop=49, batch=8, steps=STEPS, learning_rate=learning_rate, power=0.9,
                             validate_every=validate_every, accumulate=accumulate, cpu_bfloat16=in_bfloat16)
-        model = deeplab.build(RUN, "resnet", NETWORK, 3).to(dtype=dtype, memory_format=torch.channels_last)
+        model = network("resnet101", classes=3).to(dtype=dtype)
         batch_norm.set_decay(model, 0.95, training.batch_norm_decay, STEPS)
         adapt(model, training)
 
@@ -73,7 +60,7 @@ def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = Non
                 os.kill(os.getpid(), signal.SIGTERM)
             return F.cross_entropy(logits, labels, ignore_index=255, reduction="sum")
 
-        crops = Crops(Pairs(), training.crop, training.batch, 0, distributed.rank(), distributed.world())
+        crops = Crops(pictures(), training.crop, training.batch, 0, distributed.rank(), distributed.world())
         checkpoint, optimiser = Checkpoint(folder / f"{name}.pt", "inputs"), schedule.optimiser(model, 1e-4, learning_rate)
         history, _ = fit(model, optimiser, crops, loss_of, dict, training, checkpoint, name, 255)
         losses = [row[2] for row in history.rows if row[1] == "loss"]
@@ -81,34 +68,19 @@ def train(folder: Path, name: str, dtype: torch.dtype, stop_in: int | None = Non
         (folder / f"{name}-{distributed.rank()}.json").write_text(json.dumps({"losses": losses, "sums": sums}))
 
 
-def forked(folder: Path, world: int, port: str, *settings, **more) -> list[int]:
-    """Exit statuses of `world` processes that train."""
-    children = []
-    for rank in range(world):
-        if not (child := os.fork()):
-            os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            try:
-                train(folder, *settings, **more)
-            except KeyboardInterrupt:
-                os._exit(2)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    return [os.waitpid(child, 0)[1] for child in children]
+def processes(folder: Path, world: int, port: str, *settings, **more) -> list[int]:
+    return forked(lambda: train(folder, *settings, **more), world, port)
 
 
 if __name__ == "__main__":
     to, free_port = Path(sys.argv[1]), sys.argv[2]
     for count in (1, 2):
         everyone = [0] * count
-        assert forked(to, count, free_port, f"double-{count}", torch.float64, accumulate=2) == everyone
-        assert forked(to, count, free_port, f"single-{count}", torch.float32, learning_rate=0.002) == everyone
-        assert forked(to, count, free_port, f"bfloat16-{count}", torch.bfloat16, learning_rate=0.002) == everyone
+        assert processes(to, count, free_port, f"double-{count}", torch.float64, accumulate=2) == everyone
+        assert processes(to, count, free_port, f"single-{count}", torch.float32, learning_rate=0.002) == everyone
+        assert processes(to, count, free_port, f"bfloat16-{count}", torch.bfloat16, learning_rate=0.002) == everyone
         moved = f"moved-{count}", torch.float64
-        stopped = forked(to, 3 - count, free_port, *moved, stop_in=11, validate_every=4)
+        stopped = processes(to, 3 - count, free_port, *moved, stop_in=11, validate_every=4)
         assert (stopped == [2 << 8] if count == 2 else all(stopped)) and (to / f"moved-{count}.pt").exists()
-        assert forked(to, count, free_port, *moved, validate_every=4) == everyone
-    assert forked(to, 1, free_port, "unmoved-1", torch.float64, validate_every=4) == [0]
+        assert processes(to, count, free_port, *moved, validate_every=4) == everyone
+    assert processes(to, 1, free_port, "unmoved-1", torch.float64, validate_every=4) == [0]
