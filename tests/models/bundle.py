@@ -75,20 +75,25 @@ def write(prefix: Path, variables: dict[str, np.ndarray]) -> None:
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)
 
 
+def theirs(name: str, shape) -> tuple[int, ...]:
+    """A shape of ours in the order of TensorFlow's axes."""
+    if len(shape) == 2:
+        return 1, 1, *shape[::-1]
+    if len(shape) < 4:
+        return tuple(shape)
+    return (*shape[2:], shape[0], 1) if name.endswith("depthwise_weights") else (*shape[2:], shape[1], shape[0])
+
+
 def variables_of(network, scope: str, seed: int) -> dict[str, np.ndarray]:
     """Values from a seed for all variables that the authors' checkpoint of such a network has; they let a signal through."""
     state, rng, found = network.state_dict(), np.random.default_rng(seed), {}
-    for ours, theirs in tensorflow.names(network, scope).items():
-        shape = tuple(state[ours].shape)
-        if len(shape) == 4:
-            shape = (*shape[2:], shape[0], 1) if theirs.endswith("depthwise_weights") else (*shape[2:], shape[1], shape[0])
-        elif len(shape) == 2:
-            shape = (1, 1, *shape[::-1])
+    for ours, name in tensorflow.names(network, scope).items():
+        shape = theirs(name, state[ours].shape)
         if len(shape) == 4:
             values = rng.standard_normal(shape) * (3 / np.prod(shape[:3])) ** 0.5
         else:  # gamma and moving_variance around 1; beta, moving_mean and biases around 0
-            values = rng.uniform(0.5, 1.5, shape) - (0 if theirs.endswith(("gamma", "variance")) else 1)
-        found[theirs] = values.astype("f")
+            values = rng.uniform(0.5, 1.5, shape) - (0 if name.endswith(("gamma", "variance")) else 1)
+        found[name] = values.astype("f")
     return found
 
 

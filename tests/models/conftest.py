@@ -12,12 +12,8 @@ def seeded():
 
 @pytest.fixture
 def tiny(tmp_path):
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "model.ckpt.index").write_bytes(unpacked(V2_INDEX))
-    (tmp_path / "two" / "model.ckpt.data-00000-of-00001").write_bytes(unpacked(V2_DATA))
-    (tmp_path / "sliced").mkdir()
-    (tmp_path / "sliced" / "model.ckpt.index").write_bytes(unpacked(SLICED_INDEX))
-    (tmp_path / "sliced" / "model.ckpt.data-00000-of-00001").write_bytes(unpacked(SLICED_DATA))
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "model.ckpt").write_bytes(unpacked(V1))
+    for name, text in (("two/model.ckpt.index", V2_INDEX), ("two/model.ckpt.data-00000-of-00001", V2_DATA), ("one/model.ckpt", V1),
+                       ("sliced/model.ckpt.index", SLICED_INDEX), ("sliced/model.ckpt.data-00000-of-00001", SLICED_DATA)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(unpacked(text))
     return tmp_path

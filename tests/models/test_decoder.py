@@ -42,11 +42,6 @@ def test_conv3_alone_gives_its_own_stride():
     assert network(torch.randn(1, 3, 65, 49)).shape == (1, 3, 9, 7)
 
 
-def test_a_narrow_decoder_has_narrow_projections():
-    decoder = Decoder(16, {"conv2": 8}, "[3x3,256]", 48, width=0.0625)
-    assert (decoder.project["conv2"].conv.out_channels, decoder.refine["conv2"][0].conv.in_channels) == (3, 19)
-
-
 @pytest.mark.parametrize("channels, expected", [(48, 3), (24, 2), (12, 1), (4, 1)])
 def test_reduced_channels_are_rounded_and_at_least_one(channels, expected):
     assert Decoder(16, {"conv2": 8}, "[3x3,256]", channels, width=0.0625).project["conv2"].conv.out_channels == expected

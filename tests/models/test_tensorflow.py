@@ -9,13 +9,13 @@ import torch
 
 from pipeline.models import deeplab
 from pipeline.models.published import tensorflow
-from pipeline.schema import BackboneSize, Network, Run
+from pipeline.schema import BackboneSize, Network
 from pipeline.study import StudyError
+from tests.models.bundle import theirs, variables_of
+from tests.models.small_networks import BASE, network as small
 from tests.models.variants import VARIANTS
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
-RUN = Run(dataset="voc", backbone="it", start="weights/it", output_stride=16, decoder="[3x3,256]x2", low_level=("conv2",),
-          low_level_channels=48, separable=False, image_level=True)
 
 
 def published(name):
@@ -59,19 +59,12 @@ def expected(variant, separable, image_level, decoder, classes):
     return {key: shape[:-1] + (classes,) if key.startswith("logits/") else shape for key, shape in variables.items()}
 
 
-def theirs(name, shape):
-    """A shape of ours in the order of TensorFlow's axes."""
-    if len(shape) != 4:
-        return tuple(shape)
-    return (*shape[2:], shape[0], 1) if name.endswith("depthwise_weights") else (*shape[2:], shape[1], shape[0])
-
-
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "mobilenet_v2"])
 @pytest.mark.parametrize("separable, image_level, decoder, classes", [
     (False, True, True, 21), (False, True, False, 21), (True, True, True, 19), (True, False, True, 19), (True, False, False, 21)])
 def test_the_authors_variables_are_ours_exactly(variant, separable, image_level, decoder, classes):
     family, size = VARIANTS[variant]
-    run = RUN.model_copy(update={"separable": separable, "image_level": image_level} | ({} if decoder else {"decoder": "none"}))
+    run = BASE.model_copy(update={"separable": separable, "image_level": image_level} | ({} if decoder else {"decoder": "none"}))
     with torch.device("meta"):
         network = deeplab.build(run, family, Network(width=1, atrous_rates=(6, 12, 18), backbones={"it": size}), classes)
     wanted = expected(variant, separable, image_level, decoder, classes)
@@ -83,7 +76,7 @@ def test_the_authors_variables_are_ours_exactly(variant, separable, image_level,
 
 def test_the_dense_prediction_cell_has_the_authors_variables():
     # Written out after core/dense_prediction_cell.py and utils.split_separable_conv2d; the rest is as with separable ASPP.
-    run = RUN.model_copy(update={"separable": True, "image_level": False, "dense_prediction_cell": True})
+    run = BASE.model_copy(update={"separable": True, "image_level": False, "dense_prediction_cell": True})
     family, size = VARIANTS["xception_71"]
     with torch.device("meta"):
         network = deeplab.build(run, family, Network(width=1, atrous_rates=(6, 12, 18), backbones={"it": size}), 19)
@@ -100,20 +93,9 @@ def test_the_dense_prediction_cell_has_the_authors_variables():
     assert {name: theirs(name, state[ours].shape) for ours, name in tensorflow.names(network, "xception_71").items()} == wanted
 
 
-def small(size=BackboneSize(units=(2, 2, 1, 1), width=0.0625), family="resnet", **changes):
-    run = RUN.model_copy(update=changes)
-    return deeplab.build(run, family, Network(width=0.0625, atrous_rates=(2, 4, 6), backbones={"it": size}), 5)
-
-
-def variables_of(network, scope):
-    state, generator = network.state_dict(), np.random.default_rng(0)
-    return {name: generator.standard_normal(theirs(name, state[ours].shape)).astype("f")
-            for ours, name in tensorflow.names(network, scope).items()}
-
-
 def test_values_arrive_with_their_axes_in_order():
     network = small(separable=True)
-    variables = variables_of(network, "resnet_v1_50")
+    variables = variables_of(network, "resnet_v1_50", seed=0)
     tensorflow.load(network, variables | {"global_step": np.int64(7), "aspp0/weights/Momentum": variables["aspp0/weights"] * 0})
     kernel = variables["resnet_v1_50/block1/unit_1/bottleneck_v1/conv2/weights"]
     assert network.backbone.block1[0].conv2.conv.weight[3, 1, 0, 2] == kernel[0, 2, 1, 3]
@@ -126,7 +108,7 @@ def test_values_arrive_with_their_axes_in_order():
 
 def test_everything_that_does_not_fit_is_listed():
     network = small()
-    variables = variables_of(network, "resnet_v1_50")
+    variables = variables_of(network, "resnet_v1_50", seed=0)
     del variables["aspp0/weights"], variables["resnet_v1_50/conv1_1/BatchNorm/gamma"]
     variables["extra/weights"] = np.zeros((1, 1, 2, 2), "f")
     variables["logits/semantic/biases"] = np.zeros(21, "f")
@@ -143,7 +125,7 @@ def test_everything_that_does_not_fit_is_listed():
 def test_a_backbone_and_a_classifier_come_out_of_an_imagenet_checkpoint():
     size = BackboneSize(middle=1, width=0.03125)
     classifier = deeplab.build_classifier("xception", size, 10)
-    variables = variables_of(classifier, "xception_65") | {"xception_65/logits/weights": np.ones((1, 1, 64, 10), "f")}
+    variables = variables_of(classifier, "xception_65", seed=0) | {"xception_65/logits/weights": np.ones((1, 1, 64, 10), "f")}
     tensorflow.load(classifier, variables)
     assert (classifier.fc.weight == 1).all()
     with_background = variables | {"xception_65/logits/weights": np.arange(64 * 11, dtype="f").reshape(1, 1, 64, 11),

@@ -8,19 +8,11 @@ from safetensors.torch import load_file
 from pipeline.models.mobilenet import MobileNet
 from pipeline.models.published.checkpoints import load_backbone_weights
 from pipeline.models.xception import Xception
+from tests.models.small_networks import stir
 
 timm = pytest.importorskip("timm")
 MOBILENET = Path(__file__).parents[3] / "shared" / "data" / "mobilenetv2_100_imagenet.safetensors"
 SIZES = {"xception41": (8, 3), "xception65": (16, 3), "xception71": (16, 5)}
-
-
-def stirred(module):
-    generator = torch.Generator().manual_seed(0)
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.copy_(0.1 * torch.randn(layer.num_features, generator=generator))
-            layer.running_var.copy_(0.5 + torch.rand(layer.num_features, generator=generator))
-    return module.eval()
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -39,7 +31,7 @@ def test_xception_has_timms_names_shapes_and_epsilon(name):
 @torch.no_grad()
 def test_xception_computes_what_timm_does(name, output_stride):
     middle, entry = SIZES[name]
-    theirs = stirred(timm.create_model(name, output_stride=output_stride, num_classes=0))
+    theirs = stir(timm.create_model(name, output_stride=output_stride, num_classes=0))
     ours = Xception(middle, entry, output_stride=output_stride).eval()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
@@ -51,7 +43,7 @@ def test_xception_computes_what_timm_does(name, output_stride):
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @torch.no_grad()
 def test_mobilenet_computes_what_timm_does(output_stride):
-    theirs = stirred(timm.create_model("mobilenetv2_100", output_stride=output_stride))
+    theirs = stir(timm.create_model("mobilenetv2_100", output_stride=output_stride))
     ours = MobileNet(output_stride).eval()
     ours.load_state_dict({name: value for name, value in theirs.state_dict().items() if name in ours.state_dict()})
     taken = {}

@@ -14,27 +14,16 @@ from safetensors.torch import save_file
 
 from pipeline.models import deeplab, weights
 from pipeline.models.published import checkpoints, tensorflow
-from pipeline.schema import BackboneSize, Network, Run
+from pipeline.schema import BackboneSize
 from pipeline.study import StudyError
+from tests.models.bundle import variables_of
 from tests.models.server import Server
+from tests.models.small_networks import network
 from tests.models.tensorflow_bytes import same
 
 
 def small():
-    run = Run(dataset="voc", backbone="it", start="weights/it", output_stride=16, decoder="[3x3,256]x2", low_level=("conv2",),
-              low_level_channels=48, separable=True, image_level=True)
-    sizes = {"it": BackboneSize(middle=1, width=0.03125)}
-    return deeplab.build(run, "xception", Network(width=0.0625, atrous_rates=(2, 4, 6), backbones=sizes), 5)
-
-
-def values_for(network, scope="xception_65"):
-    rng, state = np.random.default_rng(0), network.state_dict()
-    def shape(name, ours):
-        if len(ours) != 4:
-            return ours
-        return (*ours[2:], ours[0], 1) if "depthwise_weights" in name else (*ours[2:], ours[1], ours[0])
-    return {name: rng.standard_normal(shape(name, tuple(state[key].shape))).astype("f")
-            for key, name in tensorflow.names(network, scope).items()}
+    return network("xception", separable=True)
 
 
 def test_published_leaves_what_training_starts_from(tmp_path):
@@ -122,15 +111,15 @@ def tensorflow_python(request, tmp_path_factory):
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("version", [1, 2])
 def test_checkpoints_that_tensorflow_writes(tensorflow_python, tmp_path, version):
-    network = small()
-    variables = values_for(network)
+    model = small()
+    variables = variables_of(model, "xception_65", seed=0)
     np.savez(tmp_path / "values.npz", **{name.replace("/", "|"): value for name, value in variables.items()})
     command = [tensorflow_python, "-c", WRITER, tmp_path / "values.npz", str(version), tmp_path / "model" / "model.ckpt"]
     (tmp_path / "model").mkdir()
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     same(checkpoints.read(tmp_path / "model"), variables)
-    tensorflow.load(network, checkpoints.read(tmp_path / "model" / "model.ckpt-30000"))
+    tensorflow.load(model, checkpoints.read(tmp_path / "model" / "model.ckpt-30000"))
     expected = small()
     tensorflow.load(expected, variables)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in expected.state_dict().items())
