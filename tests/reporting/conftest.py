@@ -4,10 +4,9 @@ import yaml
 
 from pipeline import records, study as studies
 from pipeline.paper import claims
-from pipeline.reporting import ledger, page, tables
+from pipeline.reporting import ledger
 from tests import shipped
-from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting import fake_study, measured
 
 WITHOUT = ("t1-c16", "t3-os32-dec")
 
@@ -44,8 +43,7 @@ def reported(tmp_path_factory):
         for run, seconds in (("t1-c8", 3720.0), ("t1-c32", 378.0)):
             record = records.read(study.artifacts("runs", run))
             records.write(study.artifacts("runs", run), **record | {"provenance": record["provenance"] | {"seconds": seconds}})
-        tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-        page.write(study)
+        measured.report(study)
     return folder
 
 

@@ -1,8 +1,11 @@
-"""The numbers of a made-up study: as the report takes them from MLflow, without MLflow; and mIOU by plain arithmetic."""
+"""The numbers of a made-up study: as the report takes them from MLflow, without MLflow; its tables and report; and mIOU by plain
+arithmetic."""
 import numpy as np
 
 from pipeline.paper.rows import rows
+from pipeline.reporting import ledger, page, tables
 from pipeline.tracking import entries
+from tests import changed
 
 
 def measured(study):
@@ -17,10 +20,22 @@ def measured(study):
     return found
 
 
+def compiled(study):
+    """The tables, which are left in reports/tables, too."""
+    built = tables.build(study, measured(study)) | {"claims": ledger.build(study)}
+    tables.save(built)
+    return built
+
+
+def report(study):
+    """The files of the report, tables apart."""
+    compiled(study)
+    return page.write(study)
+
+
 def scoring(study, classes):
     """The study with mIOU over these classes of VOC only (None: all)."""
-    voc = study.settings.voc.model_copy(update={"evaluate": study.settings.voc.evaluate.model_copy(update={"classes": classes})})
-    return study.model_copy(update={"scales": study.scales | {study.scale: study.settings.model_copy(update={"voc": voc})}})
+    return changed.dataset(study, "voc", evaluate=study.settings.voc.evaluate.model_copy(update={"classes": classes}))
 
 
 def score(matrices, only):

@@ -8,8 +8,9 @@ import pytest
 from pipeline import records, study as studies
 from pipeline.reporting import error_rates, ledger, page, run_charts, runs, tables
 from pipeline.study import StudyError
+from tests import changed
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import compiled, report
 from tests.reporting.reader import Reader
 
 RUNS = ("t2-x2", "t3-os16-nodec")
@@ -18,17 +19,14 @@ RUNS = ("t2-x2", "t3-os16-nodec")
 def written(tmp_path, monkeypatch, images):
     """A study of two networks in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    study = studies.load()
-    study = study.model_copy(update={"runs": {name: study.runs[name] for name in RUNS},
-                                     "evaluate": {name: study.evaluate[name] for name in RUNS}})
+    study = changed.of_runs(studies.load(), *RUNS)
     fake_study.write(study, images=images, size=49)
     return study
 
 
-def reported(study):
+def judged(study):
     """The ledger's lines that compare both networks; after the whole report was written."""
-    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-    for path in page.write(study):
+    for path in report(study):
         if path.suffix in (".html", ".md"):
             assert " nan" not in (text := path.read_text()) and ">nan" not in text and "+nan" not in text, path
     return {line["id"]: line for line in tables.load()["claims"] if line["a"] == "t2-x2/os16"
@@ -37,10 +35,10 @@ def reported(study):
 
 def test_one_image_decides_nothing_and_has_no_interval(tmp_path, monkeypatch):
     study = written(tmp_path, monkeypatch, images=1)
-    lines = reported(study)
-    judged = {name: (line["verdict"], line["reason"]) for name, line in lines.items() if line["measure"] != "madds"}
-    assert {"decoder-resnet", "boundary-resnet"} <= judged.keys()
-    assert set(judged.values()) == {("not run", "it takes two evaluation images at least, and for a trimap labels with void")}
+    lines = judged(study)
+    said = {name: (line["verdict"], line["reason"]) for name, line in lines.items() if line["measure"] != "madds"}
+    assert {"decoder-resnet", "boundary-resnet"} <= said.keys()
+    assert set(said.values()) == {("not run", "it takes two evaluation images at least, and for a trimap labels with void")}
     assert lines["decoder-cost"]["verdict"] != "not run"  # counted, not measured
     line = next(line for line in tables.load()["table3"] if line["run"] == "t2-x2")
     assert line["miou"] > 0 and line["miou_low"] is None and line["status"] == "measured"
@@ -64,7 +62,7 @@ def test_labels_without_void_have_no_trimap(tmp_path, monkeypatch):
         facts = pq.read_table(path)
         facts = facts.set_column(facts.column_names.index("band"), "band", pa.array([14] * len(facts), pa.uint8()))
         pq.write_table(facts, path)
-    lines = reported(study)
+    lines = judged(study)
     assert lines["boundary-resnet"]["verdict"] == "not run" and "labels with void" in lines["boundary-resnet"]["reason"]
     assert lines["decoder-resnet"]["effect"] is not None
 
@@ -76,7 +74,7 @@ def test_a_network_that_has_diverged_is_drawn_where_it_has_numbers(tmp_path, mon
     for step, value in enumerate(values):
         history.log(step, miou=value, loss=1.0)
     history.save(study.artifacts("runs", "t2-x2"))
-    reported(study)
+    judged(study)
     found = runs.history(study, "t2-x2")
     assert found["miou"] == list(enumerate(values))[-drawn:] and len(run_charts.learning(found)) == drawn
 
@@ -98,16 +96,15 @@ def test_where_nothing_was_evaluated_the_report_that_is_there_stays(tmp_path, mo
 
 def test_the_tables_of_another_scale_are_not_shown(tmp_path, monkeypatch):
     study = written(tmp_path, monkeypatch, 3)
-    reported(study)
-    before = (tmp_path / "reports/index.html").read_text()
+    compiled(study)
+    (tmp_path / "reports/index.html").write_text("the one of before")
     with pytest.raises(StudyError, match="reports/tables has tables of scale miniature, not of tiny: make report"):
         page.write(study.model_copy(update={"scale": "tiny"}))
-    assert (tmp_path / "reports/index.html").read_text() == before
+    assert (tmp_path / "reports/index.html").read_text() == "the one of before"
 
 
 def test_a_run_that_is_no_longer_evaluated_is_shown_as_trained(tmp_path, monkeypatch):
     study = written(tmp_path, monkeypatch, 3)
-    less = study.model_copy(update={"evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
-    reported(less)
+    report(study.model_copy(update={"evaluate": {"t2-x2": study.evaluate["t2-x2"]}}))
     page_of_it = (tmp_path / "reports/runs/t3-os16-nodec.html").read_text()
     assert "class=\"confusion" not in page_of_it and (tmp_path / "reports/index.html").exists()

@@ -2,7 +2,6 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from pipeline import paper
 from pipeline.reporting import error_rates, ledger, tables
 from tests.reporting.reader import Reader
 
@@ -52,9 +51,3 @@ def test_table_4_has_them_in_every_form(reported):
             assert f"[{said}]".replace(" ", "\u00a0") in readme, "in one piece, however narrow the column"
             csv = dict(zip(header.split(","), row.split(",")))
             assert [float(csv[f'"{error}_{end}"']) for end in ("low", "high")] == pytest.approx(ends)
-
-
-def test_the_heads_of_figure_5_lead_to_the_runs(reported):
-    index = (reported / "reports/index.html").read_text()
-    for row in paper.tables()["figure5"].rows:
-        assert f'<a href="runs/{row["run"]}.html">{row["curve"]}</a></th>' in index

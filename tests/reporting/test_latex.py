@@ -8,10 +8,10 @@ from hypothesis import given, strategies as st
 
 from pipeline import paper
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
-from pipeline.reporting import latex, ledger, tables
+from pipeline.reporting import latex, tables
 from tests import shipped
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import compiled
 
 NAMES = [*(name for name in paper.tables() if name != "zoo"), "own", "claims"]
 
@@ -26,7 +26,7 @@ def texts(tmp_path_factory):
         study = study.model_copy(update={"runs": study.runs | {"50%_of_me": own},
                                          "evaluate": study.evaluate | {"50%_of_me": ("os16",)}})
         fake_study.write(study, images=3, size=49, missing=("t1-c16",))
-        tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
+        compiled(study)
         return {path.stem: path.read_text() for path in tables.FOLDER.glob("*.tex")}, tables.load()
 
 
@@ -37,7 +37,7 @@ def papers(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("study"))
         study = shipped.study().model_copy(update={"scale": "paper"})
         fake_study.write(study, images=3, size=49)
-        tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
+        compiled(study)
         return {path.stem: path.read_text() for path in tables.FOLDER.glob("*.tex")}
 
 

@@ -5,22 +5,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.datasets.shards import Example, Shard, Writer
+from pipeline.datasets.shards import Example, Shard
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import measure, metrics
 from pipeline.paper.rows import Row
 from pipeline.reporting import runs
 from pipeline.study import StudyError
-from tests import shipped
+from tests import changed, shipped
 from tests.reporting import fake_study
 from tests.reporting.measured import draws, score, scoring
+from tests.shards import shard
 
 
 def small(tmp_path, monkeypatch):
     """A study of one network in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    study = studies.load()
-    study = study.model_copy(update={"runs": {"t2-x2": study.runs["t2-x2"]}, "evaluate": {"t2-x2": study.evaluate["t2-x2"]}})
+    study = changed.of_runs(studies.load(), "t2-x2")
     fake_study.write(study, images=2, size=33)
     return study
 
@@ -81,18 +81,16 @@ def test_facts_of_other_images_are_no_measurement(tmp_path, monkeypatch):
     """A paired bootstrap of one run on the images of before, another on those of now, would say something of neither."""
     study = small(tmp_path, monkeypatch)
     assert measure.scores(study, "t2-x2", "os16")
-    path = Shard.of(study, "voc", "val").path
-    with Writer(path, "voc", list(fake_study.CLASSES)) as writer:
-        for number in range(3):
-            writer.add(Example(f"other-{number}", np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8)))
+    others = [Example(f"other-{number}", np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8))
+              for number in range(3)]
+    shard(Shard.of(study, "voc", "val").path, others, fake_study.CLASSES)
     with pytest.raises(StudyError, match="facts.parquet is of other images than voc has now .*: dvc repro evaluate@t2-x2"):
         measure.scores(study, "t2-x2", "os16")
 
 
 def test_what_a_scale_cannot_train_is_not_advised(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = studies.load().model_copy(update={"scale": "own-data"})
-    assert measure.status(own, Row("table1", {}, "t1-c8", "os16")).startswith("not run: scale own-data has no resnet101")
+    assert measure.status(changed.at("own-data"), Row("table1", {}, "t1-c8", "os16")).startswith("not run: scale own-data has no resnet101")
 
 
 def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):

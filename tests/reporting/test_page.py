@@ -15,7 +15,7 @@ from pipeline.paper import claims
 from pipeline.reporting import columns, figures, ledger, page, runs, tables
 from tests import shipped
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import report
 from tests.reporting.reader import Reader
 from tests.reporting.test_pictures import says_what_it_is_not
 
@@ -30,8 +30,7 @@ def home(tmp_path_factory):
         patch.chdir(folder)
         study = shipped.study()
         fake_study.write(study, images=6, size=49, missing=WITHOUT)
-        tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-        page.write(study)
+        report(study)
     return folder
 
 
@@ -125,8 +124,7 @@ def test_names_are_text_in_markdown_too(tmp_path, monkeypatch):
     study = study.model_copy(update={"runs": dict.fromkeys(names, study.runs["t2-x2"]),
                                      "evaluate": dict.fromkeys(names, study.evaluate["t2-x2"])})
     fake_study.write(study, images=3, size=49, missing=names[2:])
-    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-    page.write(study)
+    report(study)
     readme = (tmp_path / "reports/README.md").read_text()
     assert not re.search("<[bi]>", readme) and "<code>dvc repro evaluate@&lt;i&gt;later</code>" in readme
     assert "| [&lt;b&gt;a\\|\\`b](runs/%3Cb%3Ea%7C%60b.html) | os16 |" in readme

@@ -14,6 +14,7 @@ from pipeline.reporting import panels, pictures
 from pipeline.study import StudyError
 from pipeline.tracking import entries
 from stages import pictures as stage
+from tests import changed
 from tests.reporting import fake_study
 
 
@@ -22,9 +23,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("study"))
         study = studies.load()
-        few = {name: study.runs[name] for name in ("t2-x2", "t3-os16-nodec", "t7-dec")}
-        few = study.model_copy(update={"runs": few, "evaluate": {name: study.evaluate[name] for name in few}})
-        fake_study.write(few, images=6, size=49)
+        fake_study.write(changed.of_runs(study, "t2-x2", "t3-os16-nodec", "t7-dec"), images=6, size=49)
         records.write(study.artifacts("facts", "t2-128"), status="skipped", reason="no images")
     return folder
 

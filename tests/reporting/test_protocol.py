@@ -9,11 +9,11 @@ import yaml
 
 from pipeline import records, schema, study as studies
 from pipeline.paper import protocol
-from pipeline.reporting import ledger, page, tables
+from pipeline.reporting import tables
 from stages import compile as compiling, console
-from tests import shipped
+from tests import changed, shipped
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import measured, report
 
 
 def named(name, dataset):
@@ -28,8 +28,7 @@ def with_sources(scale="paper"):
     """The study at a scale with every data set named."""
     study = shipped.study().model_copy(update={"scale": scale})
     found = {name: getattr(study.settings, name) for name in ("voc", "coco", "cityscapes", "imagenet")}
-    settings = study.settings.model_copy(update={name: named(name, one) for name, one in found.items() if one})
-    return study.model_copy(update={"scales": study.scales | {scale: settings}})
+    return changed.scale(study, **{name: named(name, one) for name, one in found.items() if one})
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,8 @@ def study(original, tmp_path, monkeypatch):
     return with_sources()
 
 
-def reported(study):
-    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-    page.write(study)
+def texts(study):
+    report(study)
     return {name: (Path("reports") / name).read_text()
             for name in ("index.html", "README.md", "runs/t1-c8.html", "runs/t2-x2.html", "figures/figure5-ours.svg", "figures/figure5-paper.svg")}
 
@@ -107,20 +105,19 @@ def test_another_network_or_evaluation_is_named(study):
     found = protocol.departing(study)
     assert found.keys() == {"t1-c8"} and sorted(found["t1-c8"]) == sorted(said)
     evaluation = study.dataset("voc").evaluate.model_copy(update={"classes": ("cat", "dog")})
-    scale = study.settings.model_copy(update={"voc": study.dataset("voc").model_copy(update={"evaluate": evaluation})})
     os16 = study.strategies["os16"].model_copy(update={"scales": (1.0, 1.25)})
-    other = study.model_copy(update={"scales": study.scales | {"paper": scale}, "strategies": study.strategies | {"os16": os16}})
+    other = changed.dataset(study, "voc", evaluate=evaluation).model_copy(update={"strategies": study.strategies | {"os16": os16}})
     found = protocol.departing(other)
     assert found["t2-x2"] == ["evaluation's classes cat dog, not all", "os16's scales 1.0 1.25, not 1.0"]
     assert found["t7-dec"] == ["os16's scales 1.0 1.25, not 1.0"] and run.dataset == "voc"
 
 
 def test_the_papers_experiment_has_no_banner_and_one_cut_short_has(study):
-    found = reported(study)
+    found = texts(study)
     assert 'class="watermark"' not in found["index.html"] and "DRAFT" not in found["README.md"]
     assert not any("not a result" in text or "protocol:" in text for text in found.values())
     trained_with(study, "t1-c8", steps=2, crop=65)
-    found = reported(study)
+    found = texts(study)
     for name in ("index.html", "runs/t1-c8.html", "runs/t2-x2.html"):
         assert 'class="watermark"' in found[name] and "draft</strong> &ensp;networks not trained and evaluated by the paper's protocol: 1." in found[name].replace("&#39;", "'")
     assert "**DRAFT**: networks not trained and evaluated by the paper's protocol: 1." in found["README.md"]
@@ -151,7 +148,7 @@ def test_the_latex_of_a_training_cut_short_says_so(study, monkeypatch):
 
 def test_incomplete_data_are_a_draft_at_scale_paper(study):
     lacking(study, "voc", "val has 445 images, not 1449", "train_aug has 3 images, not 10582")
-    found = reported(study)
+    found = texts(study)
     said = "PASCAL VOC 2012: val has 445 images, not 1449, train_aug has 3 images, not 10582"
     assert f"draft</strong> &ensp;the data are not complete ({said})." in found["index.html"]
     assert "<p><b>Not complete:</b> val has 445 images, not 1449; train_aug has 3 images, not 10582.</p>" in found["index.html"]
@@ -164,8 +161,7 @@ def test_incomplete_data_at_other_scales(tmp_path, monkeypatch, scale, banner):
     study = with_sources(scale) if banner else shipped.study()
     fake_study.write(study, images=3, size=49)
     lacking(study, "voc", "val has 445 images, not 1449")
-    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-    page.write(study)
+    report(study)
     index, readme = ((tmp_path / "reports" / name).read_text() for name in ("index.html", "README.md"))
     assert "<b>Not complete:</b> val has 445 images, not 1449." in index and "is not complete: val has 445" in readme
     assert ("; the data are not complete (PASCAL VOC 2012: val has 445 images, not 1449)." in index.partition("</aside>")[0]) == banner

@@ -5,7 +5,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from pipeline import records, schema, study as studies
+from pipeline import paper, records, schema, study as studies
 from pipeline.evaluation import metrics
 from pipeline.reporting import ledger, page, pictures, run_pages, tables
 from pipeline.training import batch_norm
@@ -46,6 +46,12 @@ def test_every_run_has_a_small_page_and_every_row_of_the_report_leads_there(home
             target, _, anchor = link.partition("#")
             ids = found.ids if not target else index.ids if target == "../index.html" else [anchor]
             assert (not target or (path.parent / unquote(target)).exists()) and anchor in ids, (run, link)
+
+
+def test_the_heads_of_figure_5_lead_to_the_runs(home):
+    index = (home / "reports/index.html").read_text()
+    for row in paper.tables()["figure5"].rows:
+        assert f'<a href="runs/{row["run"]}.html">{row["curve"]}</a></th>' in index
 
 
 def test_pages_of_runs_that_are_gone_go(home, study, tmp_path):

@@ -4,19 +4,19 @@ import re
 
 import pytest
 
-from pipeline import paper, study as studies
-from pipeline.reporting import ledger, page, tables
+from pipeline import paper
+from pipeline.reporting import page
+from tests import changed
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import compiled
 
 
 @pytest.mark.parametrize("scale", ["tiny", "paper", "zoo", "own-data"])
 def test_every_scale_has_a_report(scale, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = studies.load().model_copy(update={"scale": scale})
+    study = changed.at(scale)
     fake_study.write(study, images=3, size=49)
-    built = tables.build(study, measured(study))
-    tables.save(built | {"claims": ledger.build(study)})
+    built = compiled(study)
     page.write(study)
     text = (tmp_path / "reports/index.html").read_text()
     assert ('class="watermark"' in text) and f"at scale <b>{scale}</b>" in text

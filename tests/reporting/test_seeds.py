@@ -8,9 +8,9 @@ import yaml
 from pipeline import study as studies
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import ledger, page, tables
+from pipeline.reporting import ledger
 from tests.reporting import fake_study
-from tests.reporting.measured import measured
+from tests.reporting.measured import report
 
 
 def seeded():
@@ -94,8 +94,7 @@ def test_a_seed_that_is_evaluated_another_way_is_no_pairing(study, monkeypatch):
 
 
 def test_the_page_shows_seeds_apart_and_prints_the_rule(study, home):
-    tables.save(tables.build(study, measured(study)) | {"claims": ledger.build(study)})
-    page.write(study)
+    report(study)
     text = (home / "reports/index.html").read_text()
     shown = text.split('id="claim-decoder-resnet"')[1].split("</tr>")[0]
     assert "seeds " in shown and "6 pairings of trainings" in shown and "over seeds" in shown
