@@ -3,9 +3,10 @@ import ctypes
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from pipeline.study import ROOT
 
 FAULTS = """
 import resource, torch
@@ -25,6 +26,6 @@ step(), step(), step(), print(step())  # the first ones find out how much it tak
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
 def test_kept_memory_is_not_fetched_again():
     small_pages = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}  # large ones are fetched by the hundred
-    printed = subprocess.check_output([sys.executable, "-c", FAULTS], cwd=Path(__file__).parents[1], text=True, env=small_pages)
+    printed = subprocess.check_output([sys.executable, "-c", FAULTS], cwd=ROOT, text=True, env=small_pages)
     plain, kept = map(int, printed.split())
     assert plain > 1000 and kept < 20

@@ -7,6 +7,7 @@ import pytest
 from pipeline import study as studies
 from pipeline.study import StudyError
 from stages import scale
+from tests import changed
 
 REAL = (studies.ROOT / "params.yaml").read_text()
 
@@ -25,7 +26,7 @@ def params(tmp_path, monkeypatch):
     return path
 
 
-STUDY = studies.load().model_copy(update={"scale": "miniature"})
+STUDY = changed.at("miniature")
 
 
 @pytest.mark.parametrize("before, after", [

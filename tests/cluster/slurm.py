@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.processes import free_port
+
 DAEMONS = "munged", "slurmctld", "slurmd"
 CLIENTS = "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol"
 CONFIGURATION = """
@@ -52,12 +54,6 @@ def lacking() -> str | None:
 
 def _tool(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -11,18 +11,16 @@ from pipeline.models import device as devices
 from pipeline.schema import Archive, Generate, Source
 from pipeline.study import StudyError
 from stages import doctor
+from tests import changed
 
 
 @pytest.fixture(scope="module")
 def tiny() -> studies.Study:
-    return studies.load().model_copy(update={"scale": "tiny"})
+    return changed.at("tiny")
 
 
 def at(study, name, source):
-    """`study` with another source for a data set of its scale."""
-    data = study.dataset(name).model_copy(update={"source": source})
-    scale = study.settings.model_copy(update={name: data})
-    return study.model_copy(update={"scales": study.scales | {study.scale: scale}})
+    return changed.dataset(study, name, source=source)
 
 
 def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeypatch):
@@ -148,7 +146,8 @@ def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, c
 
 
 def test_another_scale_is_looked_at_and_not_chosen(monkeypatch):
-    written, seen = (studies.ROOT / "params.yaml").read_text(), []
+    written, seen, few = (studies.ROOT / "params.yaml").read_text(), [], changed.of_runs(studies.load(), "t2-x2")
+    monkeypatch.setattr(studies, "load", lambda: few)
 
     def measure(study, seconds):
         seen.append(study.scale)
@@ -166,11 +165,13 @@ def test_every_stage_of_dvc_yaml_takes_its_start_at_least(tiny, monkeypatch):
     params, needed = written.read(studies.ROOT / "params.yaml"), []
     each = [body["foreach"] for body in written.read(studies.ROOT / "dvc.yaml")["stages"].values() if "foreach" in body]
     stages = sum(len(items) if isinstance(items, list) else len(params[items[2:-1]]) for items in each)
+    works = forecast.works(tiny)
+    monkeypatch.setattr(forecast, "works", lambda study: works)
     monkeypatch.setattr(calibration, "measure", lambda *_: {})
     monkeypatch.setattr(findings, "machine", lambda study, gpus, rates, lanes, seconds: needed.append((seconds, lanes)) or [])
     doctor.main("tiny")
     seconds, lanes = needed[0]
-    assert (seconds - doctor.ELSE) * lanes / doctor.STAGE == pytest.approx(stages - len(forecast.works(tiny)))
+    assert (seconds - doctor.ELSE) * lanes / doctor.STAGE == pytest.approx(stages - len(works))
 
 
 def test_the_disk_is_for_archives_what_is_in_them_and_shards(tiny):

@@ -4,11 +4,12 @@ import pytest
 from pipeline import study as studies
 from pipeline.doctor import calibration, forecast
 from pipeline.doctor.calibration import Rate
+from tests import changed
 
 
 @pytest.fixture(scope="module")
 def tiny() -> studies.Study:
-    return studies.load().model_copy(update={"scale": "tiny"})
+    return changed.at("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,11 @@ def test_work_is_steps_times_batch_times_the_networks_multiply_adds(tiny, works)
 def test_a_training_infers_at_each_validation(tiny):
     """On the images that the curve shows at most, each on the whole canvas; the last validation comes after the last step."""
     def inference(**settings):
-        train = tiny.settings.voc.train.model_copy(update={"steps": 10, **settings})
-        scale = tiny.settings.model_copy(update={"voc": tiny.settings.voc.model_copy(update={"train": train})})
-        study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": scale}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
+        study = changed.of_runs(changed.training(tiny, "voc", steps=10, **settings), "t2-x2")
         work, = (work for work in forecast.works(study) if work.stage == "train@t2-x2")
         voc = study.settings.voc
         height, width = voc.evaluate.canvas
-        step = work.training / (train.steps * train.batch * train.crop ** 2)  # multiply-adds of a pixel
+        step = work.training / (10 * voc.train.batch * voc.train.crop ** 2)  # multiply-adds of a pixel
         return work.inference / (voc.source.generate.val * height * width * step)
     assert [inference(validate_every=every) for every in (10, 5, 3, 100)] == pytest.approx([1, 2, 4, 1])
 
@@ -64,9 +63,7 @@ def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
     from pipeline.datasets import miniature
     from pipeline.schema import Generate, Source
     def inference(folder):
-        voc = tiny.settings.voc.model_copy(update={"source": Source(folder=str(folder))})
-        settings = tiny.settings.model_copy(update={"voc": voc})
-        study = tiny.model_copy(update={"scales": tiny.scales | {"tiny": settings}, "runs": {"t2-x2": tiny.runs["t2-x2"]}})
+        study = changed.of_runs(changed.dataset(tiny, "voc", source=Source(folder=str(folder))), "t2-x2")
         return next(work.inference for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
     miniature.generate("voc", Generate(train=2, val=3, size=49, seed=0), tmp_path / "voc")
     published = inference(tmp_path / "not there")
@@ -75,17 +72,15 @@ def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
 
 def test_memory_is_that_of_the_largest_pass_of_all_strategies(tiny):
     from pipeline.models import cost
-    chosen = {name: tiny.evaluate[name] for name in ("t2-x2", "t7-x71")}
-    study = tiny.model_copy(update={"runs": {name: tiny.runs[name] for name in chosen}, "evaluate": chosen})
+    study = changed.of_runs(tiny, "t2-x2", "t7-x71")
     costs = cost.Costs(study, "tiny")
     each = [costs.of(study.runs[name], study.strategies[strategy])[0].activation_bytes
-            * study.dataset(study.runs[name].dataset).evaluate_batch for name in chosen for strategy in chosen[name]]
+            * study.dataset(study.runs[name].dataset).evaluate_batch for name, chosen in study.evaluate.items() for strategy in chosen]
     assert forecast.evaluation_memory(study) == max(each) > min(each)
 
 
 def test_published_networks_are_timed_without_a_training(tiny):
-    zoo = tiny.model_copy(update={"scale": "zoo", "scales": tiny.scales | {"zoo": tiny.scales["zoo"].model_copy(
-        update={"network": tiny.settings.network})}})
+    zoo = changed.scale(changed.at("zoo"), network=tiny.settings.network)
     name = next(name for name, run in zoo.runs.items() if run.published and not zoo.skipped(name) and run.backbone == "xception65")
     rate = calibration.rate(zoo, "xception65", name, 0.1)
     assert rate.training == float("inf") and 0 < rate.inference < 1e15
@@ -108,9 +103,7 @@ def test_the_rate_of_a_step_is_what_a_step_takes(tiny):
 
 
 def test_a_smaller_step_is_measured_where_a_cpu_would_take_long_and_its_memory_grows_with_the_step(tiny, monkeypatch):
-    train = tiny.settings.voc.train.model_copy(update={"batch": 16, "crop": 257})
-    scale = tiny.settings.model_copy(update={"voc": tiny.settings.voc.model_copy(update={"train": train})})
-    large = tiny.model_copy(update={"scales": tiny.scales | {"tiny": scale}})
+    large = changed.training(tiny, "voc", batch=16, crop=257)
     used = iter([1e9, 1.5e9])
     monkeypatch.setattr(calibration, "_memory", lambda device: next(used))
     monkeypatch.setattr(calibration, "ON_CPU", 1e6)

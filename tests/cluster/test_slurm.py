@@ -2,7 +2,6 @@
 import json
 import re
 import subprocess
-import time
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import yaml
 
 from tests.cluster import slurm
 from tests.engines.checkout import BIN, ROOT, Checkout
+from tests.processes import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(slurm.lacking() is not None, reason=f"no Slurm: {slurm.lacking()}")]
 QUICK = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
@@ -52,15 +52,12 @@ def test_a_training_whose_job_is_cancelled_saves_first(tmp_path):
     """As at the job's time limit. Nothing would be saved before the last of its steps."""
     checkout = Checkout(tmp_path)
     checkout.run("dvc", "repro", "pretrain@resnet101", "prepare@voc")
-    settings = "batch: 4, steps: {}, learning_rate: 0.05, power: 0.9, validate_every: {}"
-    checkout.edit("params.yaml", re.escape(settings.format(2, 2)), settings.format(40000, 40000))
+    checkout.train_for(40000, 40000)
     curve, checkpoint = (checkout.root / f"artifacts/tiny/checkpoints/t2-x2.{ending}" for ending in ("jsonl", "pt"))
     with slurm.cluster(cpus=2, gpus=0) as environment:
         study = checkout.start("snakemake", "--workflow-profile", "profiles/slurm", *QUICK, "--retries", "0", "--set-resources",
                                "train_t2_x2:gpu=0", "--", "train_t2_x2", **environment | {"PATH": f"{BIN}:{environment['PATH']}"})
-        until = time.monotonic() + 120
-        while not curve.exists() and time.monotonic() < until:
-            time.sleep(0.5)
+        wait_for(curve.exists, 120)
         running = subprocess.check_output(["squeue", "--noheader", "--format=%i"], env=environment, text=True).split()
         subprocess.run(["scancel", *running], env=environment, check=True)
         assert running and study.wait(180) != 0

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from pipeline.study import ROOT, StudyError
 from stages import console, torchrun
 from tests.engines.checkout import Checkout
+from tests.processes import wait_for
 
 
 @pytest.mark.parametrize("environment, count", [
@@ -87,9 +87,7 @@ def test_processes_find_each_other_on_a_machine_whose_name_nobody_knows():
 def test_ctrl_c_is_said_once(tmp_path):
     started = subprocess.Popen([sys.executable, "-m", "tests.cluster.failing", "said", "2", "--folder", tmp_path], cwd=ROOT, text=True, stderr=subprocess.PIPE,
                                env=Checkout.settings() | {"STUDY_GPUS": "2"}, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(.1)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2, 200)
     os.killpg(started.pid, signal.SIGINT)
     said = started.communicate(timeout=100)[1]
     assert started.returncode == console.STOPPED and said == "\nstopped; the same command goes on from what was saved last\n"
@@ -118,10 +116,3 @@ def test_two_processes_train_one_stage_and_a_kill_leaves_none(tmp_path):
     assert record["provenance"]["device"] == "2 x CPU"
     assert not [line for line in checkout.processes() if "stages" in line]
     assert "up to date" in checkout.run("dvc", "repro", "pretrain@resnet101")  # how many devices made it is nothing that counts
-
-
-def wait_for(condition, seconds=300):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)

@@ -21,19 +21,24 @@ def test_ctrl_c_is_no_failure(start):
     assert not (start.markers / "a").exists()
 
 
+def with_a_device(start, tmp_path, locks):
+    """A job that needs one and has ended; its lock would lie in a folder of `locks`."""
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(locks), "CUDA_VISIBLE_DEVICES": "0"}
+    return subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, check=False)
+
+
 def test_a_folder_of_locks_that_somebody_else_may_have_laid_is_not_used(start, tmp_path):
     """Locks lie where anybody may write: a link there would have the job write somewhere else."""
     (tmp_path / "target").mkdir()
     (tmp_path / f"study-{os.getuid()}").symlink_to(tmp_path / "target")
-    job = subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, capture_output=True, text=True, check=False,
-                         env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0"})
+    job = with_a_device(start, tmp_path, locks=tmp_path)
     assert job.returncode == 1 and "is not ours: remove it" in job.stdout and not list((tmp_path / "target").iterdir())
 
 
 def test_a_folder_of_locks_that_cannot_be_made_is_a_failure_like_others(start, tmp_path):
     (tmp_path / "file").touch()
-    job = subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, capture_output=True, text=True, check=False,
-                         env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "file"), "CUDA_VISIBLE_DEVICES": "0"})
+    job = with_a_device(start, tmp_path, locks=tmp_path / "file")
     assert job.returncode == 1 and f"FAILED   a: {tmp_path}/file/study-{os.getuid()} cannot be made: have TMPDIR name" in job.stdout
     assert (start.markers.parent / ".failed/a").exists()
 

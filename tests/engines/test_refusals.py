@@ -13,6 +13,7 @@ from pipeline import study as studies
 from pipeline.study import StudyError
 from stages import checks, dag
 from tests.engines.checkout import Checkout
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,9 @@ MISTAKES = {  # one of each kind; the others: tests/test_settings.py
     "class": (r"(canvas: \[49, 49\])(\}\n      evaluate_batch: 4\n    coco:)", r"\1, classes: [background, aeroplne]\2",
               ["scales.tiny.voc.evaluate.classes", "aeroplne", "did you mean aeroplane?"]),
 }
+
+
+LOADS = r"    study = studies\.load\(\)\n"  # where the stage download begins
 
 
 @contextlib.contextmanager
@@ -88,26 +92,20 @@ def test_artifacts_on_another_disk_are_refused_before_anything_runs(checkout, tm
 
 
 def test_a_kill_leaves_no_process_and_the_same_command_goes_on(checkout):
-    script = checkout.root / "stages/download.py"
-    text = script.read_text()
-    script.write_text(text.replace("    study = studies.load()\n", "    __import__('signal').pause()\n"))
-    assert script.read_text() != text
+    checkout.edit("stages/download.py", LOADS, "    __import__('signal').pause()\n")
     command = ["snakemake", "--workflow-profile", "profiles/local", "download_coco", "download_imagenet"]
     scheduler = checkout.start(*command)
     wait_for(lambda: sum("stages.download" in line for line in checkout.processes()) >= 2)
     scheduler.kill()
     scheduler.wait()
     wait_for(lambda: not checkout.processes())
-    script.write_text(text)
+    checkout.run("git", "checkout", "--quiet", "stages/download.py")
     assert "done     download@coco" in checkout.run(*command)
 
 
 def test_make_hands_sigterm_on(checkout):
     """What is sent to `make` alone reaches Snakemake: stages that run end, no others begin, and nothing goes on behind one's back."""
-    script = checkout.root / "stages/download.py"
-    text = script.read_text()
-    script.write_text(text.replace("    study = studies.load()\n", "    study = studies.load()\n    __import__('time').sleep(4)\n"))
-    assert script.read_text() != text
+    checkout.edit("stages/download.py", LOADS, r"\g<0>    __import__('time').sleep(4)\n")
     study = checkout.start("make", "-o", ".venv/.installed", "study")
     try:
         wait_for(lambda: any("stages.download" in line for line in checkout.processes()))
@@ -116,7 +114,7 @@ def test_make_hands_sigterm_on(checkout):
         assert study.wait() != 0
         assert not list((checkout.root / "artifacts/tiny").glob("shards/*")), "no stage has begun since"
     finally:
-        script.write_text(text)
+        checkout.run("git", "checkout", "--quiet", "stages/download.py")
         checkout.end()  # where the test fails, a study would run beside the tests that follow
         shutil.rmtree(checkout.root / "artifacts", ignore_errors=True)
 
@@ -131,13 +129,6 @@ def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
     assert "the folder nowhere does not exist" in printed and "FAILED   download@cityscapes" in printed
     assert "FAILED: download@cityscapes. The errors are above; dvc repro download@cityscapes" in printed.partition("Exiting because")[2]
     assert "FAILED" not in checkout.run(*command)
-
-
-def wait_for(condition, seconds=300):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.2)
 
 
 def test_the_schedule_is_the_graph_of_dvc(checkout):

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline import study as studies
 from pipeline.datasets import miniature
 from pipeline.models import deeplab
 from pipeline.schema import Generate
+from tests import changed
 from tests.engines.checkout import Checkout
 from tests.models import bundle
 
@@ -32,7 +32,7 @@ def imagenet(root):
 
 def weights(root) -> dict[str, str]:
     """An archive as the authors' for each backbone, classifier included."""
-    study = studies.load().model_copy(update={"scale": "paper"})
+    study = changed.at("paper")
     for name, scope in SCOPES.items():
         size = study.settings.network.backbones[name]
         classifier = deeplab.build_classifier(study.backbones[name].family, size, CLASSES + 1)

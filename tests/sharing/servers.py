@@ -3,7 +3,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +15,7 @@ import pytest
 
 from pipeline.study import ROOT
 from pipeline.tracking import store
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.processes import free_port
 
 
 def wait_for(ready, process=None, seconds=90):

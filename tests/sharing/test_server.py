@@ -8,6 +8,7 @@ import pytest
 from pipeline import study as studies
 from pipeline.paper.rows import TITLES
 from pipeline.tracking import mirror, store
+from tests.processes import free_port
 from tests.reporting import fake_study
 from tests.sharing import servers
 
@@ -27,7 +28,7 @@ def home(tmp_path_factory, study):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root / "home")
         fake_study.write(study, images=3, size=49, missing=[run for run in study.runs if run != "t3-os32-dec"])
-    down = f"http://lab:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@127.0.0.1:{servers.free_port()}"
+    down = f"http://lab:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@127.0.0.1:{free_port()}"
     addresses = {shutil.copytree(root / "home", root / name): address for name, address in (("local", ""), ("down", down))}
     for folder, (code, printed) in servers.compile_at_once(addresses).items():
         assert code == (folder.name == "down"), printed

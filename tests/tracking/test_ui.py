@@ -16,6 +16,7 @@ import pytest
 
 from pipeline import study as studies
 from pipeline.tracking import live
+from tests.processes import free_port
 from tests.reporting import fake_study
 
 PATIENCE = 300  # seconds: a busy machine is no fault
@@ -89,12 +90,6 @@ def test_a_host_that_is_none_is_said_in_words(home):
     _, complaint = start(home, "--host", "no.such.host.invalid").communicate(timeout=PATIENCE)
     assert "MLflow cannot listen on no.such.host.invalid:5000 (" in complaint and "name another --host" in complaint
     assert "Unknown error" not in complaint and "Traceback" not in complaint
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def first_page(process, port) -> bytes:
