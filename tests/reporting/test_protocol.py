@@ -158,7 +158,7 @@ def test_incomplete_data_are_a_draft_at_scale_paper(study):
 @pytest.mark.parametrize("scale, banner", [("own-data", True), ("zoo", True), ("miniature", False)])
 def test_incomplete_data_at_other_scales(tmp_path, monkeypatch, scale, banner):
     monkeypatch.chdir(tmp_path)
-    study = with_sources(scale) if banner else shipped.study()
+    study = with_sources(scale) if banner else changed.of_runs(shipped.study(), "t2-x2", "t3-os16-nodec")
     fake_study.write(study, images=3, size=49)
     lacking(study, "voc", "val has 445 images, not 1449")
     report(study)
