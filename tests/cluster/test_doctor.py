@@ -19,18 +19,23 @@ def tiny() -> studies.Study:
     return changed.at("tiny")
 
 
-def at(study, name, source):
-    return changed.dataset(study, name, source=source)
+def of_data(study):
+    return {finding.what: finding for finding in findings.data(study)}
+
+
+def of_machine(study, rates=None, seconds=10):
+    """For one run of `study`."""
+    return {finding.what: finding for finding in findings.machine(changed.of_runs(study, "t2-x2"), 0, rates or {}, 2, seconds)}
 
 
 def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    study = at(at(tiny, "voc", Source(folder=str(tmp_path / "nowhere"))), "coco", None)
+    study = changed.dataset(changed.dataset(tiny, "voc", source=Source(folder=str(tmp_path / "nowhere"))), "coco", source=None)
     archive = Archive(name="gtFine.zip", mirrors=("https://www.cityscapes-dataset.com/x",), size=2 * 10 ** 9)
-    study = at(study, "cityscapes", Source(archives=(archive,)))
-    found = {finding.what: finding for finding in findings.data(study)}
+    study = changed.dataset(study, "cityscapes", source=Source(archives=(archive,)))
+    found = of_data(study)
     assert {name: finding.state for name, finding in found.items()} == {
         "voc": "missing", "coco": "left out", "cityscapes": "missing", "imagenet": "OK"}
     assert "scales.tiny.voc.source" in found["voc"].advice and "scales.tiny.coco.source" in found["coco"].advice
@@ -38,11 +43,11 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     assert "CITYSCAPES_USERNAME" in found["cityscapes"].advice and "2.0 GB" in found["cityscapes"].here
     monkeypatch.setenv("CITYSCAPES_USERNAME", "me")
     monkeypatch.setenv("CITYSCAPES_PASSWORD", "secret")
-    login = next(finding for finding in findings.data(study) if finding.what == "cityscapes")
+    login = of_data(study)["cityscapes"]
     assert login.state == "OK" and "secret" not in str(login)
     (tmp_path / "artifacts/archives").mkdir(parents=True)
     (tmp_path / "artifacts/archives/gtFine.zip").touch()
-    assert next(finding for finding in findings.data(study) if finding.what == "cityscapes").here == "archives are here"
+    assert of_data(study)["cityscapes"].here == "archives are here"
 
 
 @pytest.mark.parametrize("optional, second, state", [
@@ -51,10 +56,10 @@ def test_a_login_that_is_not_in_the_environment_is_named(tiny, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KEY", raising=False)
     archive = Archive(name="a.zip", mirrors=("http://me:${KEY}@a/a.zip", *second), optional=optional)
-    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    finding = findings.data(changed.dataset(tiny, "voc", source=Source(archives=(archive,))))[0]
     assert finding.state == state and ("set KEY in" in finding.advice) == (state == "missing")
     monkeypatch.setenv("KEY", "s3cret")
-    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    finding = findings.data(changed.dataset(tiny, "voc", source=Source(archives=(archive,))))[0]
     assert finding.state == "OK" and "s3cret" not in str(finding)
 
 
@@ -67,10 +72,10 @@ def test_archives_on_this_machine_are_there_or_missing(tiny, tmp_path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "my set.tar").touch()
     archive = Archive(name="set.tar", mirrors=tuple(address.format(tmp_path) for address in addresses))
-    finding = findings.data(at(tiny, "voc", Source(archives=(archive,))))[0]
+    finding = findings.data(changed.dataset(tiny, "voc", source=Source(archives=(archive,))))[0]
     assert finding.state == state and said in finding.here + finding.advice
     optional = archive.model_copy(update={"optional": True})
-    assert findings.data(at(tiny, "voc", Source(archives=(optional,))))[0].state == "OK"
+    assert findings.data(changed.dataset(tiny, "voc", source=Source(archives=(optional,))))[0].state == "OK"
 
 
 def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path, monkeypatch):
@@ -79,20 +84,20 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
     (tmp_path / "model.ckpt-5.index").touch()
     runs = tiny.runs | {prefix: tiny.runs[prefix].model_copy(update={"published": "model.ckpt-5"}),
                         archive: tiny.runs[archive].model_copy(update={"published": "/nowhere/x.tar.gz"})}
-    found = {finding.what: finding for finding in findings.data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}
+    found = of_data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))
     assert "coco" not in found and "imagenet" not in found
     assert "3 of the runs" in found["cityscapes"].advice  # the zoo's
     assert found[f"published {prefix}"].state == "OK" and "fetched" in found["published xception65_coco_voc_trainaug"].here
     (tmp_path / "artifacts/archives").mkdir(parents=True)
     (tmp_path / "artifacts/archives/x.safetensors").touch()  # as the stage fetch names it
-    runs[archive] = runs[archive].model_copy(update={"published": "https://me:${KEY}@a/b/x.safetensors?download=true"})
-    assert {finding.what: finding for finding in findings.data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))}[f"published {archive}"].here == "archives are here"
     assert found[f"published {archive}"].state == "missing" and f"zoo.{archive}.published" in found[f"published {archive}"].advice
+    runs[archive] = runs[archive].model_copy(update={"published": "https://me:${KEY}@a/b/x.safetensors?download=true"})
+    assert of_data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))[f"published {archive}"].here == "archives are here"
 
 
 def test_too_little_disk_or_memory_is_missing_and_says_how_much(tiny):
-    large = at(tiny, "voc", Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
-    machine = {finding.what: finding for finding in findings.machine(large, 0, {"x": Rate(1, 1, 1e15)}, 2, 10)}
+    large = changed.dataset(tiny, "voc", source=Source(generate=Generate(train=10 ** 9, val=1, size=513, seed=0)))
+    machine = of_machine(large, {"x": Rate(1, 1, 1e15)})
     assert machine["disk"].state == "missing" and "GB needed" in machine["disk"].here and machine["disk"].advice
     assert machine["memory"].state == "missing"
 
@@ -105,7 +110,7 @@ def test_a_gpu_that_torch_cannot_use_is_named(tiny, monkeypatch):
     for stage in (devices.pick, lambda: calibration.measure(tiny, 1)):
         with pytest.raises(StudyError, match="1 GPUs are here, but torch cannot use them"):
             stage()
-    found = next(each for each in findings.machine(tiny, 0, {}, 2, 10) if each.what == "GPU")
+    found = of_machine(tiny)["GPU"]
     assert found.state == "missing" and "torch does not" in found.here
 
 
@@ -118,12 +123,11 @@ def test_a_gpu_that_is_hidden_is_not_missed(tiny, tmp_path, monkeypatch, visible
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert next(each for each in findings.machine(tiny, 0, {}, 2, 10) if each.what == "GPU").state == state
+    assert of_machine(tiny)["GPU"].state == state
 
 
 def test_a_study_of_days_wants_a_gpu(tiny):
-    gpu = [next(finding for finding in findings.machine(tiny, 0, {"x": Rate(1, 1, 1)}, 2, hours * 3600) if finding.what == "GPU")
-           for hours in (1, 100)]
+    gpu = [of_machine(tiny, {"x": Rate(1, 1, 1)}, hours * 3600)["GPU"] for hours in (1, 100)]
     assert [finding.state for finding in gpu] == ["OK", "missing"] and "4.2 days" in gpu[1].advice
 
 
@@ -138,7 +142,7 @@ def test_the_command_answers_without_any_artifact(tiny, tmp_path, monkeypatch, c
     said = capsys.readouterr().out
     assert "The study takes about" in said and "seconds" in said and "missing" not in said
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(studies, "load", lambda: at(study, "voc", Source(folder="nowhere")))
+    monkeypatch.setattr(studies, "load", lambda: changed.dataset(study, "voc", source=Source(folder="nowhere")))
     with pytest.raises(typer.Exit) as stop:
         doctor.main()
     assert stop.value.exit_code == 1
@@ -175,8 +179,8 @@ def test_every_stage_of_dvc_yaml_takes_its_start_at_least(tiny, monkeypatch):
 
 
 def test_the_disk_is_for_archives_what_is_in_them_and_shards(tiny):
-    none = findings.disk(at(tiny, "voc", Source(archives=(Archive(name="a.tar", mirrors=()),))))
-    some = findings.disk(at(tiny, "voc", Source(archives=tuple(Archive(name=name, mirrors=(), size=10 ** 9) for name in ("a.tar", "b.tar")))))
+    none = findings.disk(changed.dataset(tiny, "voc", source=Source(archives=(Archive(name="a.tar", mirrors=()),))))
+    some = findings.disk(changed.dataset(tiny, "voc", source=Source(archives=tuple(Archive(name=name, mirrors=(), size=10 ** 9) for name in ("a.tar", "b.tar")))))
     assert some - none == pytest.approx(2e9 * (1 + findings.KEPT * findings.UNPACKED))
     generated = findings.disk(tiny) - findings.KEPT * 6 * (8 + 4) * 49 ** 2  # tiny's VOC
     assert none - generated == pytest.approx(findings.KEPT * 49 * 49 * (10582 * 4 + 1449 * 5))
@@ -190,5 +194,5 @@ def test_the_disk_is_for_the_images_that_will_be_decoded(tiny, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(10 ** 6))
     paper = tiny.model_copy(update={"scale": "paper"})
-    none, some = (findings.disk(at(paper, "imagenet", source)) for source in (None, Source(folder=str(tmp_path))))
+    none, some = (findings.disk(changed.dataset(paper, "imagenet", source=source)) for source in (None, Source(folder=str(tmp_path))))
     assert some - none == findings.KEPT * 3 * 299 * 299 * 3

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import records, study as studies
-from pipeline.datasets.shards import Example, Shard
+from pipeline.datasets.shards import Example, Shard, Writer
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import measure, metrics
 from pipeline.paper.rows import Row
