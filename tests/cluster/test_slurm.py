@@ -57,7 +57,7 @@ def test_a_training_whose_job_is_cancelled_saves_first(tmp_path):
     with slurm.cluster(cpus=2, gpus=0) as environment:
         study = checkout.start("snakemake", "--workflow-profile", "profiles/slurm", *QUICK, "--retries", "0", "--set-resources",
                                "train_t2_x2:gpu=0", "--", "train_t2_x2", **environment | {"PATH": f"{BIN}:{environment['PATH']}"})
-        wait_for(curve.exists, 120)
+        wait_for(curve.exists)
         running = subprocess.check_output(["squeue", "--noheader", "--format=%i"], env=environment, text=True).split()
         subprocess.run(["scancel", *running], env=environment, check=True)
         assert running and study.wait(180) != 0
