@@ -36,44 +36,48 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     from pipeline.evaluation import measure
     from pipeline.reporting import banner, panels
     from pipeline.tracking.entries import file_name
-    cells = [(name, _strategy(study, name, strategy if name == run else None, strategy)) for name in (against, run) if name]
+    rival = (against, _strategy(study, against, strategy, needed=False)) if against else None
+    own = run, _strategy(study, run, strategy, needed=True)
     if against and study.runs[against].dataset != study.runs[run].dataset:
         raise StudyError(f"{run} and {against} see different images: {study.runs[run].dataset} and {study.runs[against].dataset}")
-    chosen = _choose(study, cells, best, worst, image or [])
+    chosen = _choose(study, own, rival, best, worst, image or [])
     if not chosen:
         raise StudyError(f"no image of {run} is chosen: ask for --best or --worst above 0, or for an --image")
     shard = measure.shard(study, run)
-    maps = [_maps(study, name, how, shard, [picked for _, picked, _ in chosen]) for name, how in cells]
+    shown = {f"{name} {how}": (name, how) for name, how in (rival, own)} if rival else {"prediction": own}
+    maps = {words: _maps(study, *cell, shard, [picked for _, picked, _ in chosen]) for words, cell in shown.items()}
     palette = palettes.of(study.runs[run].dataset, len(shard.classes))
     numbers = {name: at for at, name in enumerate(shard.ids)}
-    out = out or Path("pictures") / run / "-against-".join([cells[-1][1], *("-".join(cell) for cell in cells[:-1])])
+    out = out or Path("pictures") / run / (f"{own[1]}-against-{'-'.join(rival)}" if rival else own[1])
     for words, picked, caption in chosen:
         example = shard[numbers[picked]]
-        captions = ["prediction"] if len(cells) == 1 else [f"{name} {how}" for name, how in cells]
-        drawn = panels.draw(example.image, example.label, dict(zip(captions, [kept[picked] for kept in maps])), palette, None)
+        guesses = {caption: kept[picked] for caption, kept in maps.items()}
+        drawn = panels.draw(example.image, example.label, guesses, palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / file_name(words, picked)
         records.write_file(path, panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
         print(f"{path}: {caption}")
 
 
-def _strategy(study: Study, run: str, wanted: str | None, other: str | None) -> str:
-    """The strategy a run is drawn with: the wanted one, for the run it is compared with the same one where it has it."""
+def _strategy(study: Study, run: str, wanted: str | None, needed: bool) -> str:
+    """The strategy a run is drawn with: the wanted one where it has it, else its first. StudyError where it is `needed`, or the
+    run has not been evaluated."""
     names = console.pick("evaluated run", run, study.evaluate)
-    if wanted and wanted not in names:
+    if needed and wanted and wanted not in names:
         raise StudyError(f"evaluate.{run} in params.yaml lacks {wanted!r}{suggest(wanted, names)}")
     folder = study.artifacts("facts", run)
     if not (folder / "facts.parquet").exists():
         why = study.skipped(run) or (records.read(folder) or {}).get("reason") or f"dvc repro evaluate@{run}"
         raise StudyError(f"{run} has not been evaluated: {why}")
-    return wanted or (other if other in names else names[0])
+    return wanted if wanted in names else names[0]
 
 
-def _choose(study: Study, cells, best: int | None, worst: int | None, images: list[str]) -> list[tuple[str, str, str]]:
-    """(what it was chosen as, image, caption) of each picture, in the order they are written."""
+def _choose(study: Study, own: tuple[str, str], rival: tuple[str, str] | None, best: int | None, worst: int | None,
+            images: list[str]) -> list[tuple[str, str, str]]:
+    """(what it was chosen as, image, caption) of each picture, in the order they are written. own, rival: run and strategy."""
     from pipeline.evaluation import measure
     from pipeline.reporting import pictures
-    (run, how), rival = cells[-1], cells[0] if len(cells) > 1 else None
+    run, how = own
     if rival:
         gains = pictures.gains(study, run, rival[0], how, rival[1])
         ranked = [(name, pictures.change(before, after)) for name, before, after in gains]

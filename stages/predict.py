@@ -87,9 +87,9 @@ def names(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]
     """For each photo its label map and its overlay: STEM.labels.png, or NAME.EXT.labels.png where two photos share a stem.
     StudyError where one of these is a photo itself, or another photo's."""
     images = list(dict.fromkeys(images))
-    stems = Counter((out or path.parent) / path.stem for path in images)
-    targets = {path: (out or path.parent) / (path.stem if stems[(out or path.parent) / path.stem] == 1 else path.name)
-               for path in images}
+    stems = {path: (out or path.parent) / path.stem for path in images}
+    alike = Counter(stems.values())
+    targets = {path: stem if alike[stem] == 1 else stem.with_name(path.name) for path, stem in stems.items()}
     users = Counter(targets.values())
     twice = [str(path) for path in images if users[targets[path]] > 1]
     if twice:

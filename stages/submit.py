@@ -39,7 +39,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     from pipeline.evaluation import trained
     from pipeline.models import device as devices
     device, found = devices.pick(), trained.described(folder)
-    what = [each.model_dump(mode="json") for each in (found.run, found.network, data.evaluate, chosen)]
+    what = [each.model_dump(mode="json") for each in (found.run, found.sizes, data.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
     digest = records.digest(what, folder / records.MODEL, *trained.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{name}-{split}")

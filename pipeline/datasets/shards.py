@@ -116,19 +116,19 @@ class Shard:
     May be forked; StudyError where the file is missing or no shard."""
 
     def __init__(self, path: str | Path):
-        self.path = path = Path(path)
+        self.path = file = Path(path)
         self._batches, number, files = [], 0, 1
         try:
             while number < files:
-                path = file_of(self.path, number)
-                reader = pa.ipc.open_file(pa.memory_map(str(path)))
+                file = file_of(self.path, number)
+                reader = pa.ipc.open_file(pa.memory_map(str(file)))
                 self._batches += [reader.get_batch(each) for each in range(reader.num_record_batches)]
                 metadata, number = reader.schema.metadata or {}, number + 1
                 self.dataset = metadata[b"dataset"].decode()
                 self.classes = json.loads(metadata[b"classes"])
                 files = int(metadata[b"files"])
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise StudyError(f"{path} is no shard that can be read ({error}): run the stage prepare again") from error
+            raise StudyError(f"{file} is no shard that can be read ({error}): run the stage prepare again") from error
         self._starts = np.cumsum([0] + [len(batch) for batch in self._batches])
         self._columns = [{name: batch.column(name) for name in batch.schema.names} for batch in self._batches]
 

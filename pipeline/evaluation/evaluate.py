@@ -27,14 +27,15 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     """(facts of every strategy, label maps of the first, the device's name). unfinished: the folder for interrupted work."""
     found, device = trained.described(folder), devices.pick()
     run, data = found.run, study.dataset(found.run.dataset)
-    settings, batch = data.evaluate, data.evaluate_batch
-    shard = Shard.of(study, run.dataset, settings.split)
+    shard = Shard.of(study, run.dataset, data.evaluate.split)
     models = trained.load(study, folder, {strategy.output_stride for strategy in strategies.values()}, device)
-    what = [each.model_dump(mode="json") for each in (run, found.network, settings, *strategies.values())]
-    what += [list(strategies), study.backbones[run.backbone].family, bf16, batch, devices.describe(device)]
-    inputs = records.digest(what, folder / records.MODEL, study.artifacts("shards", run.dataset) / "sheet.json", *trained.CODE)
+    settings = [each.model_dump(mode="json") for each in (run, found.sizes, data.evaluate, *strategies.values())]
+    settings += [list(strategies), study.backbones[run.backbone].family, bf16, data.evaluate_batch, devices.describe(device)]
+    sheet = study.artifacts("shards", run.dataset) / "sheet.json"
+    inputs = records.digest(settings, folder / records.MODEL, sheet, *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))
-    tables = confusion_facts(models, shard, strategies, settings.canvas, batch, title, palette, unfinished / inputs[:16], bf16)
+    tables = confusion_facts(models, shard, strategies, data.evaluate.canvas, data.evaluate_batch, title, palette,
+                             unfinished / inputs[:16], bf16)
     return *tables, devices.describe(device)
 
 

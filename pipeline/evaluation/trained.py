@@ -18,9 +18,9 @@ CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # what unfinished w
 
 
 class Trained(NamedTuple):
-    """What a trained network is. network: the sizes of its scale; crop: the side of its training crops in pixels."""
+    """What a trained network is. sizes: its scale's; crop: the side of its training crops in pixels."""
     run: Run
-    network: Network
+    sizes: Network
     crop: int
 
 
@@ -34,14 +34,14 @@ def load(study: Study, folder: Path, output_strides: set[int], device: torch.dev
         weights = load_file(folder / MODEL)
         classes = weights["logits.bias"].numel()
         with torch.device("meta"):  # takes no memory, whatever sizes the record names
-            deeplab.build(found.run, family, found.network, classes).load_state_dict(weights, assign=True)
+            deeplab.build(found.run, family, found.sizes, classes).load_state_dict(weights, assign=True)
     except (SafetensorError, KeyError) as error:
         raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
     except (RuntimeError, TypeError, OverflowError) as error:
         raise StudyError(f"{folder}: its weights, {MODEL}, do not fit its {records.RECORD}: they are of two networks") from error
     models = {}
     for output_stride in sorted(output_strides, reverse=True):
-        model = deeplab.build(found.run, family, found.network, classes, output_stride)
+        model = deeplab.build(found.run, family, found.sizes, classes, output_stride)
         model.load_state_dict(weights)
         models[output_stride] = model.eval().to(device, memory_format=torch.channels_last)
     return models
