@@ -37,9 +37,9 @@ def data(study: Study) -> list[Finding]:
         if (wanted := study.dataset(name)) is None:  # nothing that this scale does needs it
             continue
         source, key = wanted.source, f"scales.{study.scale}.{name}.source"
-        lost = sum(name in _datasets(study, run) and bool(run.published) != study.settings.trains for run in study.runs.values())
         if source is None:
-            lost = "Table 4" if name == "imagenet" else f"{lost} of the runs"
+            runs = [run for run in study.runs.values() if bool(run.published) != study.settings.trains]
+            lost = "Table 4" if name == "imagenet" else f"{sum(name in _datasets(study, run) for run in runs)} of the runs"
             found.append(Finding(name, "left out", "not named", f"without {lost}; or name a folder in {key} of params.yaml"))
         elif source.generate:
             found.append(Finding(name, "OK", "generated"))

@@ -124,12 +124,14 @@ def rows(study: Study) -> Iterator[dict]:
         for strategy in strategies:
             row = {"run": name, "strategy": strategy} | dict.fromkeys(COLUMNS)
             if (found := (zoo if run.published else paper).of(run, study.strategies[strategy])):
-                row |= {"madds_counted_as_paper": found[0].madds_counted_as_paper / 1e9,
-                        "madds_executed": found[0].madds_executed / 1e9, "parameters_paper": found[1] / 1e6,
-                        "activation_bytes_paper": found[0].activation_bytes}
+                counted, parameters = found
+                row |= {"madds_counted_as_paper": counted.madds_counted_as_paper / 1e9,
+                        "madds_executed": counted.madds_executed / 1e9, "parameters_paper": parameters / 1e6,
+                        "activation_bytes_paper": counted.activation_bytes}
             if not study.skipped(name) and (found := here.of(run, study.strategies[strategy])):
-                row |= {"madds_here": found[0].madds_executed / 1e9, "parameters_here": found[1] / 1e6,
-                        "activation_bytes_here": found[0].activation_bytes}
+                counted, parameters = found
+                row |= {"madds_here": counted.madds_executed / 1e9, "parameters_here": parameters / 1e6,
+                        "activation_bytes_here": counted.activation_bytes}
             yield row
 
 

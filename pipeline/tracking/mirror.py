@@ -51,16 +51,16 @@ def mirror(study: Study) -> Mirrored:
         changes, shown, digests = 0, {}, {}
         last_first = sorted(entries(study), key=lambda entry: -list(TITLES).index(entry.table))  # MLflow then lists Table 1 first
         for entry in progress.bar("MLflow", None, "run", of=last_first):
-            found, place = entry.content(), (entry.table, entry.key)
+            found, own = entry.content(), (entry.table, entry.key)
             there = existing[entry.table].pop(entry.key, [])
             if found is not None:
                 above = (entry.table, entry.parent)
-                digests[place] = found.digest(entry.name, str(entry.place), digests.get(above, ""))
-                same = [run for run in there if store.complete(run) and run.data.tags[DIGEST] == digests[place]
-                        and run.data.tags.get(PARENT) == shown.get(above)]
-                shown[place] = same[0].info.run_id if same else store.log(client, study, entry, found, digests[place],
-                                                                          shown.get(above))
-                there = [run for run in there if run.info.run_id != shown[place]]
+                digests[own] = found.digest(entry.name, str(entry.place), digests.get(above, ""))
+                parent = shown.get(above)
+                same = [run for run in there if store.complete(run) and run.data.tags[DIGEST] == digests[own]
+                        and run.data.tags.get(PARENT) == parent]
+                shown[own] = same[0].info.run_id if same else store.log(client, study, entry, found, digests[own], parent)
+                there = [run for run in there if run.info.run_id != shown[own]]
                 changes += not same
             elif entry.table == TRAININGS and live.follows(study, entry.key):
                 continue  # it is training: `live` draws it
@@ -102,8 +102,8 @@ def read_back(study: Study, runs: dict[tuple[str, str], str]) -> dict[tuple[str,
         there = {run.info.run_id: run for table in TITLES if table != TRAININGS
                  for found in store.existing(client, study, table).values() for run in found}
         # another writer may have deleted it since; a deleted run can still be read
-        return {place: _numbers(client, there.get(run_id) or client.get_run(run_id), curves=place[0] == "figure5")
-                for place, run_id in runs.items() if place[0] != TRAININGS}
+        return {(table, key): _numbers(client, there.get(run_id) or client.get_run(run_id), curves=table == "figure5")
+                for (table, key), run_id in runs.items() if table != TRAININGS}
 
 
 def _numbers(client, run, curves: bool) -> dict:

@@ -92,12 +92,11 @@ def _coco(root: Path, settings: schema.Generate, split: str, index: int) -> tupl
         mask = scene.objects == each + 1
         if mask.any():
             y, x = np.nonzero(mask)
-            changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False, append=False)).tolist()
-            ends = [0, *changes, mask.size] if mask.ravel(order="F")[-1] == 0 else [0, *changes]
+            changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False))  # down the columns, background first
             annotations.append({
                 "image_id": number, "category_id": coco.CATEGORY_IDS[coco.coco_name(name)], "iscrowd": 0, "area": int(mask.sum()),
                 "bbox": [int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1],
-                "segmentation": {"size": [height, width], "counts": np.diff(ends).tolist()}})
+                "segmentation": {"size": [height, width], "counts": np.diff([0, *changes, mask.size]).tolist()}})
     return {"id": number, "file_name": f"{number:012d}.jpg", "height": height, "width": width}, annotations
 
 
