@@ -30,7 +30,7 @@ def optimiser(model: nn.Module, weight_decay: float, learning_rate: float, last_
             bias = name == "bias" and isinstance(module, (nn.Conv2d, nn.Linear))
             shared = (weight_decay if dense and not bias else 0.0, faster * BIAS_MULTIPLIER if bias else faster)
             groups.setdefault(shared, []).append(parameter)
-    described = [{"params": parameters, "weight_decay": decay, "multiplier": multiplier}
+    described = [{"params": parameters, "weight_decay": decay, "multiplier": multiplier, "lr": multiplier * learning_rate}
                  for (decay, multiplier), parameters in groups.items()]
     fused = next(model.parameters()).is_cuda or None
     if kind == "adamw":

@@ -94,6 +94,19 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
     assert not torch.equal(other["crops"]()[0], found["crops"]()[0]), "and so does the order of the images"
 
 
+def test_the_step_that_the_docs_take_by_hand_is_a_trainings_first(study):
+    voc, documented = study.settings.voc, (studies.ROOT / "docs/extend.md").read_text()
+    once = voc.model_copy(update={"train": voc.train.model_copy(update={"steps": 1, "validate_every": 1})})
+    told = study.model_copy(update={"runs": {"t2-x2": study.runs["base"]},
+                                    "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": once})}})
+    block = next(block for block in documented.split("```python\n") if "optimiser.step()" in block.partition("```")[0])
+    exec(block.partition("```")[0], here := {"study": told, "torch": torch})
+    history, *_ = train(told, "t2-x2", told.artifacts("runs", "t2-x2"), told.artifacts("checkpoints"))
+    assert [row[2] for row in history.rows if row[1] == "loss"] == [pytest.approx(here["loss"].item())]
+    torch.testing.assert_close(dict(here["model"].state_dict()), load_file(told.artifacts("runs", "t2-x2") / "model.safetensors"))
+    assert here["model"].logits.bias.detach().abs().max() > 1e-3, "it is learnt from zero, twice as fast as weights"
+
+
 def test_fine_tuning_at_output_stride_8_trains_all_but_batch_norm(study):
     base, fine = trained(study, "base"), trained(study, "fine")
     norms = {name for name in base if name.endswith("num_batches_tracked")}
