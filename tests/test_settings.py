@@ -133,7 +133,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 
 
 def test_a_scale_that_only_fine_tunes_trains(tmp_path):
-    study = load(tmp_path, edited(r"(?m)^scale: \S+", "scale: own-data"))
+    study = load(tmp_path, TEXT).model_copy(update={"scale": "own-data"})
     voc = study.settings.voc
     assert study.settings.trains
     fine_tuned = voc.model_copy(update={"train": None, "fine_tune": voc.train})
