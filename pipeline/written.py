@@ -35,9 +35,10 @@ class StudyError(ValueError):
 def read(path: Path):
     """What a YAML file holds. StudyError where it cannot be read, or has a key twice."""
     try:
-        return yaml.load(path.read_text(), Loader)
+        text = path.read_text("utf-8")
+        return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
-        raise StudyError(f"{path.name}, {_explained(error, path.read_text())}") from None
+        raise StudyError(f"{path.name}, {_explained(error, text)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: {error}") from error
 

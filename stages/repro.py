@@ -85,7 +85,7 @@ def mend(folder: Path = Path(".dvc/tmp")) -> None:
 def dump(lockfile, stages, **options) -> None:
     """Write what `stages` depended on and made into dvc.lock, in place of Lockfile.dump_stages."""
     path = Path(lockfile.path)
-    text = before = path.read_text() if path.exists() else EMPTY
+    text = before = path.read_text("utf-8") if path.exists() else EMPTY
     if re.search(r"[&*]id\d{3}", text):                       # DVC has written it: one stage's lines may refer to another's
         text = plainly(parse_yaml(text, path))
     for stage in stages:

@@ -24,7 +24,7 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     if running():
         raise StudyError(f"a study of scale {study.scale} runs in this folder, and its stages read params.yaml: stop it, or wait "
                          f"until it ends, before you choose {scale}")
-    text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text(), count=1)
+    text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text("utf-8"), count=1)
     if not count:
         raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")
     records.write_file(path, text)

@@ -1,5 +1,8 @@
 """Settings: what is wrong is named by its key, before anything runs."""
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -130,6 +133,13 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe scale")
     with pytest.raises(StudyError, match="params.yaml"):
         studies.load.__wrapped__(tmp_path / "params.yaml")
+
+
+def test_settings_are_utf_8_whatever_the_locale_is():
+    """As on older systems, ISO-8859-1; C here, which all machines have."""
+    read = "from pipeline import study; from stages import checks; checks.check(study.load())"
+    subprocess.run([sys.executable, "-c", read], cwd=ROOT, check=True,
+                   env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
 
 
 def test_a_scale_that_only_fine_tunes_trains(tmp_path):
