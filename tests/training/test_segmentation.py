@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.datasets.shards import Example, Writer
 from pipeline.models import deeplab
-from pipeline.study import StudyError
+from pipeline.study import ROOT, StudyError
 from pipeline.training import checkpoint as checkpoints, segmentation
 from pipeline.training.segmentation import train
 from tests import changed
@@ -95,7 +95,7 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
 
 
 def test_the_step_that_the_docs_take_by_hand_is_a_trainings_first(study):
-    voc, documented = study.settings.voc, (studies.ROOT / "docs/extend.md").read_text()
+    voc, documented = study.settings.voc, (ROOT / "docs/extend.md").read_text()
     once = voc.model_copy(update={"train": voc.train.model_copy(update={"steps": 1, "validate_every": 1})})
     told = study.model_copy(update={"runs": {"t2-x2": study.runs["base"]},
                                     "scales": study.scales | {"tiny": study.settings.model_copy(update={"voc": once})}})
