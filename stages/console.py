@@ -12,14 +12,14 @@ from typing import NoReturn
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import files, records, study as studies
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 from stages import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
 needless: list[Path] = []  # from which a stage would have gone on: removed when it has ended well, in the guard's eyes too
-OUTSIDE = *records.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG  # no bug
+OUTSIDE = *files.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG  # no bug
 
 
 def run(command: Callable) -> None:
@@ -44,7 +44,7 @@ def run(command: Callable) -> None:
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
-        full = error.errno in records.FULL
+        full = error.errno in files.FULL
         failed(f"{error.filename or 'a file that was to be written'}: "
                + (f"{os.strerror(error.errno)}. Make room and give the same command again" if full else error.strerror))
     except Exception as error:
@@ -72,7 +72,7 @@ def failed(reason: str) -> NoReturn:
     """Print `reason` and exit with 1. One of several processes leaves it to torchrun (torchrun.main), which prints one of all."""
     said = {"message": {"message": reason, "extraInfo": {"timestamp": int(time.time())}}}
     try:
-        records.write_file(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), json.dumps(said))
+        files.write_file(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), json.dumps(said))
     except (KeyError, OSError):  # a disk may be full
         print(f"error: {reason}", file=sys.stderr)
     sys.exit(1)

@@ -1,5 +1,5 @@
 """Multiply-adds, parameters and activation memory of every network of the study."""
-from pipeline import progress, records, study as studies
+from pipeline import files, progress, study as studies
 from stages import console
 
 
@@ -18,7 +18,7 @@ def main():
     types = {"run": pa.string(), "strategy": pa.string()} | dict.fromkeys(cost.COLUMNS, pa.float64())
     types |= dict.fromkeys(("activation_bytes_paper", "activation_bytes_here"), pa.int64())
     table = pa.Table.from_pylist(rows, pa.schema(list(types.items())))
-    with records.atomic(study.artifacts("costs") / "costs.parquet") as partial:
+    with files.atomic(study.artifacts("costs") / "costs.parquet") as partial:
         pq.write_table(table, partial)
 
 

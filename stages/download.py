@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, schema, study as studies
+from pipeline import files, records, schema, study as studies
 from pipeline.datasets import archives, native, pool
 from pipeline.study import StudyError
 from stages import console
@@ -48,11 +48,11 @@ def _get(study: studies.Study, dataset: schema.DatasetName, out: Path) -> None:
         _note(out, {"status": "skipped", "reason": reason})
         return console.skip(out, reason)
     root = _place(dataset, source, out)
-    files, size, digest = listing(root, changing=source.folder is not None)
-    if not files:
+    count, size, digest = listing(root, changing=source.folder is not None)
+    if not count:
         raise StudyError(f"{root} is empty: scales.{study.scale}.{dataset}.source names it")
-    _note(out, {"status": "done", "reason": None, "root": str(root), "files": files, "bytes": size, "digest": digest})
-    print(f"download {dataset}: {files} files, {size / 1e6:.1f} MB in {root}")
+    _note(out, {"status": "done", "reason": None, "root": str(root), "files": count, "bytes": size, "digest": digest})
+    print(f"download {dataset}: {count} files, {size / 1e6:.1f} MB in {root}")
 
 
 def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Path:
@@ -79,12 +79,12 @@ def listing(root: Path, changing: bool = False) -> tuple[int, int, str]:
         return (*own, stat.st_mtime_ns) if changing else own
     rows = sorted(row(path) for path in native.files(root))
     rows = [found for found in rows if changing or found[0].split(os.sep)[0] not in OWN]
-    return len(rows), sum(size for _, size, *_ in rows), records.digest(rows)
+    return len(rows), sum(size for _, size, *_ in rows), files.digest(rows)
 
 
 def _note(out: Path, note: dict) -> None:
     (out / records.RECORD).unlink(missing_ok=True)  # of an earlier skip, or of an archive
-    records.write_file(out / "source.json", json.dumps(note, indent=2) + "\n")
+    files.write_file(out / "source.json", json.dumps(note, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import files, records, study as studies
 from pipeline.study import StudyError
 from stages import console
 
@@ -34,7 +34,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     strategies = {name: study.strategies[name] for name in names}
     counts, labels, device = evaluate(study, trained, strategies, run, unfinished, bf16)
     facts.save(counts, out)
-    with records.atomic(out / "labels.parquet") as partial:
+    with files.atomic(out / "labels.parquet") as partial:
         pq.write_table(labels.combine_chunks(), partial)
     params = {"run": run, "strategies": {name: each.model_dump(mode="json") for name, each in strategies.items()}, "bf16": bf16}
     records.write(out, status="done", params=params, provenance=records.provenance(started, device=device))

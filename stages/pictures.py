@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipeline import records, study as studies
+from pipeline import files, records, study as studies
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 from stages import console
@@ -55,7 +55,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
         drawn = panels.draw(example.image, example.label, guesses, palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / file_name(words, picked)
-        records.write_file(path, panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
+        files.write_file(path, panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
         print(f"{path}: {caption}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, schema, study as studies
+from pipeline import files, records, schema, study as studies
 from pipeline.datasets import native, pool
 from pipeline.study import StudyError
 from stages import console
@@ -35,10 +35,10 @@ def main(dataset: Annotated[str, typer.Argument(help=", ".join(get_args(schema.D
     if reason := console.upstream_skipped(downloaded):
         shutil.rmtree(out, ignore_errors=True)
         return console.skip(out, reason)
-    root = Path(records.read_json(downloaded / "source.json")["root"])
+    root = Path(files.read_json(downloaded / "source.json")["root"])
     shutil.rmtree(out, ignore_errors=True)
     sheet = _shards(dataset, study.dataset(dataset), root, out, study.artifacts("unfinished", dataset))
-    records.write_file(out / "sheet.json", json.dumps(sheet, indent=2) + "\n")
+    files.write_file(out / "sheet.json", json.dumps(sheet, indent=2) + "\n")
     # No times or machine here: shards that come out the same must look the same to what depends on them.
     records.write(out, status="done", metrics={f"{split}_images": row["images"] for split, row in sheet["splits"].items()})
     counts = ", ".join(f"{row['images']} {split}" for split, row in sheet["splits"].items())
@@ -92,7 +92,7 @@ def _listed(unusable: list, path: Path) -> str:
     said, whole = "\n".join(map(str, unusable)), "\n".join(line for error in unusable for line in error.lines)
     if said == whole:
         return said
-    records.write_file(path, f"{whole}\n".encode(errors="backslashreplace"))
+    files.write_file(path, f"{whole}\n".encode(errors="backslashreplace"))
     return f"{said}\nAll of them are in {path}"
 
 

@@ -23,7 +23,7 @@ from dvc.stage import serialize
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils.serialize import dumps_yaml, parse_yaml
 
-from pipeline import records
+from pipeline import files
 from stages.console import STOPPED
 
 EMPTY = "schema: '2.0'\nstages:\n"
@@ -91,7 +91,7 @@ def dump(lockfile, stages, **options) -> None:
     for stage in stages:
         text = spliced(text, stage.name, serialize.to_lockfile(stage, **options))
     if text != before:
-        records.write_file(path, text)
+        files.write_file(path, text)
         lockfile.repo.scm_context.track_file(lockfile.relpath)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline import records, study as studies, written
+from pipeline import files, study as studies, written
 from pipeline.schema import DatasetName
 from pipeline.study import Study, StudyError
 from stages import console
@@ -27,7 +27,7 @@ def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.
     text, count = re.subn(r"(?m)^(scale:\s*[\"']?)[\w-]+", rf"\g<1>{scale}", path.read_text("utf-8"), count=1)
     if not count:
         raise StudyError(f"params.yaml has no line that begins with scale: so write  scale: {scale}  yourself")
-    records.write_file(path, text)
+    files.write_file(path, text)
     print(f"params.yaml: scale is now {scale}; it was {study.scale}")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import files, records, study as studies
 from pipeline.study import StudyError
 from stages import console
 
@@ -33,7 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     downloaded, folder = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
     if reason := study.skipped(run) or console.upstream_skipped(downloaded, folder):
         raise StudyError(f"there is nothing to submit: {reason}")
-    root = Path(records.read_json(downloaded / "source.json")["root"])
+    root = Path(files.read_json(downloaded / "source.json")["root"])
     items = submission.images(wanted.dataset, root, split, complete=split == "test" and data.source.generate is None)
 
     from pipeline.evaluation import trained
@@ -41,7 +41,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     device, found = devices.pick(), trained.described(folder)
     what = [each.model_dump(mode="json") for each in (found.run, found.sizes, data.evaluate, chosen)]
     what += [bf16, devices.describe(device), [(item.id, item.image.stat().st_size) for item in items]]
-    digest = records.digest(what, folder / records.MODEL, *trained.CODE)[:16]
+    digest = files.digest(what, folder / records.MODEL, *trained.CODE)[:16]
     unfinished = study.artifacts("unfinished", f"submit-{run}-{name}-{split}")
     models = trained.load(study, folder, {chosen.output_stride}, device)
     submission.label(models, items, wanted.dataset, chosen, data.evaluate.canvas, data.evaluate_batch,

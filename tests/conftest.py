@@ -19,5 +19,5 @@ def pytest_configure(config):
 
 @pytest.fixture
 def no_room():
-    """no_room(path): the disk is full when records.atomic writes `path`."""
+    """no_room(path): the disk is full when files.atomic writes `path`."""
     return lambda path: path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")

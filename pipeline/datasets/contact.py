@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets.shards import VOID, Shard
-from pipeline.records import atomic
+from pipeline.files import atomic
 
 BYTES = 150_000  # the picture goes into a report that is one file
 COLUMNS, TILE, GAP = 8, 112, 4  # images beside each other; pixels: an image's height, what parts two

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
-from pipeline import progress, records
+from pipeline import files, progress
 from pipeline.schema import Archive
 from pipeline.study import StudyError
 
@@ -89,7 +89,7 @@ def download(url: str, archive: Archive, partial: Path) -> None:
             raise MirrorError("is no valid URL, or leads to none: a space is written %20; or http_proxy or https_proxy is none, "
                               "or the answer's length no number") from None
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "filename", None) or getattr(error, "errno", None) in records.FULL:  # not the mirror's fault
+            if getattr(error, "filename", None) or getattr(error, "errno", None) in files.FULL:  # not the mirror's fault
                 raise StudyError(f"{partial}: {error.strerror}. Mend that and run the same command again; "
                                  "what was fetched is kept") from error
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)

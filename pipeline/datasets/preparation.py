@@ -19,7 +19,7 @@ from pipeline import progress
 from pipeline.datasets import native, pool, sheet
 from pipeline.datasets.shards import VOID, Example, Writer, file_of, readable
 from pipeline.datasets.trimap import void_distance
-from pipeline.records import atomic, digest
+from pipeline.files import atomic, digest
 from pipeline.study import StudyError
 
 PART = 32            # images a part: about 25 MB of VOC, and little to wait for at the end, however many cores

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.records import atomic
+from pipeline.files import atomic
 from pipeline.schema import DatasetName
 from pipeline.study import Study, StudyError
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 from pipeline.datasets.shards import VOID
-from pipeline.records import digest
+from pipeline.files import digest
 
 
 def counts(label: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pipeline import progress, records
+from pipeline import files, progress
 from pipeline.study import StudyError
 
 CHUNK = 1 << 20
@@ -35,7 +35,7 @@ def unpack(path: Path, folder: Path) -> None:
         except StudyError:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
-            if getattr(error, "errno", None) in records.REFUSED:
+            if getattr(error, "errno", None) in files.REFUSED:
                 raise StudyError(f"{path} cannot be unpacked into {folder}: {error.strerror}. Mend that and run the same command "
                                  "again") from error
             what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
@@ -141,13 +141,13 @@ def _write(source, target: Path, size: int, archive: Path) -> None:
 
 def _merge(place: Path, folder: Path) -> None:
     """Move everything under `place` into `folder`; what has the same name is replaced."""
-    found = [(Path(here), folder / os.path.relpath(here, place), files) for here, _, files in os.walk(place)]
-    for _, there, files in found:
+    found = [(Path(here), folder / os.path.relpath(here, place), names) for here, _, names in os.walk(place)]
+    for _, there, names in found:
         if there.is_symlink() or (there.exists() and not there.is_dir()):
             raise StudyError(f"{there} is in the way of a folder: move it away")
-        if taken := [name for name in files if (there / name).is_dir()]:
+        if taken := [name for name in names if (there / name).is_dir()]:
             raise StudyError(f"{there / taken[0]} is a folder in the way of a file: move it away")
-    for here, there, files in found:
+    for here, there, names in found:
         there.mkdir(exist_ok=True)
-        for name in files:
+        for name in names:
             os.replace(here / name, there / name)

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from pipeline import progress, records
+from pipeline import files, progress, records
 from pipeline.datasets import palettes
 from pipeline.datasets.shards import VOID, Example, Shard
 from pipeline.evaluation import facts, trained
 from pipeline.evaluation.inference import on_canvas, predictions
+from pipeline.files import atomic
 from pipeline.models import device as devices
-from pipeline.records import atomic
 from pipeline.schema import Strategy
 from pipeline.study import Study
 
@@ -32,7 +32,7 @@ def evaluate(study: Study, folder: Path, strategies: dict[str, Strategy], title:
     settings = [each.model_dump(mode="json") for each in (run, found.sizes, data.evaluate, *strategies.values())]
     settings += [list(strategies), study.backbones[run.backbone].family, bf16, data.evaluate_batch, devices.describe(device)]
     sheet = study.artifacts("shards", run.dataset) / "sheet.json"
-    inputs = records.digest(settings, folder / records.MODEL, sheet, *trained.CODE)
+    inputs = files.digest(settings, folder / records.MODEL, sheet, *trained.CODE)
     palette = palettes.of(run.dataset, len(shard.classes))
     tables = confusion_facts(models, shard, strategies, data.evaluate.canvas, data.evaluate_batch, title, palette,
                              unfinished / inputs[:16], bf16)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.files import atomic
 from pipeline.models.layers import normalise, resize
-from pipeline.records import atomic
 from pipeline.study import StudyError
 
 MAKERS = {"pt2": (), "onnx": ("onnx", "onnxscript")}  # file ending: packages beside torch that writing it takes

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.datasets.shards import VOID
 from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
-from pipeline.records import atomic
+from pipeline.files import atomic
 
 SCHEMA = pa.schema([("strategy", pa.string()), ("image", pa.string()), ("band", pa.uint8()), ("target", pa.uint8()),
                     ("prediction", pa.uint8()), ("pixels", pa.int64())])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import records
+from pipeline import files, records
 from pipeline.datasets.shards import Shard
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
@@ -179,7 +179,7 @@ def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:
 
 @functools.lru_cache(maxsize=2)
 def _costs(path: Path, changed: int) -> dict[tuple[str, str], dict[str, float]]:
-    with records.whole(path):
+    with files.whole(path):
         rows = pq.ParquetFile(path).read().to_pylist()
     return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
             for row in rows}

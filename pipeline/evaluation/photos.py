@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.datasets import palettes
 from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.records import atomic, write_file
+from pipeline.files import atomic, write_file
 from pipeline.schema import Strategy
 
 GREY = 128  # what lies behind transparent pixels: the mean pixel, 127.5, as near as 8 bits come; networks know it as padding

@@ -19,7 +19,7 @@ from pipeline.datasets import cityscapes, native, palettes, voc
 from pipeline.datasets.preparation import UnusableFiles
 from pipeline.datasets.shards import Example
 from pipeline.evaluation.inference import predictions
-from pipeline.records import atomic, write_file
+from pipeline.files import atomic, write_file
 from pipeline.schema import Strategy
 from pipeline.study import StudyError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from safetensors.torch import save as serialised
 from torch import nn
 
-from pipeline.records import write_file
+from pipeline.files import write_file
 
 
 def save(network: nn.Module, path: Path) -> None:

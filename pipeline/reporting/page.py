@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipeline.records import write_file
+from pipeline.files import write_file
 from pipeline.reporting import chart, context, figures, ledger, panels, runs
 from pipeline.study import Study
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline import records
+from pipeline import files, records
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import classes, outdated, read_facts
 from pipeline.reporting import sheets
@@ -46,7 +46,7 @@ def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
     """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
     path = study.artifacts("runs", run) / records.HISTORY
     curves: dict[str, list[tuple[int, float]]] = {}
-    with records.whole(path):
+    with files.whole(path):
         points = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
     for point in points:
         if math.isfinite(point["value"]):
@@ -118,7 +118,7 @@ def lock_digest(scale: str, path: Path = Path("dvc.lock")) -> str | None:
     stages = ((read(path) or {}).get("stages") or {}) if path.exists() else {}  # a kill may leave it empty, or its end off
     above = {name: entry for name, entry in stages.items() if ("@" in name or name == "cost")
              and all(out["path"].startswith(f"artifacts/{scale}/") for out in entry.get("outs", ()))}
-    return records.digest(above)[:12] if above else None
+    return files.digest(above)[:12] if above else None
 
 
 def gpu_hours(known: list[dict]) -> float:

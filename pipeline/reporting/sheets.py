@@ -5,7 +5,7 @@ from typing import get_args
 
 from PIL import Image
 
-from pipeline import records
+from pipeline import files, records
 from pipeline.datasets import native
 from pipeline.schema import DatasetName, Source
 from pipeline.study import Study
@@ -39,7 +39,7 @@ def build(study: Study) -> list[dict]:
         elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
         else:
-            kept = records.read_json(folder / "sheet.json")
+            kept = files.read_json(folder / "sheet.json")
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()],
                                   "incomplete": kept.get("incomplete", [])})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline import records
+from pipeline import files
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import square_trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
@@ -38,12 +38,12 @@ def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") ->
     """Write each table as parquet, CSV and LaTeX (draft: as `latex.document` takes it), and all scores as metrics.json, which
     `dvc metrics` reads; tables of an earlier study that are not among them are removed."""
     for name, table in tables.items():
-        with records.atomic(folder / f"{name}.parquet") as partial:
+        with files.atomic(folder / f"{name}.parquet") as partial:
             pq.write_table(table, partial)
-        with records.atomic(folder / f"{name}.csv") as partial:
+        with files.atomic(folder / f"{name}.csv") as partial:
             pa.csv.write_csv(table, partial)
-        records.write_file(folder / f"{name}.tex", latex.document(name, table.to_pylist(), draft))
-    records.write_file(folder / "metrics.json", json.dumps(dvc_metrics(tables), indent=1) + "\n")
+        files.write_file(folder / f"{name}.tex", latex.document(name, table.to_pylist(), draft))
+    files.write_file(folder / "metrics.json", json.dumps(dvc_metrics(tables), indent=1) + "\n")
     for path in folder.iterdir():
         if path.suffix in (".parquet", ".csv", ".tex") and path.stem not in tables:
             path.unlink()

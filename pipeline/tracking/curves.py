@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline import records
+from pipeline import files, records
 
 POINTS = 200  # a curve is thinned to this many points for MLflow; history.parquet keeps them all
 SYSTEM = {"images_per_second": ("system/images_per_second", 1), "gpu_memory_gb": ("system/gpu_0_memory_usage_megabytes", 1000),
@@ -20,7 +20,7 @@ def of(folder: Path) -> dict[str, list[tuple[int, float, int]]]:
 @functools.lru_cache(maxsize=128)  # a training is in "Trainings" and in several tables
 def _read(path: Path, changed: int) -> dict[str, list]:
     curves: dict[str, list] = {}
-    with records.whole(path):
+    with files.whole(path):
         columns = pq.ParquetFile(path).read(["step", "metric", "value", "timestamp"]).to_pydict()
     for step, metric, value, timestamp in zip(*columns.values()):
         name, factor = named(metric)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import records
+from pipeline import files, records
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import measure
 from pipeline.paper.rows import TRAININGS, Row, rows
@@ -39,7 +39,7 @@ class Content:
         content = [self.params, self.metrics, self.curves, self.tags, self.started, self.ended, self.datasets, more,
                    {name: hashlib.sha256(data).hexdigest() for name, data in self.pictures.items()},
                    self.checkpoint and [str(self.checkpoint), self.checkpoint.stat().st_size]]
-        return records.digest(content)
+        return files.digest(content)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def file_name(words: str, image: str) -> str:
     name = f"{words}{'-' if words else ''}{image.replace('/', '_')}.png"
     if len(written := os.fsencode(name)) <= LONGEST:
         return name
-    end = f"-{records.digest(image)[:8]}.png"
+    end = f"-{files.digest(image)[:8]}.png"
     return written[:LONGEST - len(end)].decode(errors="ignore") + end  # no sign is cut in two
 
 

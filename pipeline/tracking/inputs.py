@@ -1,7 +1,7 @@
 """Data sets as MLflow's run inputs: which split, with a digest of what is in it."""
 import json
 
-from pipeline import records
+from pipeline import files
 from pipeline.study import Study
 
 SCHEMA = json.dumps({"mlflow_colspec": [{"name": name, "type": kind, "required": required} for name, kind, required in (
@@ -18,12 +18,12 @@ def describe(study: Study, dataset: str, name: str, context: str) -> dict[str, d
     source = study.artifacts("data", dataset) / "source.json"
     if not sheet.exists():
         return {}
-    content = records.read_json(sheet)
+    content = files.read_json(sheet)
     counts = content["splits"].get(name)
     if counts is None:
         return {}
-    listing = records.read_json(source).get("digest") if source.exists() else None
-    digest = records.digest([content["classes"], counts, listing])[:32]
+    listing = files.read_json(source).get("digest") if source.exists() else None
+    digest = files.digest([content["classes"], counts, listing])[:32]
     return {context: {"name": f"{dataset} {name}", "digest": digest, "source_type": "local", "schema": SCHEMA,
                       "source": json.dumps({"uri": str(sheet.with_name(f"{name}.arrow"))}),
                       "profile": json.dumps({"images": counts["images"], "classes": len(content["classes"])})}}

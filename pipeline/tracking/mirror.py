@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 from typing import NamedTuple
 
-from pipeline import progress, records
+from pipeline import files, progress, records
 from pipeline.paper.rows import TITLES, TRAININGS
 from pipeline.study import Study
 from pipeline.tracking import live, local, store
@@ -68,7 +68,7 @@ def mirror(study: Study) -> Mirrored:
         changes += sum(store.delete(client, [run for run in there if _ours(run)])
                        for table in existing.values() for there in table.values())
         if store.is_ours():
-            records.write_file(SHOWN, before)
+            files.write_file(SHOWN, before)
         else:
             _agree(client, study, shown, digests)
         return Mirrored(changes, shown)

@@ -10,15 +10,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.files import digest, write_file
 from pipeline.models import weights
-from pipeline.records import History, digest, write_file
+from pipeline.records import History
 from pipeline.training import distributed
 
 STATE = {"model", "optimiser", "batches", "step", "window", "random", "history", "metrics"}  # what the loop goes on from
 
 
 def inputs_digest(*parts) -> str:
-    """SHA-256 of what a training depends on: `parts`, as records.digest takes them, and the code of training and models."""
+    """SHA-256 of what a training depends on: `parts`, as files.digest takes them, and the code of training and models."""
     return digest(*parts, Path(__file__).parent, Path(weights.__file__).parent)
 
 
