@@ -23,5 +23,5 @@ def dataset(study, name: str, **settings) -> studies.Study:
 
 
 def training(study, name: str, **settings) -> studies.Study:
-    """`study` with other settings of how runs are trained on a data set at its scale, such as crop=..."""
+    """`study` with other settings of a data set's recipe `train` at its scale, such as crop=..."""
     return dataset(study, name, train=getattr(study.settings, name).train.model_copy(update=settings))

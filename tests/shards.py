@@ -3,7 +3,7 @@ from pipeline.datasets.shards import Shard, Writer
 
 
 def shard(path, examples, classes, dataset: str = "voc", **options) -> Shard:
-    """One of `examples`, at `path`; classes: their names."""
+    """A shard of `examples` at `path`. classes: their names."""
     with Writer(path, dataset, list(classes), **options) as writer:
         for example in examples:
             writer.add(example)

@@ -1,4 +1,4 @@
-"""Archives as bytes, and lying on this machine."""
+"""Archives as bytes, and as files of this machine."""
 import hashlib
 import io
 import tarfile
@@ -28,8 +28,8 @@ def zipped(files, *more):
     return file.getvalue()
 
 
-def lies(path, content, known=False):
-    """An archive of that content at `path`, as the settings name it; known: with its MD5."""
+def placed(path, content, known=False):
+    """Write an archive of that content to `path`; the entry of the settings that names it, with its MD5 where it is known."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     return archive(str(path), name=path.name, md5=hashlib.md5(content).hexdigest() if known else None, size=None)

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.datasets import archives
 from pipeline.study import StudyError
-from tests.datasets.packed import lies, tar
+from tests.datasets.packed import placed, tar
 from tests.datasets.served import BODY, MD5, archive, dead
 
 
@@ -27,7 +27,7 @@ def test_an_optional_archive_may_be_missing(server, tmp_path, capfd):
 
 
 def test_nothing_is_unpacked_before_all_archives_are_there(tmp_path):
-    there = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"}))
+    there = placed(tmp_path / "set.tar", tar({"set/list.txt": b"a"}))
     with pytest.raises(StudyError, match="other.tar could not be had .*(.|\n)* put it at .*/archives/other.tar and run the same command again"):
         archives.fetch_all((there, archive("/nowhere/other.tar", name="other.tar")), tmp_path / "data", tmp_path / "archives")
     assert not (tmp_path / "data").exists()
@@ -59,7 +59,7 @@ def test_addresses_that_differ_in_their_query_only(server, tmp_path):
 def test_a_new_archive_of_an_old_name_is_unpacked(tmp_path, known):
     """And the same one again is not: what lies there is left alone."""
     for folder, content, expected in (("old", b"a", b"a"), ("old", b"a", b"mine"), ("new", b"b", b"b")):
-        own = lies(tmp_path / folder / "set.tar", tar({"set/list.txt": content}), known)
+        own = placed(tmp_path / folder / "set.tar", tar({"set/list.txt": content}), known)
         archives.fetch_all((own,), tmp_path / "data", tmp_path / "archives")
         assert (tmp_path / "data/set/list.txt").read_bytes() == expected
         (tmp_path / "data/set/list.txt").write_bytes(b"mine")
@@ -68,13 +68,13 @@ def test_a_new_archive_of_an_old_name_is_unpacked(tmp_path, known):
 def test_files_of_an_archive_that_is_no_longer_named_are_gone(tmp_path):
     def there():
         return {path.name: path.read_bytes() for path in (tmp_path / "data/set").iterdir()}
-    first = lies(tmp_path / "a.tar", tar({"set/a": b"1", "set/old": b"1"}), known=True)
-    second = lies(tmp_path / "b.tar", tar({"set/b": b"2"}), known=True)
+    first = placed(tmp_path / "a.tar", tar({"set/a": b"1", "set/old": b"1"}), known=True)
+    second = placed(tmp_path / "b.tar", tar({"set/b": b"2"}), known=True)
     (tmp_path / "data/set").mkdir(parents=True)
     (tmp_path / "data/set/generated").touch()  # before archives were named
     archives.fetch_all((first, second), tmp_path / "data", tmp_path / "archives")
     assert there() == {"a": b"1", "old": b"1", "b": b"2"}
-    archives.fetch_all((lies(tmp_path / "a.tar", tar({"set/a": b"3"}), known=True), second), tmp_path / "data", tmp_path / "archives")
+    archives.fetch_all((placed(tmp_path / "a.tar", tar({"set/a": b"3"}), known=True), second), tmp_path / "data", tmp_path / "archives")
     assert there() == {"a": b"3", "b": b"2"}
     archives.fetch_all((second,), tmp_path / "data", tmp_path / "archives")
     assert there() == {"b": b"2"}

@@ -11,12 +11,12 @@ import pytest
 from pipeline.datasets import archives, mirrors, pool, preparation, unpacking
 from pipeline.study import StudyError
 from stages import download, prepare
-from tests.datasets.packed import lies, tar
+from tests.datasets.packed import placed, tar
 from tests.datasets.served import BODY, Handler, archive
 
 
 def test_two_downloads_at_once_are_one(tiny, use, monkeypatch, tmp_path, capfd):
-    use(archives=(lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})),))
+    use(archives=(placed(tmp_path / "set.tar", tar({"set/list.txt": b"a"})),))
     unpacked, unpack = [], archives.unpack
 
     def slowly(path, folder):
@@ -67,7 +67,7 @@ def full(*arguments, **more):
 @pytest.mark.parametrize("optional", [True, False])
 def test_a_disk_that_is_full_while_unpacking_is_not_the_archives_fault(tmp_path, monkeypatch, optional):
     """Nor is an optional archive done then."""
-    wanted = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})).model_copy(update={"optional": optional})
+    wanted = placed(tmp_path / "set.tar", tar({"set/list.txt": b"a"})).model_copy(update={"optional": optional})
     monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
     with pytest.raises(StudyError, match="set.tar cannot be unpacked into .*data: No space left on device. Mend that and") as caught:
         archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_while_unpacking_is_not_the_archives_fault(tmp_path,
 
 
 def test_an_optional_archive_that_is_damaged_stops(tmp_path):
-    wanted = lies(tmp_path / "set.tar", tar({"set/list.txt": b"a"})[:700]).model_copy(update={"optional": True})
+    wanted = placed(tmp_path / "set.tar", tar({"set/list.txt": b"a"})[:700]).model_copy(update={"optional": True})
     with pytest.raises(StudyError, match="cannot be unpacked .* delete it"):
         archives.fetch_all((wanted,), tmp_path / "data", tmp_path / "archives")
 

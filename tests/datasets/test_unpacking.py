@@ -12,7 +12,7 @@ from tests.datasets.packed import tar, zipped
 FILES = {"set/images/a.jpg": random.Random(1).randbytes(5000), "set/list.txt": b"a\n" * 700, "set/empty": b""}
 
 
-def lying(tmp_path, content):
+def on_disk(tmp_path, content):
     (path := tmp_path / "archive").write_bytes(content)
     return path
 
@@ -31,7 +31,7 @@ def test_unpacks_and_merges(tmp_path, kind):
     (out / "set/list.txt").write_text("old")
     (out / "set/mine").write_text("kept")
     (out / ".unpacking-killed/set").mkdir(parents=True)
-    unpack(lying(tmp_path, WHOLE[kind]), out)
+    unpack(on_disk(tmp_path, WHOLE[kind]), out)
     assert contents(out) == FILES | {"set/mine": b"kept"}
     assert not any(path.name.startswith(".") for path in out.iterdir())
 
@@ -40,14 +40,14 @@ def test_a_folder_may_be_named_without_those_it_is_in(tmp_path):
     folder = tarfile.TarInfo("set/images/")
     folder.type, folder.mode = tarfile.DIRTYPE, 0o755
     for number, content in enumerate((tar({}, "w", (folder, b"")), zipped({"set/images/": b""}))):
-        unpack(lying(tmp_path, content), tmp_path / str(number))
+        unpack(on_disk(tmp_path, content), tmp_path / str(number))
         assert not contents(tmp_path / str(number))
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
     files = FILES | {"set/last.zip": zipped({"inside.txt": b"not to be unpacked"})}
-    path = lying(tmp_path, tar(files, mode))
+    path = on_disk(tmp_path, tar(files, mode))
     unpack(path, tmp_path / "out")
     assert contents(tmp_path / "out") == files
     damaged = bytearray(path.read_bytes())
@@ -61,7 +61,7 @@ def test_a_zip_of_a_tar_and_an_empty_zip_are_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "archive", "w", zipfile.ZIP_STORED) as made:
         made.writestr("set.tar", WHOLE["tar"])
     unpack(tmp_path / "archive", tmp_path / "out")
-    unpack(lying(tmp_path, zipped({})), tmp_path / "out")
+    unpack(on_disk(tmp_path, zipped({})), tmp_path / "out")
     assert contents(tmp_path / "out") == {"set.tar": WHOLE["tar"]}
 
 
@@ -88,7 +88,7 @@ def test_refuses_links_in_zip(tmp_path):
 
 
 def check_refused(tmp_path, content, said):
-    path, out = lying(tmp_path, content), tmp_path / "deep/er/out"
+    path, out = on_disk(tmp_path, content), tmp_path / "deep/er/out"
     with pytest.raises(StudyError, match=said) as caught:
         unpack(path, out)
     assert str(path) in str(caught.value)
@@ -147,12 +147,12 @@ def test_refuses_headers_that_would_fill_the_memory(tmp_path, mode, first):
     large.pax_headers, small.pax_headers = {"comment": "x" * 100_000}, {"comment": "x" * 1000}
     content = tar({} if first else FILES, mode, (small, b""), (large, b""))
     check_refused(tmp_path, content, "cannot be unpacked .TarError: a header of 100,0.. bytes")
-    unpack(lying(tmp_path, tar(FILES, mode, (small, b""))), tmp_path / "out")
+    unpack(on_disk(tmp_path, tar(FILES, mode, (small, b""))), tmp_path / "out")
     assert contents(tmp_path / "out") == FILES | {"set/small": b""}
 
 
 def test_a_folder_in_the_way_of_a_file_leaves_everything_as_it_was(tmp_path):
     (tmp_path / "out/set/list.txt").mkdir(parents=True)
     with pytest.raises(StudyError, match="list.txt is a folder in the way of a file: move it away"):
-        unpack(lying(tmp_path, WHOLE["tar"]), tmp_path / "out")
+        unpack(on_disk(tmp_path, WHOLE["tar"]), tmp_path / "out")
     assert contents(tmp_path / "out") == {}

@@ -21,14 +21,14 @@ def measured(study):
 
 
 def compiled(study):
-    """The tables, which are left in reports/tables, too."""
+    """The tables, by name; they are in reports/tables, too."""
     built = tables.build(study, measured(study)) | {"claims": ledger.build(study)}
     tables.save(built)
     return built
 
 
 def report(study):
-    """The files of the report, tables apart."""
+    """Writes the tables and the report; the paths of the report's files."""
     compiled(study)
     return page.write(study)
 
