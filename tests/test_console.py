@@ -48,7 +48,7 @@ def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
     assert ended.value.code == 2 and "see --help" in capsys.readouterr().err
 
 
-def test_a_name_that_is_no_text_is_printed(tmp_path):
+def test_a_name_that_is_no_text_is_printed():
     import subprocess
     import sys
     code = "from stages import console; console.run(lambda: print('caf\\udce9.jpg'))"

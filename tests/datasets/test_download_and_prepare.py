@@ -92,7 +92,7 @@ def test_an_unknown_data_set_is_refused(tiny):
         download.main("cocoo")
 
 
-def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, use, monkeypatch, root, tmp_path):
+def test_a_record_that_lies_in_the_data_is_not_obeyed(tiny, use, monkeypatch):
     """From an earlier skip, or from an archive."""
     out = tiny.artifacts("data", "voc")
 

@@ -100,7 +100,7 @@ def test_without_hard_links_parts_are_copied(root, monkeypatch):
     assert run(root)[0].read_bytes() == expected
 
 
-def test_changed_files_are_decoded_again(root, monkeypatch):
+def test_changed_files_are_decoded_again(root):
     out, _ = run(root)
     item = voc.splits(root)["val"][3]
     label = np.asarray(Image.open(item.label)).copy()

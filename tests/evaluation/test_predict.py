@@ -37,7 +37,7 @@ def labels_of(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["net", "net/model.safetensors", "t2-x2"])
-def test_photos_are_labelled_by_folder_file_or_run(folder, name, capsys):
+def test_photos_are_labelled_by_folder_file_or_run(folder, name):
     if name == "t2-x2":
         shutil.copytree(folder, STUDY.artifacts("runs", name))
     call(name, photo(Path("a.png")))
