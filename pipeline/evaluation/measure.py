@@ -56,7 +56,7 @@ def _images(study: Study, run: str) -> tuple[Path, int]:
 
 def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
     """Names of the classes of the run's data set, and the numbers of those that mIOU is the mean of (None: all)."""
-    names = shard(study, run).classes
+    names, _ = _contents(*_images(study, run))
     return names, study.scored(study.runs[run].dataset, names)
 
 
@@ -75,7 +75,8 @@ def _file(study: Study, run: str) -> tuple[Path, int]:
     strategies, images = _known(*found)
     if lacks := [name for name in study.evaluate.get(run, ()) if name not in strategies]:
         raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro --force evaluate@{run}")
-    if others := images - _ids(*_images(study, run)):
+    _, there = _contents(*_images(study, run))
+    if others := images - there:
         raise StudyError(f"{path} is of other images than {study.runs[run].dataset} has now ({min(others)} is one): "
                          f"dvc repro evaluate@{run}")
     return found
@@ -105,15 +106,18 @@ def ranked(study: Study, run: str, strategy: str) -> list[tuple[str, float]]:
     return metrics.by_score(read_facts(study, run), strategy, len(names), only)
 
 
-# `changed`, below, is the time of the file: one that was written again is read again.
-@functools.lru_cache(maxsize=2)  # a tenth of a second at scale paper, where VOC's val has 46 files; asked for 400 times
+# `changed`, below, is the time of the file, of a shard its folder's: what was written again is read again.
+@functools.lru_cache(maxsize=2)  # a tenth of a second at scale paper, where VOC's val has 46 files
 def _shard(path: Path, changed: int) -> Shard:
     return Shard(path)
 
 
-@functools.lru_cache(maxsize=2)
-def _ids(path: Path, changed: int) -> frozenset[str]:
-    return frozenset(_shard(path, changed).ids)
+@functools.lru_cache(maxsize=2)  # asked for 400 times
+def _contents(path: Path, changed: int) -> tuple[list[str], frozenset[str]]:
+    """Classes and images of a shard, which is closed again: while `make ui` kept it open, the disk space of one that `prepare`
+    makes anew would not be freed, and on NFS its folder could not be deleted."""
+    opened = Shard(path)
+    return opened.classes, frozenset(opened.ids)
 
 
 @functools.lru_cache(maxsize=2)  # rows of one run come one after another; at scale paper a table of facts has millions of rows

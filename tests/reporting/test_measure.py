@@ -1,4 +1,6 @@
 """What was measured for a cell, against plain arithmetic on its facts; and when it is not measured."""
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,3 +128,12 @@ def test_images_are_opened_once_and_again_when_they_are_others(tmp_path, monkeyp
     with pytest.raises(StudyError, match="is of other images than voc has now"):
         measure.scores(study, "t2-x2", "os16")
     assert opened == [path, path]
+
+
+def test_images_are_not_kept_open_by_a_mirror_that_lives_long(tmp_path, monkeypatch):
+    """`make ui` reads scores: prepare deletes the shard that it makes anew, whose space the system frees when nobody has it open."""
+    study, opened = small(tmp_path, monkeypatch), Path("/proc/self/maps")
+    measure.scores(study, "t2-x2", "os16")
+    assert str(tmp_path) not in opened.read_text()
+    measure.shard(study, "t2-x2")  # for a report, which ends
+    assert str(tmp_path) in opened.read_text()
