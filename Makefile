@@ -20,7 +20,8 @@ help:                ## this list
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.dag; case $$? in \
 	  0) ;; \
-	  3) [ -z "$$HOME" ] || mkdir -p "$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake" 2>/dev/null || export XDG_CACHE_HOME="$$PWD/.snakemake/cache"; \
+	  3) cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; \
+	     [ -z "$$HOME" ] || { mkdir -p "$$cache" && rmdir "$$(mktemp -d "$$cache/XXXXXX")"; } 2>/dev/null || export XDG_CACHE_HOME="$$PWD/.snakemake/cache"; \
 	     exec snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) ;; \
 	  *) exit 1 ;; \
 	esac

@@ -48,10 +48,12 @@ def test_what_cannot_be_installed_is_said_and_the_next_call_goes_on(make, tmp_pa
     assert "up to date" in make().stdout
 
 
-@pytest.mark.parametrize("home", ["/dev/null", "."])
+@pytest.mark.parametrize("home", ["/dev/null", ".", "old"])
 def test_snakemake_has_a_cache_where_home_refuses_one(tmp_path, home):
-    """A container's user may have no folder, or one that is read-only."""
+    """A container's user may have no folder, or one that is read-only, and may have been used by Snakemake before it was."""
     shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "old/.cache").mkdir(parents=True)
+    (tmp_path / "old/.cache/snakemake").symlink_to("/proc")  # a folder in which root, too, can make nothing
     (tmp_path / ".venv/bin").mkdir(parents=True)
     for name, text in (("python", "exit 3"), ("snakemake", 'echo "cache: ${XDG_CACHE_HOME-}"')):
         (tmp_path / ".venv/bin" / name).write_text(f"#!/bin/sh\n{text}\n")
