@@ -51,7 +51,7 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     out = out or Path("pictures") / run / (f"{own[1]}-against-{'-'.join(rival)}" if rival else own[1])
     for words, picked, caption in chosen:
         example = shard[numbers[picked]]
-        guesses = {caption: kept[picked] for caption, kept in maps.items()}
+        guesses = {name: kept[picked] for name, kept in maps.items()}
         drawn = panels.draw(example.image, example.label, guesses, palette, None)
         scale = max(1, -(-LEAST // max(example.label.shape)))
         path = out / file_name(words, picked)

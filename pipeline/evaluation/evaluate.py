@@ -14,7 +14,6 @@ from pipeline.datasets import palettes
 from pipeline.datasets.shards import VOID, Example, Shard
 from pipeline.evaluation import facts, trained
 from pipeline.evaluation.inference import on_canvas, predictions
-from pipeline.files import atomic
 from pipeline.models import device as devices
 from pipeline.schema import Strategy
 from pipeline.study import Study
@@ -54,7 +53,7 @@ def confusion_facts(models: dict[int, nn.Module], shard: Shard, strategies: dict
     for start, (examples, maps) in zip(missing, predictions(models, shard, strategies, size, batch, numbers, bf16)):
         parts[start] = facts_of(examples, maps, len(shard.classes)), pngs_of(examples, maps, palette)
         for name, table in zip(PARTS, parts[start]):
-            with atomic(unfinished / name.format(start), durable=False) as partial:  # _read knows a damaged one
+            with files.atomic(unfinished / name.format(start), durable=False) as partial:  # _read knows a damaged one
                 pq.write_table(table, partial)
         bar.update(len(examples))
     bar.close()
