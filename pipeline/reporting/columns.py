@@ -28,7 +28,7 @@ def digits(table: str) -> int:
 
 
 def difference(ours: float | None, theirs: float | None) -> float | None:
-    """Ours less the paper's, to the two decimals that are shown: one that rounds to nothing is nothing, and has no sign."""
+    """Ours less the paper's, to the two decimals that are shown: what rounds to nothing is 0.0, never -0.0, and gets no arrow."""
     return None if ours is None or theirs is None else round(ours - theirs, 2) + 0.0
 
 
