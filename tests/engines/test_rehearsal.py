@@ -71,5 +71,5 @@ def test_every_row_of_the_paper_is_measured(tmp_path):
     page = (checkout.root / "reports/index.html").read_text()
     done, of = re.search(r"<dd>(\d+) / (\d+)</dd>", page).groups()
     assert done == of and "not measured yet" not in page
-    assert 'class="watermark"' in page and "not trained by the paper&#39;s protocol: " in page and "steps 2, not 30000" in page
+    assert 'class="watermark"' in page and "networks not trained and evaluated by the paper&#39;s protocol: " in page and "steps 2, not 30000" in page
     assert "up to date" in checkout.run("dvc", "repro")
