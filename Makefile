@@ -18,7 +18,7 @@ help:                ## this list
 	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after study or report changes the scale line of params.yaml first; doctor only looks"
 
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
-	@python -m stages.dag; case $$? in \
+	@python -m stages.engine.dag; case $$? in \
 	  0) ;; \
 	  3) cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; \
 	     [ -z "$$HOME" ] || { mkdir -p "$$cache" && rmdir "$$(mktemp -d "$$cache/XXXXXX")"; } 2>/dev/null || export XDG_CACHE_HOME="$$PWD/.snakemake/cache"; \

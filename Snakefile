@@ -1,6 +1,6 @@
 """The stages of dvc.yaml on Snakemake: parallel, on many GPUs, on Slurm (docs/scale.md). Nothing is defined here.
 
-Each job is `dvc repro --single-item STAGE` (stages/job.sh). DVC alone decides what is stale: such a stage's marker is gone before
+Each job is `dvc repro --single-item STAGE` (stages/engine/job.sh). DVC alone decides what is stale: such a stage's marker is gone before
 jobs are scheduled.
 """
 import os
@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.getcwd())
 from pipeline import study as studies
-from stages import dag
+from stages.engine import dag
 
 if workflow.is_main_process:    # jobs on other nodes read this file too, while stages run
     dag.start()

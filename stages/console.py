@@ -15,7 +15,7 @@ import typer
 from pipeline import files, records, study as studies
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
-from stages import guard
+from stages.engine import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
 needless: list[Path] = []  # from which a stage would have gone on: removed when it has ended well, in the guard's eyes too

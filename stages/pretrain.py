@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from pipeline import records, schema, study as studies
-from stages import console, torchrun
+from stages import console
+from stages.engine import torchrun
 
 
 def main(backbone: Annotated[str, typer.Argument(help="a key of `backbones` in params.yaml")]):

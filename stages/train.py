@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from pipeline import study as studies
-from stages import console, torchrun
+from stages import console
+from stages.engine import torchrun
 
 
 def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml")]):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from stages import guard
+from stages.engine import guard
 
 
 def process(pid: int, name: str, *cmdline: str):
@@ -42,7 +42,7 @@ def test_without_parents_nothing_ends_it():
 def test_children_end_with_it_though_they_start_others(tmp_path):
     """A stage whose study has gone ends with its whole tree, one that forks all the time included."""
     forks = "import os, time\nwhile True:\n    os.fork() or (time.sleep(30), os._exit(0))\n    time.sleep(0.01)"
-    stage = ("import os, subprocess, sys, time\nfrom stages import guard\n"
+    stage = ("import os, subprocess, sys, time\nfrom stages.engine import guard\n"
              f"subprocess.Popen([sys.executable, '-c', {forks!r}])\ntime.sleep(0.3)\nguard._end_with_parents(0.1)")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

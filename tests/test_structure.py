@@ -19,7 +19,7 @@ GROUND = ["schema", "written", "study", "files", "records", "progress", "memory"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DATASETS = get_args(DatasetName)
 BY_NAME = ["prepare", "cost", "compile", "report"]  # they import the modules of data sets by their names
-WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "dag", "guard", "console", "checks"]
+WITHOUT_TORCH = ["download", "prepare", "compile", "report", "ui", "scale", "console", "checks", "engine/dag", "engine/guard"]
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from pipeline.study import StudyError
-from stages import console, torchrun
+from stages import console
+from stages.engine import torchrun
 
 
 def main(how: str, ranks: list[str], folder: Path = Path("/dev/null")):

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.study import ROOT, StudyError
-from stages import console, torchrun
+from stages import console
+from stages.engine import torchrun
 from tests.engines.checkout import Checkout
 from tests.processes import wait_for
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import study as studies
 from pipeline.study import ROOT
-from stages import dag
+from stages.engine import dag
 from tests.engines.checkout import Checkout
 
 ALIKE = ("t1-c16", "t1-c32", "t1-c48", "t1-c64", "t2-x3", "t2-128", "t2-1x1", "t2-conv3", "t3-os32-nodec", "t5-nodec", "t7-nodec",

@@ -6,7 +6,7 @@ from types import SimpleNamespace as Some
 
 import pytest
 
-from stages import dag, repro
+from stages.engine import dag, repro
 from tests.engines.checkout import Checkout
 
 
@@ -52,7 +52,7 @@ def checkout(tmp_path_factory) -> Checkout:
                          ids=["empty", "no stages", "no YAML"])
 def test_half_a_lock_file_that_a_kill_left_is_begun_anew(checkout, left):
     (checkout.root / "dvc.lock").write_text(left)
-    done = subprocess.run([sys.executable, "-m", "stages.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "stages.engine.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
     assert done.returncode == dag.STALE and "dvc.lock was half written" in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "dvc.lock").exists()
 
@@ -65,7 +65,7 @@ def test_a_lock_file_with_a_merge_conflict_is_left_alone(checkout):
         (checkout.root / "dvc.lock").write_text(text)
         checkout.commit()
     checkout.run("git", "merge", "theirs", fails=True)
-    printed = checkout.run("python", "-m", "stages.dag", fails=True)
+    printed = checkout.run("python", "-m", "stages.engine.dag", fails=True)
     assert "error: dvc.lock has a merge conflict: git checkout --ours dvc.lock" in printed
     checkout.run("git", "checkout", "--ours", "dvc.lock")
     assert (checkout.root / "dvc.lock").read_text() == ours

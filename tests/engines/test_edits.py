@@ -17,7 +17,7 @@ import re, sys
 from pathlib import Path
 import pipeline.datasets.shards
 from pipeline.study import StudyError
-from stages import guard
+from stages.engine import guard
 path, pattern, replacement = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 text = path.read_text()
 try:

@@ -10,7 +10,7 @@ import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
 from pipeline.study import ROOT
-from stages import repro
+from stages.engine import repro
 from tests.engines.checkout import Checkout
 
 
@@ -24,7 +24,7 @@ def test_ctrl_c_is_no_failure(start):
 def with_a_device(start, tmp_path, locks):
     """A job that needs one and has ended; its lock would lie in a folder of `locks`."""
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(locks), "CUDA_VISIBLE_DEVICES": "0"}
-    return subprocess.run(["bash", "stages/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, env=environment,
+    return subprocess.run(["bash", "stages/engine/job.sh", "a", str(start.markers / "a"), "3", "1", "1"], cwd=ROOT, env=environment,
                           capture_output=True, text=True, check=False)
 
 
@@ -45,7 +45,7 @@ def test_a_folder_of_locks_that_cannot_be_made_is_a_failure_like_others(start, t
 
 def test_an_account_without_a_shell_runs_stages(tmp_path):
     checkout = Checkout(tmp_path)
-    checkout.run("python", "-m", "stages.repro", "download@voc", SHELL="/usr/sbin/nologin")
+    checkout.run("python", "-m", "stages.engine.repro", "download@voc", SHELL="/usr/sbin/nologin")
     assert (checkout.root / "artifacts/tiny/data/voc/source.json").exists()
 
 
@@ -89,8 +89,8 @@ def test_what_another_machine_is_at_does_not_stop_a_job(tmp_path):
     folder.mkdir(parents=True, exist_ok=True)
     held = json.dumps({"write": {str(checkout.root / "artifacts/tiny/data/voc"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}})
     (folder / "rwlock").write_text(held)
-    assert "is busy" in checkout.run("python", "-m", "stages.repro", "download@voc", fails=True)
-    checkout.run("python", "-m", "stages.repro", "download@voc", STUDY_REMOTE="1")
+    assert "is busy" in checkout.run("python", "-m", "stages.engine.repro", "download@voc", fails=True)
+    checkout.run("python", "-m", "stages.engine.repro", "download@voc", STUDY_REMOTE="1")
     assert (folder / "rwlock").read_text() == held and (checkout.root / "artifacts/tiny/data/voc/source.json").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path
     (tmp_path / "params.yaml").write_text(f"runs: {{}}\n{line}\n")
     (tmp_path / "python").symlink_to("/bin/true")
     (marker := tmp_path / "artifacts/tiny/.markers/download@voc").parent.mkdir(parents=True)
-    job = subprocess.run(["bash", ROOT / "stages/job.sh", "download@voc", marker, "3", "1", "0"], cwd=tmp_path, capture_output=True, text=True,
+    job = subprocess.run(["bash", ROOT / "stages/engine/job.sh", "download@voc", marker, "3", "1", "0"], cwd=tmp_path, capture_output=True, text=True,
                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert (job.returncode == 0) == marker.exists() == same, job.stderr
     assert same or "FAILED   download@voc: the scale in params.yaml is no longer tiny" in job.stdout

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline import study as studies
 from pipeline.study import StudyError
-from stages import checks, dag
+from stages import checks
+from stages.engine import dag
 from tests.engines.checkout import Checkout
 from tests.processes import wait_for
 
@@ -134,7 +135,7 @@ def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
 def test_the_schedule_is_the_graph_of_dvc(checkout):
     """Snakemake has exactly DVC's stages, in an order that DVC's graph allows, the longest way first."""
     names = set(checkout.run("dvc", "stage", "list", "--name-only").split())
-    plan = "import dataclasses, json; from stages import dag; print(json.dumps(list(map(dataclasses.asdict, dag.stages()))))"
+    plan = "import dataclasses, json; from stages.engine import dag; print(json.dumps(list(map(dataclasses.asdict, dag.stages()))))"
     stages = [dag.Stage(**stage) for stage in json.loads(checkout.run("python", "-c", plan))]
     assert {stage.name for stage in stages} == names and len({stage.rule for stage in stages}) == len(names)
     before, priority = set(), {stage.name: stage.priority for stage in stages}
@@ -155,7 +156,7 @@ def test_a_folder_without_git_is_told_so(checkout):
         (checkout.root / ".elsewhere").rename(checkout.root / ".git")
 
 
-@pytest.mark.parametrize("command", [("python", "-m", "stages.dag"), ("snakemake", "--cores", "2", "--dry-run", "--quiet")], ids=lambda each: each[0])
+@pytest.mark.parametrize("command", [("python", "-m", "stages.engine.dag"), ("snakemake", "--cores", "2", "--dry-run", "--quiet")], ids=lambda each: each[0])
 def test_a_second_study_in_a_folder_waits(checkout, command):
     """As `make study` begins, and as Snakemake does."""
     (checkout.root / "artifacts").mkdir(exist_ok=True)

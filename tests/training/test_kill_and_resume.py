@@ -117,7 +117,7 @@ def test_killed_under_snakemake_it_goes_on_through_dvc(project):
 
 @pytest.mark.parametrize("sender", ["terminal", "scheduler"])
 def test_ctrl_c_and_sigterm_save_the_step_and_are_no_error(project, sender):
-    """In whatever shell: stages.repro has DVC start the stage through bash, as some others stay between."""
+    """In whatever shell: stages.engine.repro has DVC start the stage through bash, as some others stay between."""
     out, checkpoint = untrained(project)
     said = project.run("setsid", "--wait", *COMMANDS["snakemake"], fails=True, KILL=f"9 {sender} 0", SHELL="/bin/sh")
     assert torch.load(checkpoint, weights_only=True)["step"] == 10, "the last validation was at 7"

@@ -4,9 +4,9 @@ It says its errors in spite of --quiet, Ctrl-C excepted. SIGTERM, with which a s
 waits for that, as after Ctrl-C: a training saves. Of dvc.lock only the stage's own lines are written, in one go: DVC writes the
 whole file anew, which takes a second at 70 stages, and a kill meanwhile leaves half of it. And a job on another machine does
 without DVC's list of who reads and writes which file: it knows processes by number, so one machine removes the entries of
-another's. stages/job.sh has a lock for each stage there.
+another's. job.sh has a lock for each stage there.
 
-Example:  python -m stages.repro train@t1-c48
+Example:  python -m stages.engine.repro train@t1-c48
 """
 import contextlib
 import json
@@ -33,7 +33,7 @@ ENDINGS = [STOPPED, -signal.SIGINT]  # a stage's exit codes that say no more tha
 def main() -> int:
     """Run one stage if it is stale. The exit code is DVC's."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.repro STAGE, such as train@t1-c48")
+        sys.exit("usage: python -m stages.engine.repro STAGE, such as train@t1-c48")
     levels = logger.set_loggers_level
     logger.set_loggers_level = lambda level: levels(min(level, logging.ERROR))
     for handler in logging.getLogger("dvc").handlers:

@@ -2,7 +2,7 @@
 
 This, repro.py and guard.py look inside DVC, nothing else does: `Repo().index` and `Repo().status()` are no documented interfaces.
 
-Example:  python -m stages.dag      (says what is stale; exit code 0: nothing, 3: something)
+Example:  python -m stages.engine.dag      (says what is stale; exit code 0: nothing, 3: something)
 """
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ from pipeline import study as studies
 from stages import checks
 
 STALE = 3
-JOB = "STUDY_PID=$PPID bash stages/job.sh {params.stage} {output} {params.total} {threads} {resources.gpu}"
+JOB = "STUDY_PID=$PPID bash stages/engine/job.sh {params.stage} {output} {params.total} {threads} {resources.gpu}"
 
 
 @dataclass
@@ -41,7 +41,7 @@ def repository():
     from dvc.dependency import param
     from dvc.repo import Repo
 
-    from stages.repro import mend
+    from stages.engine.repro import mend
     mend()
     plain, seen = param.load_path, {}
 
@@ -159,7 +159,7 @@ def start() -> None:
 
 
 def failed() -> None:
-    """Name the stages that failed, each of which has left an empty file (stages/job.sh), at the end of what may be a long log."""
+    """Name the stages that failed, each of which has left an empty file (job.sh), at the end of what may be a long log."""
     print("the study did not finish. The same command goes on from here.", file=sys.stderr)
     if names := sorted(path.name for path in studies.load().artifacts(".failed").glob("*")):
         print(f"FAILED: {', '.join(names)}. The errors are above; dvc repro {names[0]} shows this one again", file=sys.stderr)
@@ -167,7 +167,7 @@ def failed() -> None:
 
 def worth_saying():
     """A filter of Snakemake's log: without two lines a job that say nothing, without its command where it fails (stage and
-    stages/job.sh have said that, and why), and without the error that Ctrl-C or SIGTERM is."""
+    job.sh have said that, and why), and without the error that Ctrl-C or SIGTERM is."""
     hidden = ["Select jobs", "Execute ", "RuleException:\nCalledProcessError"]
 
     def kept(record) -> bool:

@@ -51,7 +51,7 @@ def _declared(stage: str) -> tuple[list[Path], list[str]] | None:
     """The files and folders, and the keys of params.yaml, that `stage` depends on by dvc.yaml; None where there is none of it."""
     from dvc.dependency.param import ParamsDependency
 
-    from stages.dag import repository
+    from stages.engine.dag import repository
     with repository() as repo:
         if (found := next((each for each in repo.index.stages if each.addressing == stage), None)) is None:
             return None

@@ -7,7 +7,7 @@ folder=$(dirname "$(dirname "$marker")")    # of artifacts/SCALE/.markers/STAGE
 [ -z "${STUDY_REMOTE:-}" ] || threads=${SLURM_CPUS_PER_TASK:-$threads}    # a job of its own, not one that all stages run in
 export OMP_NUM_THREADS=$threads MKL_NUM_THREADS=$threads DVC_NO_ANALYTICS=1 STUDY_GPUS=0 STUDY_JOB=$stage
 
-failed() {    # says so, with why in $1, and leaves the stage's name for the end of the log (stages/dag.py)
+failed() {    # says so, with why in $1, and leaves the stage's name for the end of the log (dag.py)
     echo "FAILED   $stage${1:+: $1}"
     mkdir -p "$folder/.failed" && touch "$folder/.failed/$stage"
     exit 1
@@ -53,7 +53,7 @@ fi
 SECONDS=0 stopped=
 trap 'stopped=yes' INT TERM
 echo "start    $stage"
-if ! python -m stages.repro "$stage"; then
+if ! python -m stages.engine.repro "$stage"; then
     [ -n "$stopped" ] || failed
     echo "stopped  $stage"
     exit 1

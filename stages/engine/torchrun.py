@@ -23,7 +23,7 @@ def relaunch_on_gpus() -> bool:
         return False
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS", 1)) // count)
     own = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "STUDY_PID": str(os.getpid())}
-    command = [sys.executable, "-m", "stages.torchrun", "--standalone", f"--nproc-per-node={count}",
+    command = [sys.executable, "-m", "stages.engine.torchrun", "--standalone", f"--nproc-per-node={count}",
                "--local-addr=localhost"]  # else they meet at this machine's name, which DNS may not know
     if subprocess.run([*command, "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]], env=own, check=False).returncode:
         raise typer.Exit(1)
