@@ -22,7 +22,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     2x2 up.
 
     The photo is labelled at its own size. stages.predict shrinks larger ones to twice the training crop first: that size is in
-    the file, as "longest", beside the class names; docs/extend.md has the lines that do the same.
+    the file, as "longest", beside the class names; docs/python.md has the lines that do the same.
 
     Example:  python -m stages.export t2-x2 --out exported
     """

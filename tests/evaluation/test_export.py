@@ -15,7 +15,7 @@ from pipeline.models import deeplab
 from pipeline.schema import BackboneSize, Strategy
 from pipeline.study import StudyError
 
-DOCS = (studies.ROOT / "docs/extend.md").read_text()
+DOCS = (studies.ROOT / "docs/python.md").read_text()
 CLASSES = [f"class-{number}" for number in range(7)]
 SIZES = {"resnet101": BackboneSize(units=(2, 2, 1, 1), width=0.0625), "xception65": BackboneSize(middle=1, width=0.03125),
          "mobilenetv2_100": BackboneSize(width=0.25)}
@@ -65,7 +65,7 @@ def test_torch_export(tmp_path, network):
 
 @WITH_ONNX
 def test_onnx_and_what_the_docs_do_with_it(tmp_path, network, monkeypatch):
-    """docs/extend.md labels a large photo, turned as EXIF says, as predict does."""
+    """docs/python.md labels a large photo, turned as EXIF says, as predict does."""
     import onnxruntime
     monkeypatch.chdir(tmp_path)
     longest = 64

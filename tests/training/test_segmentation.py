@@ -96,7 +96,7 @@ def test_what_a_run_and_its_settings_say_reaches_the_training(study, monkeypatch
 
 def test_the_step_that_the_docs_take_by_hand_is_a_trainings_first(study):
     told = changed.training(study, "voc", steps=1, validate_every=1).model_copy(update={"runs": {"t2-x2": study.runs["base"]}})
-    documented = (ROOT / "docs/extend.md").read_text()
+    documented = (ROOT / "docs/python.md").read_text()
     block = next(block for block in documented.split("```python\n") if "optimiser.step()" in block.partition("```")[0])
     exec(block.partition("```")[0], here := {"study": told, "torch": torch})
     history, *_ = train(told, "t2-x2", told.artifacts("runs", "t2-x2"), told.artifacts("checkpoints"))
