@@ -15,9 +15,10 @@ unexport PYTHONHOME PYTHONPATH
 
 help:                ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo "  SCALE=tiny|miniature|paper|zoo|own-data after study or report changes the scale line of params.yaml first; doctor only looks"
+	@echo "  study, report and doctor take SCALE=tiny|miniature|paper|zoo|own-data, as in make study SCALE=paper. study and report"
+	@echo "  write it into params.yaml, where it stays chosen; doctor only looks."
 
-study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
+study: $(READY) scale   ## run the study: what is missing or changed, in parallel; ends with the report
 	@python -m stages.engine.dag; case $$? in \
 	  0) ;; \
 	  3) cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; \
@@ -28,14 +29,14 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	@python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"
 	@echo "report: file://$$PWD/reports/index.html   (tables: reports/README.md; curves: make ui)"
 
-doctor: $(READY)     ## say what this machine lacks for the study, and how long it will take here
+doctor: $(READY)     ## what this machine lacks for the study, and how long it would take here
 	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
 
-report: $(READY) scale  ## build tables and report from what has been measured, nothing else
+report: $(READY) scale  ## tables and report of what has been measured; trains and evaluates nothing
 	@python -m stages.compile
 	@python -m stages.report
 
-ui: $(READY)         ## serve MLflow at http://127.0.0.1:5000 until Ctrl-C; follows a study that runs
+ui: $(READY)         ## MLflow at http://127.0.0.1:5000 until Ctrl-C; shows a running study as it goes
 	@python -m stages.ui
 
 test: $(READY)       ## all tests, with a tiny study through DVC and Snakemake
@@ -44,7 +45,7 @@ test: $(READY)       ## all tests, with a tiny study through DVC and Snakemake
 drills: $(READY)     ## the long failure drills
 	@python -m pytest -m drills
 
-bench: $(READY)      ## speed of training, evaluation and the data, memory of a step
+bench: $(READY)      ## measure the speed of training, evaluation and data, and the memory of a step
 	@python benchmarks/training.py
 	@python benchmarks/memory.py
 	@python benchmarks/evaluation.py
@@ -53,7 +54,7 @@ bench: $(READY)      ## speed of training, evaluation and the data, memory of a 
 lint: $(READY)       ## check the style of the code
 	@ruff check .
 
-lock: $(READY)       ## pin and hash what pyproject.toml asks for in requirements.txt
+lock: $(READY)       ## write requirements.txt: what pyproject.toml asks for, pinned and hashed
 	@uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
 
 .PHONY: scale

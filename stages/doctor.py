@@ -17,7 +17,7 @@ ELSE = 60.0                 # seconds of generating, counting costs, tables and 
 BUSY = 1.0                  # processes on average in the last minute
 
 
-def main(scale: Annotated[str | None, typer.Option(help="another one than that of params.yaml, which stays chosen")] = None):
+def main(scale: Annotated[str | None, typer.Option(help="the scale to look at, where it is not that of params.yaml")] = None):
     """Say what this machine lacks for the scale of params.yaml, what to do about it, and how long the study takes here.
 
     Exit code 0: the study can run; 1: something is missing. Nothing is fetched or written.

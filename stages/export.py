@@ -21,8 +21,8 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     """Export a trained network as NETWORK.pt2 and NETWORK.onnx: photo (1, H, W, 3) uint8 -> labels (1, H, W) uint8, any size from
     2x2 up.
 
-    The photo is labelled at its own size. stages.predict shrinks larger ones to twice the training crop first: that size is in
-    the file, as "longest", beside the class names; docs/python.md has the lines that do the same.
+    The photo is labelled at its own size, while stages.predict first shrinks larger ones to twice the training crop. That size is
+    in the file as "longest", beside the class names; docs/python.md has the lines that shrink a photo likewise.
 
     Example:  python -m stages.export t2-x2 --out exported
     """

@@ -19,12 +19,12 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
          images: Annotated[list[Path], typer.Argument(help="photos of any size and format that Pillow reads")],
          out: Annotated[Path | None, typer.Option(help="folder for the results; beside each photo if left out")] = None,
          strategy: Annotated[str | None, typer.Option(help="one of params.yaml; plain, as in training, if left out")] = None,
-         longest: Annotated[int | None, typer.Option(min=33, help="larger photos are labelled at this longest side in pixels; "
+         longest: Annotated[int | None, typer.Option(min=33, help="longest side in pixels: larger photos are shrunk to it; "
                                                      "twice the training crop if left out")] = None):
     """Label your own photos: NAME.labels.png, a palette PNG, and NAME.overlay.png.
 
-    A photo that cannot be read is named, the rest goes on, and the exit code is 1. Results of an earlier call beside their photos
-    are left out: FOLDER/* may be given twice.
+    A photo that cannot be read is named, the rest goes on, and the exit code is 1. Results of an earlier call, where they lie
+    beside their photos, are not labelled themselves, so FOLDER/* may be given twice.
 
     Example:  python -m stages.predict t2-x2 holiday.jpg --out labelled
     """

@@ -13,7 +13,7 @@ from stages import console
 
 
 def main(scale: Annotated[str, typer.Argument(help="a key of `scales` in params.yaml")]):
-    """Choose the scale of the study.
+    """Choose the scale of the study: the line `scale:` of params.yaml, which `make study` and `dvc repro` go by.
 
     Example:  python -m stages.scale paper
     """

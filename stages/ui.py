@@ -21,7 +21,7 @@ def main(host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.
          every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks at the files")] = 15,
          restore: Annotated[bool, typer.Option("--restore", help="bring MLflow's store up to date and stop")] = False):
     """Mirror the study into MLflow and serve its pages at http://127.0.0.1:5000 until Ctrl-C. Rows appear as runs finish, curves
-    while they train. Where MLFLOW_TRACKING_URI names a server, its pages are followed up, and no others are opened.
+    while they train. Where MLFLOW_TRACKING_URI names a server, the study is mirrored there, and no pages are served here.
 
     Example:  python -m stages.ui --port 5001
     """
