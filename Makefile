@@ -18,7 +18,7 @@ help:                ## this list
 	@echo "  study, report and doctor take SCALE=tiny|miniature|paper|zoo|own-data, as in make study SCALE=paper. study and report"
 	@echo "  write it into params.yaml, where it stays chosen; doctor only looks."
 
-study: $(READY) scale   ## run the study: what is missing or changed, in parallel; ends with the report
+study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
 	@python -m stages.engine.dag; case $$? in \
 	  0) ;; \
 	  3) cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; \
