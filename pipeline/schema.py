@@ -2,9 +2,9 @@
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from pipeline.written import absent, without_null, without_secret
+from pipeline.written import absent, no_switch, without_null, without_secret
 
 OutputStride = Literal[8, 16, 32]
 SegmentationName = Literal["voc", "coco", "cityscapes"]
@@ -16,7 +16,8 @@ Address = Annotated[str, AfterValidator(without_secret)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    _numbers = field_validator("*", mode="before")(classmethod(no_switch))
 
 
 class Run(Strict):
@@ -121,7 +122,7 @@ class Source(Strict):
 class Training(Strict):
     """One training's length, batch and schedule. Field meanings: comments in `params.yaml`, scale paper."""
     split: str
-    crop: int = Field(gt=0)
+    crop: int = Field(gt=16)  # a position of the network's output is 16 pixels
     batch: int = Field(gt=0)
     steps: int = Field(gt=0)
     learning_rate: float = Field(gt=0)

@@ -15,7 +15,7 @@ from pipeline.written import StudyError, check_known, suggest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path("artifacts")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a run, strategy or backbone: it names folders, stages and pages
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # of a run, strategy or backbone: it names folders, stages and pages
 # What a run that starts from another has to share with it: the weights would not fit.
 NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous",
            "dense_prediction_cell")
@@ -68,7 +68,7 @@ class Study(Strict):
             alike = {}
             for name in getattr(self, kind):
                 if not NAME.fullmatch(name):
-                    raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only")
+                    raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only, at most 100")
                 if (other := alike.setdefault(name.replace("-", "_"), name)) != name:
                     raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
         if both := sorted(self.runs.keys() & self.backbones.keys()):

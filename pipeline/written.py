@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -39,13 +40,17 @@ def read(path: Path):
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         raise StudyError(f"{path.name}, {_explained(error, text)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is no text in UTF-8, as which it is to be saved: {error}") from error
+    except (OSError, yaml.YAMLError) as error:
         raise StudyError(f"{path}: {error}") from error
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> str:
     """In one line what is wrong with a `text` that is no YAML, and where."""
     said, line = " ".join(str(error.problem).split()), error.problem_mark.line + 1
+    if twice := re.match("found duplicate anchor '(.+)'", error.context or ""):
+        return f"line {line}: &{twice[1]} is there twice: *{twice[1]} takes it over"
     if alias := re.fullmatch(r"found undefined alias '(.+)'", said):
         if alias[1] in (anchors := re.findall(r"&([\w-]+)", text)):
             return f"line {line}: *{alias[1]} stands above the line that has &{alias[1]}: move it below"
@@ -73,7 +78,7 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
     for problem in error.errors():
         if problem["type"] == "too_short" and problem["loc"] in within:  # what is wrong in a list is not counted
             continue
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         last = key.rpartition(".")[2]
         message = problem["msg"].removeprefix("Value error, ")
         got = f", got {problem['input']!r}"
@@ -81,6 +86,8 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
             got = ""
         message = {"extra_forbidden": "unknown key", "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]",
                    "string_pattern_mismatch": "an MD5 has 32 of 0-9, a-f"}.get(problem["type"], message)
+        if problem["type"] == "string_type" and problem["loc"][-1] == "[key]":
+            message, got = f"YAML takes this name for {problem['input']!r}: write it in quotes", ""
         if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys - {last}), 1)):
             message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
@@ -89,6 +96,15 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
         others = f"  (and {len(places) - 1} more{alike})" if len(places) > 1 else ""
         prefix = places[0].rpartition(".")[0]
         yield (f"{prefix}." if prefix else "") + message + others
+
+
+def no_switch(section: type, value, field):
+    """`value`. ValueError where it is yes or no and the `section` of the settings wants a number there: yes would be 1, so that
+    `accumulate: yes`, with which somebody means to switch it on, would switch it off."""
+    kind = section.model_fields[field.field_name].annotation
+    if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+        raise ValueError(f"a number is wanted, got {str(value).lower()}")
+    return value
 
 
 def without_null(value):

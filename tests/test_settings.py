@@ -64,7 +64,14 @@ def edited(pattern, replacement):
     (r"middle: 2,", "middle: -2,", r"scales\.miniature\.network\.backbones\.xception65\.middle: Input should be greater than or equal to 0, got -2$"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [5]", r"^params\.yaml is not a valid study:\n  evaluate\.t1-c8\.0: Input should be a valid string, got 5$"),
     (r"scales: \[0\.75, 1\.0, 1\.25\]", "scales: [.nan]",
-     r"^params\.yaml is not a valid study:\n  strategies\.os8-ms3-flip\.scales\.0: Input should be greater than 0, got nan$"),
+     r"^params\.yaml is not a valid study:\n  strategies\.os8-ms3-flip\.scales\.0: Input should be a finite number, got nan$"),
+    (r"power: 0\.9\n", "power: .inf\n", r"scales\.miniature\.voc\.train\.power: Input should be a finite number, got inf  \(and \d+ more"),
+    (r"seed: 4", "seed: yes", r"scales\.miniature\.imagenet\.source\.generate\.seed: a number is wanted, got true$"),
+    (r"middle: 2", "middle: no", r"scales\.miniature\.network\.backbones\.xception65\.middle: a number is wanted, got false$"),
+    (r"(?m)^  t1-c8: ", "  no: {<<: *decoder, seed: 9}\n  t1-c8: ", r"runs\.0: YAML takes this name for False: write it in quotes$"),
+    (r"(?m)^  t1-c8: ", f"  {'x' * 101}: {{<<: *decoder, seed: 9}}\n  t1-c8: ", r"runs\.x{101}: a name has .* only, at most 100$"),
+    (r"  t1-c8: \[\*os16\]", "  t1-c8: [&os16]", r"^params\.yaml, line \d+: &os16 is there twice: \*os16 takes it over$"),
+    (r"crop: 97", "crop: 16", r"scales\.miniature\.voc\.train\.crop: Input should be greater than 16, got 16  \(and \d+ more"),
     (r"(?s).*", "", r"there are no settings in it"),
     (r"    start: weights/resnet101 .*\n", "", r"runs\.t2-x2: a network is trained from `start`, or .* name one of the two"),
     (r"    published: http.*train_aug_2018_01_04.*\n", "", r"zoo\.xception65_coco_voc_trainaug\.published: this key is missing"),
@@ -132,7 +139,7 @@ def test_weights_fit_where_the_classes_are_the_same():
 
 def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe scale")
-    with pytest.raises(StudyError, match="params.yaml"):
+    with pytest.raises(StudyError, match="params.yaml is no text in UTF-8"):
         studies.load.__wrapped__(tmp_path / "params.yaml")
 
 

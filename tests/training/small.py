@@ -9,7 +9,7 @@ from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import fit
 from pipeline.training.schedule import optimiser
 
-TRAINING = Training(split="train", crop=9, batch=2, steps=12, learning_rate=0.1, power=0.9, validate_every=4)
+TRAINING = Training(split="train", crop=17, batch=2, steps=12, learning_rate=0.1, power=0.9, validate_every=4)
 
 
 class Killed(BaseException):

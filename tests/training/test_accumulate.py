@@ -50,7 +50,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path, error):
     def full(*_):
         raise error
     with pytest.raises(StudyError, match=r"out of memory.*try checkpoint_activations: true .*same result\); or "
-                                         r"accumulate: 2 \(now 1; batch norm then sees 2 images\).*crop below 9.*batch below 4"):
+                                         r"accumulate: 2 \(now 1; batch norm then sees 2 images\).*crop below 17.*batch below 4"):
         run(tmp_path, loss_of=full, training=TRAINING.model_copy(update={"batch": 4}))
 
 
@@ -85,7 +85,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
     (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False)])
 def test_running_out_of_memory_says_what_to_lower(error, explained):
-    with pytest.raises(StudyError if explained else RuntimeError, match="a crop below 9" if explained else "mat1") as caught:
+    with pytest.raises(StudyError if explained else RuntimeError, match="a crop below 17" if explained else "mat1") as caught:
         with devices.memory_explained(acceleration.memory_advice(TRAINING)):
             raise error
     assert str(error) in str(caught.value), "what torch said, which may name another reason"
