@@ -66,10 +66,13 @@ def write_file(path: Path, content: bytes | memoryview | str) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def read_json(path: Path) -> dict:
-    """What a stage left in `path`. StudyError as `whole` has it."""
+def read_json(path: Path, **kinds: type) -> dict:
+    """What a stage left in `path`: an object with these keys, whose values are of these kinds. StudyError as `whole` has it."""
     with whole(path):
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if not (isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())):
+            raise ValueError
+        return found
 
 
 @contextlib.contextmanager

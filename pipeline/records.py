@@ -30,7 +30,8 @@ def write(folder: Path, *, status: str, reason: str | None = None, params: dict 
 
 def read(folder: Path) -> dict | None:
     """The record in `folder`, or None where the stage has not run. StudyError where it is damaged."""
-    return read_json(path) if (path := folder / RECORD).exists() else None
+    path = folder / RECORD
+    return read_json(path, status=str, params=dict, metrics=dict, provenance=dict) if path.exists() else None
 
 
 def cores() -> int:

@@ -35,7 +35,7 @@ def main(dataset: Annotated[str, typer.Argument(help=", ".join(get_args(schema.D
     if reason := console.upstream_skipped(downloaded):
         shutil.rmtree(out, ignore_errors=True)
         return console.skip(out, reason)
-    root = Path(files.read_json(downloaded / "source.json")["root"])
+    root = Path(files.read_json(downloaded / "source.json", root=str)["root"])
     shutil.rmtree(out, ignore_errors=True)
     sheet = _shards(dataset, study.dataset(dataset), root, out, study.artifacts("unfinished", dataset))
     files.write_file(out / "sheet.json", json.dumps(sheet, indent=2) + "\n")

@@ -33,7 +33,7 @@ def main(run: Annotated[str, typer.Argument(help="a trained run of params.yaml")
     downloaded, folder = study.artifacts("data", wanted.dataset), study.artifacts("runs", run)
     if reason := study.skipped(run) or console.upstream_skipped(downloaded, folder):
         raise StudyError(f"there is nothing to submit: {reason}")
-    root = Path(files.read_json(downloaded / "source.json")["root"])
+    root = Path(files.read_json(downloaded / "source.json", root=str)["root"])
     items = submission.images(wanted.dataset, root, split, complete=split == "test" and data.source.generate is None)
 
     from pipeline.evaluation import trained

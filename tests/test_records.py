@@ -43,12 +43,13 @@ def test_the_processor_is_named_where_the_system_tells_it(monkeypatch, tmp_path)
     assert records.provenance(0.0)["processor"] is None
 
 
+@pytest.mark.parametrize("content", [b"PAR1 {", b"null", b"[]", b'{"status": "done"}', b'{"status": 1, "params": {}, "metrics": {}, "provenance": {}}'])
 @pytest.mark.parametrize("read", [lambda path: records.read(path.parent), lambda path: runs.history(Home, "t1"),
                                   lambda path: curves.of(path.parent), lambda path: measure.costs(Home)])
-def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, read):
+def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, content, read):
     monkeypatch.chdir(tmp_path)
     for name in (records.RECORD, records.HISTORY, "costs.parquet"):
-        Path(name).write_bytes(b"PAR1 {")
+        Path(name).write_bytes(content)
     with pytest.raises(StudyError, match=r"(record.json|history.parquet|costs.parquet) is damaged .*: delete it; make study"):
         read(tmp_path / records.RECORD)
     with pytest.raises(FileNotFoundError):  # not damaged

@@ -39,7 +39,7 @@ def build(study: Study) -> list[dict]:
         elif record["status"] != "done":
             found.append(sheet | {"skipped": record["reason"]})
         else:
-            kept = files.read_json(folder / "sheet.json")
+            kept = files.read_json(folder / "sheet.json", classes=list, splits=dict)
             found.append(sheet | {"skipped": None, "contact": _contact(folder / "contact.png"), "classes": _classes(kept),
                                   "count": len(kept["classes"]), "splits": [_split(*one) for one in kept["splits"].items()],
                                   "incomplete": kept.get("incomplete", [])})

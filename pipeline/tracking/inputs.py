@@ -18,7 +18,7 @@ def describe(study: Study, dataset: str, name: str, context: str) -> dict[str, d
     source = study.artifacts("data", dataset) / "source.json"
     if not sheet.exists():
         return {}
-    content = files.read_json(sheet)
+    content = files.read_json(sheet, classes=list, splits=dict)
     counts = content["splits"].get(name)
     if counts is None:
         return {}
