@@ -89,7 +89,7 @@ def _split(root: Path, split: str, proportional: bool) -> list[Item]:
                 picture = root / f"{split}2017" / name
                 items.append(Item(picture.stem, picture, (source, height, width, tuple(spans[number]))))
         return items
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StudyError(f"{path} is not a COCO instances file: {type(error).__name__}: {error}") from error
 
 
@@ -123,6 +123,8 @@ def _mask(segmentation, height: int, width: int) -> np.ndarray:
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")  # down the columns
     if not all((np.abs(np.asarray(each, float)) <= FAR * max(height, width)).all() for each in segmentation):
         raise ValueError("an outline leads far out of the image")  # or nowhere: NaN
+    if odd := [len(each) for each in segmentation if len(each) % 2]:  # pycocotools would leave out the last
+        raise ValueError(f"an outline of {odd[0]} numbers: they come in pairs")
     from pycocotools import mask as coder
     return coder.decode(coder.merge(coder.frPyObjects(segmentation, height, width))).astype(bool)
 

@@ -39,7 +39,7 @@ def reader(dataset: str):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3) RGB. Raises OSError where the file cannot be decoded to its end."""
+    """uint8 (H, W, 3) RGB. Raises OSError where the file cannot be decoded to its end, or has grey levels of 16 bits."""
     content = path.read_bytes()
     if content.startswith(b"\xff\xd8"):  # JPEG: the same pixels as Pillow's, a quarter faster
         with contextlib.suppress(ValueError):  # damaged: Pillow says what is wrong, as of other formats, CMYK and giants
@@ -47,6 +47,8 @@ def read_image(path: Path) -> np.ndarray:
             if colours in ("YCbCr", "RGB", "Gray") and height * width <= Image.MAX_IMAGE_PIXELS:
                 return simplejpeg.decode_jpeg(content)
     with opened(io.BytesIO(content)) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would make white of all above 255, or black of 0 to 1
+            raise OSError(f"has grey levels of more than 8 bits ({image.mode}): save it with 8")
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 

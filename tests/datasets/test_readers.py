@@ -160,6 +160,14 @@ def test_ids_that_lead_out_of_the_data_set_are_refused(tmp_path, name):
     assert native.read_list(tmp_path / "test.txt") == ["city/frame..1"]
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_images_of_more_than_8_bits_are_refused(tmp_path, kind):
+    """Pillow's conversion leaves white, or black."""
+    Image.fromarray(np.full((3, 4), 200, kind)).save(tmp_path / "a.tif")
+    with pytest.raises(OSError, match=r"has grey levels of more than 8 bits \((I|I;16|F)\): save it with 8"):
+        native.read_image(tmp_path / "a.tif")
+
+
 def test_postscript_is_not_run(tmp_path, monkeypatch):
     from PIL import EpsImagePlugin
 
