@@ -76,11 +76,12 @@ def read_json(path: Path, **kinds: type) -> dict:
 
 
 @contextlib.contextmanager
-def whole(path: Path):
-    """Around reading `path`, JSON or Parquet that a stage left: StudyError where it is damaged, as by a power cut."""
+def whole(path: Path, *more: type[Exception]):
+    """Around reading `path`, JSON, Parquet or a picture that a stage left: StudyError where it is damaged, as by a power cut. `more`:
+    what else the reader raises then."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, *more) as error:
         if getattr(error, "errno", None):  # it cannot be read now; pyarrow's errors have no number
             raise
         why = type(error).__name__

@@ -19,7 +19,8 @@ from stages.engine import guard
 
 STOPPED = 130  # the exit code after Ctrl-C
 needless: list[Path] = []  # from which a stage would have gone on: removed when it has ended well, in the guard's eyes too
-OUTSIDE = *files.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG  # no bug
+OUTSIDE = (*files.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+           errno.EIO, errno.ESTALE)  # no bug; the last two: a disk, or one that is shared, does not answer
 
 
 def run(command: Callable) -> None:

@@ -1,6 +1,7 @@
 """How a stage's command ends: its exit code is what DVC, Snakemake and a shell go by."""
 import contextlib
 import errno
+import os
 
 import pytest
 import typer
@@ -26,6 +27,8 @@ def stop(error):
     (OSError(errno.EDQUOT, "of Arrow. Detail: [errno 122]", "out/a"), 1, "error: out/a: Disk quota exceeded. Make room and give the same command again\n"),
     (PermissionError(errno.EACCES, "Permission denied", "out/a.png"), 1, "error: out/a.png: Permission denied\n"),
     (OSError(errno.ENAMETOOLONG, "File name too long", "out/aaa.png"), 1, "error: out/aaa.png: File name too long\n"),
+    *((OSError(number, os.strerror(number), "data/a"), 1, f"error: data/a: {os.strerror(number)}\n")
+      for number in (errno.ELOOP, errno.EIO, errno.ESTALE)),
     (KeyboardInterrupt(), 130, "stopped; the same command goes on from what was saved last"),
 ])
 def test_exit_codes(monkeypatch, capsys, error, code, said):

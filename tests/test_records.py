@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import files, records
 from pipeline.evaluation import measure
-from pipeline.reporting import runs
+from pipeline.reporting import runs, sheets
 from pipeline.study import StudyError
 from pipeline.tracking import curves
 
@@ -45,12 +45,13 @@ def test_the_processor_is_named_where_the_system_tells_it(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("content", [b"PAR1 {", b"null", b"[]", b'{"status": "done"}', b'{"status": 1, "params": {}, "metrics": {}, "provenance": {}}'])
 @pytest.mark.parametrize("read", [lambda path: records.read(path.parent), lambda path: runs.history(Home, "t1"),
-                                  lambda path: curves.of(path.parent), lambda path: measure.costs(Home)])
+                                  lambda path: curves.of(path.parent), lambda path: measure.costs(Home),
+                                  lambda path: measure.label_maps(Home, "t1", "os16"), lambda path: sheets._contact(path.parent / "contact.png")])
 def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, content, read):
     monkeypatch.chdir(tmp_path)
-    for name in (records.RECORD, records.HISTORY, "costs.parquet"):
+    for name in (records.RECORD, records.HISTORY, "costs.parquet", "labels.parquet", "contact.png"):
         Path(name).write_bytes(content)
-    with pytest.raises(StudyError, match=r"(record.json|history.parquet|costs.parquet) is damaged .*: delete it; make study"):
+    with pytest.raises(StudyError, match=r"(record.json|history.parquet|costs.parquet|labels.parquet|contact.png) is damaged .*: delete it; make study"):
         read(tmp_path / records.RECORD)
     with pytest.raises(FileNotFoundError):  # not damaged
         files.read_json(Path("none.json"))

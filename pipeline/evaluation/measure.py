@@ -88,11 +88,12 @@ def label_maps(study: Study, run: str, strategy: str) -> dict[str, pa.Scalar]:
     path = study.artifacts("facts", run) / "labels.parquet"
     if not path.exists():
         return {}
-    kept = pq.ParquetFile(path)
-    if strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
-        return {}
-    maps = kept.read(["image", "png"])
-    return dict(zip(maps["image"].to_pylist(), maps["png"]))
+    with files.whole(path):
+        kept = pq.ParquetFile(path)
+        if strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
+            return {}
+        maps = kept.read(["image", "png"])
+        return dict(zip(maps["image"].to_pylist(), maps["png"]))
 
 
 def decoded(png: pa.Scalar) -> np.ndarray:

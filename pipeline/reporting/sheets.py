@@ -84,5 +84,6 @@ def _classes(sheet: dict) -> list[tuple[str, list[tuple[int, float | None]]]]:
 def _contact(path: Path) -> bytes:
     """The contact sheet, small enough for a page."""
     buffer = io.BytesIO()
-    Image.open(path).convert("RGB").save(buffer, "WEBP", quality=70, method=4)
+    with files.whole(path):
+        Image.open(path).convert("RGB").save(buffer, "WEBP", quality=70, method=4)
     return buffer.getvalue()

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline import files
 from pipeline.datasets.shards import VOID, Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
@@ -36,7 +38,9 @@ def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 def start_from(model: nn.Module, run: Run, weights: Path) -> None:
     """Load the file that `run.start` left: an ImageNet backbone's weights, or a whole network's."""
     target = model if run.start_run else model.backbone
-    start, own = load_file(weights), target.state_dict()
+    with files.whole(weights, SafetensorError):
+        start = load_file(weights)
+    own = target.state_dict()
     wrong = [name for name in own if name not in start or start[name].shape != own[name].shape]
     if wrong:
         raise StudyError(f"a run starts from {run.start}, whose network is another one, or of another size; these tensors "

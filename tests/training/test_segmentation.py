@@ -188,3 +188,6 @@ def test_weights_of_a_backbone_of_another_size_are_refused(study):
     save_file(weights | {name: weights[name][:1].contiguous()}, start)
     with pytest.raises(StudyError, match=f"starts from weights/resnet101, whose network is .* of another size; these tensors differ: {name}"):
         trained(study, "base")
+    start.write_bytes(start.read_bytes()[:-1])
+    with pytest.raises(StudyError, match="weights.safetensors is damaged .*: delete it; make study"):
+        trained(study, "base")
