@@ -12,7 +12,7 @@ DatasetName = Literal[SegmentationName, "imagenet"]
 Recipe = Literal["train", "fine_tune", "trainval"]
 DECODER = re.compile(r"none|\[([13])x\1,([1-9]\d*)\](?:x([1-9]))?")  # Table 2's notation: kernel, filters, how often
 LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
-Address = Annotated[str, AfterValidator(without_secret)]
+Address = Annotated[str, Field(min_length=1), AfterValidator(without_secret)]
 
 
 class Strict(BaseModel):

@@ -194,7 +194,7 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
         wrong = list(written.problems(raw, study.scale, get_args(DatasetName)))
     except ValidationError as error:
         keys = {field for section in Strict.__subclasses__() for field in section.model_fields}
-        wrong = list(written.mistakes(error, keys))
+        wrong = list(written.mistakes(error, keys, raw))
     if wrong:
         raise StudyError("\n  ".join([f"{Path(path).name} is not a valid study:", *wrong]))
     return study

@@ -71,8 +71,10 @@ def suggest(name: str, known) -> str:
     return f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(known)}"
 
 
-def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
-    """What is wrong with settings that are YAML but no study, a line each. keys: all that some section has."""
+def mistakes(error: ValidationError, keys: set[str], raw=None) -> Iterator[str]:
+    """What is wrong with settings that are YAML but no study, a line each. keys: all that some section has. raw: the settings,
+    whose networks under `zoo` are runs of the study."""
+    zoo = (raw.get("zoo") if isinstance(raw, dict) else None) or ()
     found: dict[str, list[str]] = {}
     within = {problem["loc"][:depth] for problem in error.errors() for depth in range(len(problem["loc"]))}
     for problem in error.errors():
@@ -95,7 +97,8 @@ def mistakes(error: ValidationError, keys: set[str]) -> Iterator[str]:
         alike = "" if message.endswith("missing") else " that take it over"
         others = f"  (and {len(places) - 1} more{alike})" if len(places) > 1 else ""
         prefix = places[0].rpartition(".")[0]
-        yield (f"{prefix}." if prefix else "") + message + others
+        line = (f"{prefix}." if prefix else "") + message + others
+        yield re.sub(r"^runs\.([\w-]+)", lambda key: f"zoo.{key[1]}" if key[1] in zoo else key[0], line)
 
 
 def no_switch(section: type, value, field):

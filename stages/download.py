@@ -62,7 +62,7 @@ def _place(dataset: schema.DatasetName, source: schema.Source, out: Path) -> Pat
         miniature.generate(dataset, source.generate, out, pool.workers())
         return out
     if source.folder:
-        root = Path(source.folder).expanduser()
+        root = Path(os.path.expanduser(source.folder))  # Path.expanduser knows all users or fails
         if not root.is_dir():
             raise StudyError(f"the folder {root} does not exist: it is named as the source of {dataset} in params.yaml")
         return root

@@ -69,6 +69,8 @@ def first(study: studies.Study) -> str:
 def serve(host: str, port: int) -> subprocess.Popen:
     """MLflow's own server on the store. Its address goes through the environment: others can read a command line. StudyError
     where the port is taken, or the host is none of this machine's."""
+    if not host:  # which means every address of this machine's
+        raise studies.StudyError("--host is empty: leave it out, or name an address, such as 0.0.0.0 for all of this machine's")
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

@@ -3,6 +3,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import files, records
@@ -55,6 +57,13 @@ def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, content,
         read(tmp_path / records.RECORD)
     with pytest.raises(FileNotFoundError):  # not damaged
         files.read_json(Path("none.json"))
+
+
+def test_costs_of_no_run_are_damaged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"strategy": ["os16"]}), "costs.parquet")
+    with pytest.raises(StudyError, match="costs.parquet is damaged"):
+        measure.costs(Home)
 
 
 class Home:

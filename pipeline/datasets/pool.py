@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def workers() -> int:
     """Processes to decode with: the cores, at most OMP_NUM_THREADS where that is set."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(records.cores(), int(limit))) if limit.isdigit() else records.cores()
+    return max(1, min(records.cores(), int(limit))) if limit.isdecimal() else records.cores()
 
 
 def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 1) -> Iterator:

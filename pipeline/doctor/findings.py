@@ -45,7 +45,7 @@ def data(study: Study) -> list[Finding]:
         elif source.generate:
             found.append(Finding(name, "OK", "generated"))
         elif source.folder:
-            found.append(_there(name, Path(source.folder).expanduser(), f"no such folder: see {key}"))
+            found.append(_there(name, Path(os.path.expanduser(source.folder)), f"no such folder: see {key}"))
         else:
             found.append(_archives(name, source.archives))
     files = {f"scales.{study.scale}.network.backbones.{name}.weights": size.weights
@@ -56,7 +56,7 @@ def data(study: Study) -> list[Finding]:
         if address and "://" in address:
             found.append(_archives(what, [archives.at(address)]))
         elif address:
-            found.append(_there(what, Path(address).expanduser(), f"no such file: see {key}"))
+            found.append(_there(what, Path(os.path.expanduser(address)), f"no such file: see {key}"))
     return found
 
 

@@ -185,6 +185,5 @@ def costs(study: Study) -> dict[tuple[str, str], dict[str, float]]:
 @functools.lru_cache(maxsize=2)
 def _costs(path: Path, changed: int) -> dict[tuple[str, str], dict[str, float]]:
     with files.whole(path):
-        rows = pq.ParquetFile(path).read().to_pylist()
-    return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
-            for row in rows}
+        return {(row.pop("run"), row.pop("strategy")): {key: float(value) for key, value in row.items() if value is not None}
+                for row in pq.ParquetFile(path).read().to_pylist()}

@@ -42,6 +42,8 @@ class Facts:
             rank[order] = np.arange(len(names), dtype=np.int32)
             codes[name] = tuple(names[order]), rank[np.from_dlpack(column.indices)]
         small = {name: np.from_dlpack(_whole(table[name])) for name in ("band", "target", "prediction", "pixels")}
+        if wrong := [name for name, column in small.items() if column.dtype.kind not in "iu" or (column < 0).any()]:
+            raise ValueError(f"{wrong[0]} are not whole numbers from 0 on")
         return cls(codes["strategy"][0], codes["image"][0], codes["strategy"][1], codes["image"][1], **small)
 
     @classmethod
@@ -49,7 +51,7 @@ class Facts:
         """Read `facts.parquet`. StudyError where the file is missing or is no table of facts."""
         try:
             return cls.of(pq.ParquetFile(path, read_dictionary=["strategy", "image"]).read())
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's, of columns of another type or with gaps
             raise StudyError(f"{path} is not a table of confusion facts ({error}): run the evaluate stage again") from error
 
     def mask(self, strategy: str, bands=None) -> np.ndarray:

@@ -21,7 +21,7 @@ from pipeline.study import Study, StudyError
 @contextlib.contextmanager
 def joined():
     """Join the processes that torchrun started, over NCCL on GPUs and Gloo on CPUs; nothing to do where it started none."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if "LOCAL_RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:  # a cluster may set the second for its own ends
         yield
         return
     gpus, local = devices.count(), int(os.environ["LOCAL_RANK"])

@@ -21,7 +21,8 @@ def relaunch_on_gpus() -> bool:
     count = wanted()
     if count < 2:
         return False
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS", 1)) // count)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    threads = max(1, int(limit) // count) if limit.isdecimal() else 1  # 4,2 is a number of threads, too
     own = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "STUDY_PID": str(os.getpid())}
     command = [sys.executable, "-m", "stages.engine.torchrun", "--standalone", f"--nproc-per-node={count}",
                "--local-addr=localhost"]  # else they meet at this machine's name, which DNS may not know

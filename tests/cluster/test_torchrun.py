@@ -41,15 +41,16 @@ def test_gpus_that_are_no_number_are_refused(monkeypatch):
         torchrun.wanted()
 
 
-def test_processes_share_the_threads_and_know_whose_they_are(monkeypatch):
+@pytest.mark.parametrize("given, each", [("8", "2"), ("1", "1"), ("8,2", "1"), ("", "1")])
+def test_processes_share_the_threads_and_know_whose_they_are(monkeypatch, given, each):
     started = []
     monkeypatch.setattr(torchrun.subprocess, "run", lambda command, env, check: started.append(env) or subprocess.CompletedProcess(command, 0))
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="stages.train")))
-    for name, value in (("STUDY_GPUS", "3"), ("OMP_NUM_THREADS", "8"), ("STUDY_PID", "1")):
+    for name, value in (("STUDY_GPUS", "3"), ("OMP_NUM_THREADS", given), ("STUDY_PID", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     assert torchrun.relaunch_on_gpus()
-    assert [(env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"], env["STUDY_PID"]) for env in started] == [("2", "2", str(os.getpid()))]
+    assert [(env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"], env["STUDY_PID"]) for env in started] == [(each, each, str(os.getpid()))]
 
 
 def test_the_meta_of_a_stage_asks_for_no_more_than_there_are(monkeypatch, tmp_path):

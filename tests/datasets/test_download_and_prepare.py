@@ -47,7 +47,7 @@ def test_stages_skip_what_is_not_configured(tiny, use):
 
 def test_as_many_processes_decode_as_there_are_cores_or_threads(monkeypatch):
     monkeypatch.setattr(records, "cores", lambda: 5)
-    for said, workers in ((None, 5), ("3", 3), ("9", 5), ("0", 1), ("all", 5)):
+    for said, workers in ((None, 5), ("3", 3), ("9", 5), ("0", 1), ("all", 5), ("²", 5)):
         monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         assert pool.workers() == workers
 

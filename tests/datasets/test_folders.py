@@ -22,9 +22,10 @@ def test_stages_use_a_folder_where_it_lies(tiny, use, monkeypatch, root, capfd):
         monkeypatch.setitem(voc.COUNTS, split, images)
     prepare.main("voc")
     assert "not complete" not in capfd.readouterr().err
-    use(folder=str(root / "nowhere"))
-    with pytest.raises(StudyError, match="nowhere does not exist"):
-        download.main("voc")
+    for nowhere in (str(root / "nowhere"), "~nobody-of-that-name/nowhere"):
+        use(folder=nowhere)
+        with pytest.raises(StudyError, match="nowhere does not exist"):
+            download.main("voc")
 
 
 def test_files_of_all_splits_that_cannot_be_used_are_listed_at_once(tiny, use, monkeypatch, root):

@@ -134,6 +134,17 @@ def test_faults_name_what_is_wrong(tmp_path, scenes):
         metrics.bootstrap(np.zeros((6, 3, 2), int), np.zeros((5, 3, 2), int))
 
 
+@pytest.mark.parametrize("name, values", [("pixels", [-1]), ("pixels", [None]), ("pixels", [float("nan")]), ("pixels", ["1"]), ("target", [-1]),
+                                          ("image", [None]), ("band", [True])])
+def test_facts_that_are_no_counts_are_refused(tmp_path, name, values):
+    """Negative counts, say, would give a score."""
+    import pyarrow.parquet as pq
+    good = table([("os16", "a", 0, 1, 0, 1)])
+    pq.write_table(good.set_column(good.column_names.index(name), name, [values]), tmp_path / "facts.parquet")
+    with pytest.raises(StudyError, match="facts.parquet is not a table of confusion facts"):
+        metrics.Facts.read(tmp_path / "facts.parquet")
+
+
 def test_ten_strategies_of_a_whole_val_set_in_seconds(tmp_path):
     import pyarrow.parquet as pq
     rng, (images, bands, cells) = np.random.default_rng(0), (1449, 15, 4)

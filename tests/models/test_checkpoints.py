@@ -119,6 +119,14 @@ def test_an_address_that_is_none_is_not_shown():
     assert "s3" not in str(caught.value)
 
 
+def test_what_is_damaged_in_an_archive_has_the_archives_name(tiny):
+    (tiny / "two/model.ckpt.index").write_bytes(b"no table")
+    with tarfile.open(tiny / "model.tar.gz", "w:gz") as file:
+        file.add(tiny / "two", "some_model")
+    with pytest.raises(StudyError, match=f"^{tiny}/model.tar.gz/some_model/model.ckpt.index is no TensorFlow checkpoint"):
+        checkpoints.read(tiny / "model.tar.gz")
+
+
 @pytest.mark.parametrize("text, name", [(V2_INDEX, "two/model.ckpt.index"), (V2_DATA, "two/model.ckpt.data-00000-of-00001"),
                                         (SLICED_INDEX, "sliced/model.ckpt.index"), (V1, "one/model.ckpt")])
 def test_every_flipped_byte_is_noticed_or_does_not_matter(tiny, text, name):

@@ -45,6 +45,17 @@ def test_a_disk_too_full_for_weights_is_named(tmp_path, no_room):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path, value):
+    """Published ones; or a training's whose last step went astray, after which no loss is computed."""
+    network = small()
+    with torch.no_grad():
+        network.logits.bias[0] = value
+    with pytest.raises(StudyError, match="w.safetensors would hold weights that are NaN or infinite, such as logits.bias: "):
+        weights.save(network, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("address", ["~/w.safetensors", "file://{home}/w.safetensors", "{url}/w.safetensors"])
 def test_safetensors_are_found_by_any_address(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
@@ -63,6 +74,10 @@ def test_safetensors_that_do_not_fit_are_listed(tmp_path):
     del state[first]
     save_file(state | {"stem.1.bn.weight": torch.zeros(99), "odd": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(StudyError, match=f"(?s)missing: {first}.*left over: odd.*stem.1.bn.weight: .99. there"):
+        checkpoints.load_backbone_weights(tmp_path / "w.safetensors", backbone)
+    state = backbone.state_dict()
+    save_file(state | {first: state[first].to(torch.int8)}, tmp_path / "w.safetensors")
+    with pytest.raises(StudyError, match=f"do not fit this backbone:\n  {first} is torch.int8, no fractions$"):
         checkpoints.load_backbone_weights(tmp_path / "w.safetensors", backbone)
     (tmp_path / "w.safetensors").write_bytes(b"no such thing")
     with pytest.raises(StudyError, match="cannot be read"):

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline import study as studies
 from pipeline.tracking import live
+from stages import ui
 from tests.processes import free_port
 from tests.reporting import fake_study
 
@@ -84,6 +85,11 @@ def test_a_port_that_is_taken_is_said_before_anything_is_promised(home):
         said, complaint = start(home, "--port", str(port)).communicate(timeout=PATIENCE)
     assert f"MLflow cannot listen on 127.0.0.1:{port} (Address already in use): python -m stages.ui --port {port + 1}" in complaint
     assert "MLflow at" not in said and "Traceback" not in complaint
+
+
+def test_no_host_is_not_every_host():
+    with pytest.raises(studies.StudyError, match="--host is empty"):
+        ui.serve("", 1)
 
 
 def test_a_host_that_is_none_is_said_in_words(home):

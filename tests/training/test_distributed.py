@@ -21,6 +21,14 @@ def results(tmp_path_factory):
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
+def test_a_cluster_that_counts_processes_starts_none(monkeypatch):
+    """As some set WORLD_SIZE in every container, whatever runs there."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with distributed.joined():
+        assert distributed.world() == 1
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_in_double_precision_two_processes_are_one(results, rank):
     """With the batch computed in two parts, dropout, a strided share, void, and an epoch that ends inside a batch."""

@@ -64,7 +64,10 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
     if path.is_file() and not is_table(path) and unpacking.is_tar(path):
         with tempfile.TemporaryDirectory() as folder:
             unpacking.unpack(path, Path(folder))
-            return read(_only(Path(folder), str(path)))
+            try:
+                return read(_only(Path(folder), str(path)))
+            except StudyError as error:
+                raise StudyError(str(error).replace(folder, str(path))) from error
     if path.is_dir():
         path = _only(path, str(path))
     if path.name.endswith(".index"):
@@ -127,6 +130,7 @@ def _load_safetensors(path: Path, backbone: nn.Module) -> None:
     problems += [f"left over: {name}" for name in new if name not in state]
     problems += [f"shape of {name}: {list(new[name].shape)} there, {list(value.shape)} here"
                  for name, value in state.items() if name in new and new[name].shape != value.shape]
+    problems += [f"{name} is {value.dtype}, no fractions" for name, value in new.items() if not value.is_floating_point()]
     if problems:
         raise StudyError(f"the weights in {path} do not fit this backbone:\n  " + "\n  ".join(problems))
     backbone.load_state_dict(new, strict=False)  # strict but for num_batches_tracked

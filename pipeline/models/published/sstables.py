@@ -21,7 +21,8 @@ def entries(path: Path) -> Iterator[tuple[bytes, memoryview]]:
     """(key, value) of every entry of the table at `path`, in order. Values are views of the mapped file."""
     data = mapped(path)
     if len(data) < FOOTER or int.from_bytes(data[-8:], "little") != MAGIC:
-        raise StudyError(f"{path} is no TensorFlow checkpoint (no table magic at its end), or is cut short")
+        raise StudyError(f"{path} is no TensorFlow checkpoint (no table magic at its end), or is cut short. Weights of PyTorch "
+                         "are taken as .safetensors")
     try:
         footer = data[-FOOTER:-8]
         _, at = _handle(footer, 0)     # the table's metadata, which checkpoints do not use
