@@ -36,7 +36,8 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
     facts.save(counts, out)
     with files.atomic(out / "labels.parquet") as partial:
         pq.write_table(labels.combine_chunks(), partial)
-    params = {"run": run, "strategies": {name: each.model_dump(mode="json") for name, each in strategies.items()}, "bf16": bf16}
+    params = {"run": run, "strategies": {name: each.model_dump(mode="json") for name, each in strategies.items()}, "bf16": bf16,
+              "trained": records.read(trained)["provenance"].get("started")}  # which training it is: measure.outdated
     records.write(out, status="done", params=params, provenance=records.provenance(started, device=device))
     console.needless.append(unfinished)
 

@@ -30,16 +30,17 @@ def status(study: Study, row: Row) -> str:
     if record["status"] != "done":
         return f"not run: {record['reason']}"
     if kinds[-1] == "facts" and outdated(study, row.run):
-        return f"not run: its network has been trained again since it was evaluated: dvc repro {row.stage}"
+        return f"not run: what was evaluated is another training of it: dvc repro {row.stage}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:
         return f"not run: {record['reason'] or 'these weights came without an ImageNet validation set to score them on'}"
     return "measured"
 
 
 def outdated(study: Study, run: str) -> bool:
-    """Whether the network of `run` has been trained again after its facts were counted. Both are there."""
-    trained, counted = (records.read(study.artifacts(kind, run))["provenance"].get("started") for kind in ("runs", "facts"))
-    return None not in (trained, counted) and counted < trained
+    """Whether the facts of `run` were counted of another training than the one that is there: a later one, or an earlier one,
+    which DVC has brought back where an edit was undone. Both are there."""
+    trained, counted = (records.read(study.artifacts(kind, run)) for kind in ("runs", "facts"))
+    return counted["params"].get("trained") != trained["provenance"].get("started")
 
 
 def shard(study: Study, run: str) -> Shard:
