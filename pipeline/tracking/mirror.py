@@ -7,15 +7,17 @@ time break it.
 """
 import contextlib
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from pipeline import files, progress, records
+from pipeline import files, paper, progress, records
 from pipeline.paper.rows import TITLES, TRAININGS
-from pipeline.study import Study
+from pipeline.schema import DatasetName
+from pipeline.study import ROOT, Study
 from pipeline.tracking import live, local, store
 from pipeline.tracking.store import DIGEST, PARENT, WRITER
 
 SHOWN = local.FOLDER / "shown"  # the fingerprint of what the local store shows
+CODE = [ROOT / "pipeline" / room for room in ("datasets", "evaluation", "paper", "tracking")]  # it decides what is shown
 
 
 class Mirrored(NamedTuple):
@@ -30,12 +32,14 @@ def current(study: Study) -> bool:
 
 
 def fingerprint(study: Study) -> str:
-    """What the mirror depends on, without reading it: the settings; sizes and times of records, facts and costs."""
-    sha = hashlib.sha256(study.model_dump_json().encode())
-    names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate))
+    """What the mirror depends on: settings, the paper's numbers and code; sizes and times of the files, which are not read."""
+    sha = hashlib.sha256(files.digest(study.model_dump_json(), paper.TABLES, *CODE).encode())
+    names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate),
+                                             ("data", get_args(DatasetName)), ("shards", get_args(DatasetName)))
              for name in group]
     for folder in [study.artifacts(kind, name) for kind, name in names] + [study.artifacts("costs")]:
-        for name in (records.RECORD, records.HISTORY, "facts.parquet", "labels.parquet", "costs.parquet"):
+        for name in (records.RECORD, records.HISTORY, "facts.parquet", "labels.parquet", "costs.parquet", "sheet.json",
+                     "source.json"):
             with contextlib.suppress(FileNotFoundError):
                 found = (folder / name).stat()
                 sha.update(f"{folder / name} {found.st_size} {found.st_mtime_ns}\n".encode())

@@ -2,8 +2,9 @@
 import hashlib
 import json
 import os
+import shutil
 
-from pipeline import records
+from pipeline import paper, records
 from pipeline.paper.rows import TITLES
 from pipeline.tracking import mirror, store
 from tests.reporting import fake_study
@@ -81,6 +82,27 @@ def test_data_sets_are_inputs_with_a_digest_of_their_content(study):
     (study.artifacts("data", "voc") / "source.json").write_text(json.dumps({"digest": "other files"}))
     assert mirror.mirror(study).changes > 0
     assert inputs("Trainings", "t1-c8")["training"].digest != before["training"].digest
+
+
+def test_a_store_is_current_for_the_code_the_papers_numbers_and_the_data_that_it_was_made_from(study, tmp_path, monkeypatch):
+    """DVC calls a branch whose results are committed, too, up to date; and what is prepared alike makes no stage stale."""
+    assert mirror.current(study)
+    for room in mirror.CODE:
+        other = shutil.copytree(room, tmp_path / room.name)
+        with max(other.glob("*.py")).open("a") as file:
+            file.write("# a remark\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(mirror, "CODE", [other if each == room else each for each in mirror.CODE])
+            assert not mirror.current(study), room
+    (tmp_path / "tables.yaml").write_text(paper.TABLES.read_text().replace("77.61", "77.16"))
+    with monkeypatch.context() as patch:
+        patch.setattr(paper, "TABLES", tmp_path / "tables.yaml")
+        assert not mirror.current(study)
+    assert mirror.current(study)
+    for path in (study.artifacts("shards", "voc") / "sheet.json", study.artifacts("data", "voc") / "source.json"):
+        mirror.mirror(study)
+        path.write_text(path.read_text() + " ")
+        assert not mirror.current(study), path
 
 
 def test_a_small_checkpoint_is_uploaded_and_of_a_large_one_the_hash_is_kept(study, tmp_path, monkeypatch):
