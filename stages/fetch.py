@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import records, study as studies
+from pipeline import files, records, study as studies
 from stages import console
 
 CROP = {"voc": 513, "coco": 513, "cityscapes": 769}  # pixels, of the authors' trainings (released code)
@@ -26,6 +26,9 @@ def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml"
     classes = native.reader(wanted.dataset).classes(Path())
     metrics = save_network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
     params |= {"training": {"crop": CROP[wanted.dataset]}, "network": study.settings.network.model_dump(mode="json")}
+    data = study.dataset(wanted.dataset).evaluate
+    images = sorted(study.artifacts("shards", wanted.dataset).glob(f"{data.split}*.arrow"))
+    params["evaluate"] = data.model_dump(mode="json") | {"images": files.digest(*images)}  # of others it is evaluated again
     records.write(out, status="done", params=params, metrics=metrics)  # no times: the same network is not evaluated again
 
 
