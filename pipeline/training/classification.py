@@ -95,7 +95,7 @@ def pretrain(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[His
                                    training.last_layer_gradient_multiplier, training.optimiser)
     pictures = Pictures(*tensors(shard, device), shard.ids, training.batch, 0, distributed.rank(), distributed.world())
     held_out = tensors(validation, device)
-    settings = [each.model_dump() for each in (backbone, size, training)]
+    settings = [each.model_dump() for each in (backbone, size, training, data.evaluate)]
     inputs = inputs_digest(settings, study.artifacts("shards", "imagenet") / "sheet.json")
 
     def validate() -> dict[str, float]:

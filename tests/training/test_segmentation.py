@@ -163,7 +163,8 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     for change in ({"weight_decay": 0.5}, {"batch_norm_decay": 0.5}):
         assert inputs(study.model_copy(update={"backbones": study.backbones | {"resnet101": backbone.model_copy(update=change)}})) != first
     network = study.settings.network.model_copy(update={"atrous_rates": (1, 2, 3)})  # whose weights would fit
-    for told in (changed.training(study, "voc", crop=17), changed.scale(study, network=network)):
+    scored = study.settings.voc.evaluate.model_copy(update={"classes": ("a", "b")})  # the curve would be of both
+    for told in (changed.training(study, "voc", crop=17), changed.scale(study, network=network), changed.dataset(study, "voc", evaluate=scored)):
         assert inputs(told) != first
     (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
     other = inputs(study)
@@ -172,7 +173,7 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     save_file({name: value + 1 for name, value in load_file(start).items()}, start)
     assert len({first, other, inputs(study)}) == 3
     monkeypatch.setattr(checkpoints, "__file__", str(study.artifacts("weights", "x")))  # a folder with other code
-    assert len({*seen, inputs(study)}) == len(set(seen)) == 8
+    assert len({*seen, inputs(study)}) == len(set(seen)) == 9
 
 
 def test_a_start_that_is_another_network_is_refused(study):
