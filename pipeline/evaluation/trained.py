@@ -8,13 +8,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline import records
+from pipeline.datasets import shards
 from pipeline.models import deeplab
 from pipeline.records import MODEL
 from pipeline.schema import Network, Run
 from pipeline.study import Study, StudyError
 from pipeline.written import suggest
 
-CODE = Path(__file__).parent, Path(deeplab.__file__).parent  # what unfinished work depends on
+CODE = Path(__file__).parent, Path(deeplab.__file__).parent, Path(shards.__file__).parent  # what unfinished work depends on
 
 
 class Trained(NamedTuple):

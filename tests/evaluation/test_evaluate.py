@@ -117,7 +117,7 @@ def test_bfloat16_is_left_beside_the_study():
 
 
 def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
-    """By other strategies, or the same in another order or by other names, batches, precision, canvases, labels or weights: anew."""
+    """By other strategies, or the same in another order or by other names, batches, precision, canvases, code, labels or weights: anew."""
     folders, plain = [], {name: TINY.strategies[name] for name in ("os16", "os8")}
     monkeypatch.setattr(evaluation, "confusion_facts", lambda *arguments: folders.append(arguments[7]) or (None, None))
     runs = TINY.artifacts("runs", RUN)
@@ -133,6 +133,10 @@ def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
     again(bf16=True)
     again(evaluate_batch=3)
     again(evaluate=TINY.settings.voc.evaluate.model_copy(update={"canvas": (65, 65)}))
+    for room in ("datasets", "evaluation", "models"):  # trimap.py in the first makes the bands
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluation.trained, "CODE", [each for each in evaluation.trained.CODE if each.name != room])
+            again()
     for file in (TINY.artifacts("shards", "voc") / "sheet.json", runs / "model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b" ")
         again()
