@@ -33,7 +33,7 @@ def follows(study: Study, name: str) -> bool:
     record = study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
     if not curves.exists() or settings(study, name) is None:
         return False
-    return not record.exists() or record.stat().st_mtime < curves.stat().st_mtime
+    return not record.exists() or record.lstat().st_ctime < curves.stat().st_mtime  # a link into DVC's cache has its old mtime
 
 
 @dataclass

@@ -131,7 +131,7 @@ def test_curves_of_a_training_whose_result_came_back_from_the_run_cache_are_none
     write(study, "t1-c16", [20])
     assert live.follows(study, "t1-c16")
     records.write(folder, status="done", params={})
-    os.utime(folder / records.RECORD, (path.stat().st_mtime + 1,) * 2)
+    os.utime(folder / records.RECORD, (1, 1))  # as a link to a file of DVC's cache
     assert not live.follows(study, "t1-c16") and live.Follower().look(study) == 0
     os.utime(path, (path.stat().st_mtime + 2,) * 2)  # it is trained again, by hand
     assert live.follows(study, "t1-c16")
