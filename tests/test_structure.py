@@ -83,7 +83,8 @@ def needed(stage: str, datasets=DATASETS) -> set[Path]:
     modules = reach(script, lambda path: {name for name in imported(path) if not name.startswith("stages")})
     for name in datasets if stage in BY_NAME else ():
         modules |= {f"pipeline.datasets.{name}"} | reach(ROOT / f"pipeline/datasets/{name}.py", imported)
-    files = {file_of(name) for name in modules if name.startswith("pipeline") and name not in WITHOUT_EFFECT and file_of(name)}
+    without = WITHOUT_EFFECT - ({"pipeline.study"} if stage in ("compile", "report") else set())  # it says why rows are missing
+    files = {file_of(name) for name in modules if name.startswith("pipeline") and name not in without and file_of(name)}
     return {path for path in files if any(not isinstance(node, ast.Expr) for node in tree(path).body)}
 
 

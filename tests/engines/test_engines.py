@@ -88,6 +88,16 @@ def test_a_new_line_concerns_those_that_use_it(study, pattern, replacement, conc
     assert set(stale) == concerned | {"cost", "compile", "report"}
 
 
+def test_another_order_of_the_runs_is_the_reports(study):
+    """A mapping with its lines in another order is no other value to DVC."""
+    before = (study.root / "params.yaml").read_text()
+    study.edit("params.yaml", r"(?m)^(  t1-c8: .*{.*\n)(  t1-c16: .*{.*\n)", r"\2\1")
+    try:
+        assert set(json.loads(study.run("dvc", "status", "--json"))) == {"compile", "report"}
+    finally:
+        (study.root / "params.yaml").write_text(before)
+
+
 def test_a_lost_mlflow_store_comes_back(study):
     before, tables = study.mlflow(), study.tables()
     assert len(before) > 20
@@ -120,6 +130,6 @@ def test_results_move_to_another_disk(study, tmp_path):
 def test_a_change_of_code_is_noticed_where_it_is_used(study):
     with (study.root / "pipeline/reporting/page.py").open("a") as file:
         file.write("# a remark\n")
-    with (study.root / "pipeline/study.py").open("a") as file:  # no stage depends on it
+    with (study.root / "pipeline/schema.py").open("a") as file:  # no stage depends on it
         file.write("# a remark\n")
     assert set(re.findall(r"Running stage '([^']+)'", study.run("dvc", "repro", "--dry"))) == {"report"}
