@@ -21,6 +21,7 @@ class Claim(BaseModel):
     predicts: float | None = None
     a: str | None = None
     b: tuple[str, ...] = ()
+    than: tuple[str, str] | None = None
     at_least: float | None = None
     at_most: float | None = None
     status: str | None = None
@@ -31,6 +32,8 @@ class Claim(BaseModel):
             raise ValueError("a claim has either a and b, or a status that says why nobody can test it")
         if self.a in self.b:
             raise ValueError(f"{self.a} is compared with itself")
+        if self.than and not self.of_images:
+            raise ValueError(f"than is for differences of mIOU, not of {self.measure}")
         if self.bounds[0] >= self.bounds[1]:
             raise ValueError(f"no difference is at least {self.bounds[0]:g} and at most {self.bounds[1]:g}")
         return self
@@ -41,8 +44,18 @@ class Claim(BaseModel):
         return self.measure in ("top1_error", "top5_error")
 
     @property
+    def of_images(self) -> bool:
+        """Whether it compares mIOU, image by image."""
+        return not self.of_backbones and not self.measure.startswith("madds")
+
+    @property
+    def cells(self) -> list[str]:
+        """All that it compares."""
+        return [*filter(None, [self.a]), *self.b, *(self.than or ())]
+
+    @property
     def bounds(self) -> tuple[float, float]:
-        """The differences a - b under which the claim is true, as an interval."""
+        """The differences a - b (less that of `than`) under which the claim is true, as an interval."""
         low = 0.0 if self.at_least is None and self.at_most is None else self.at_least
         return (float("-inf") if low is None else low), (float("inf") if self.at_most is None else self.at_most)
 
@@ -61,8 +74,8 @@ def check(study: Study) -> None:
 
 def problems(study: Study, claim: Claim) -> list[str]:
     """The runs, strategies and backbones of a claim that the study lacks, and data sets whose images cannot be paired."""
-    found, cells = [], list(filter(None, (claim.a, *claim.b)))
-    for cell in cells:
+    found = []
+    for cell in claim.cells:
         run, _, strategy = cell.partition("/")
         if claim.of_backbones:
             if run not in study.backbones:
@@ -73,8 +86,8 @@ def problems(study: Study, claim: Claim) -> list[str]:
             found.append(f"{cell}: write RUN/STRATEGY, such as {run}/{study.evaluate.get(run, ('os16',))[0]}")
         elif strategy not in study.evaluate.get(run, ()):
             found.append(f"evaluate.{run} in params.yaml lacks {strategy!r}")
-    if not found and not claim.of_backbones and not claim.measure.startswith("madds"):
-        sets = {cell: study.runs[cell.partition("/")[0]].dataset for cell in cells}
+    if not found and claim.of_images:
+        sets = {cell: study.runs[cell.partition("/")[0]].dataset for cell in claim.cells}
         if len(set(sets.values())) > 1:
             where = ", ".join(f"{cell} on {name}" for cell, name in sets.items())
             found.append(f"images are paired, so both sides are evaluated on one data set: here {where}")

@@ -9,7 +9,8 @@ def lines(claims: list[dict], limit: float, sizes: dict[str, int | None], traine
     effects ends; sizes: parameters of each network; trained: as `runs.describe` gives them."""
     gained = {run["id"]: _last_gain(run) for run in trained if run["done"]}
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]],
-                     "truth": columns.truth(claim), "cells": [cell.split(", ") for cell in (claim["a"], claim["b"]) if cell],
+                     "truth": columns.truth(claim),
+                     "cells": [claim[side].split(", ") if claim[side] else [] for side in ("a", "b", "than")],
                      "sizes": _sizes(claim, sizes), "against": columns.against(claim), "learning": _learning(claim, gained)}
             for claim in claims]
 
@@ -28,8 +29,8 @@ def _learning(claim: dict, gained: dict[str, tuple[float, int]]) -> str:
     """Which of the networks compared still learned much when their training ended: how long it was may then decide."""
     if claim["effect"] is None or claim["measure"].startswith("madds"):
         return ""
-    names = dict.fromkeys(cell.partition("/")[0] for cell in (claim["a"], claim["decided_by"]))
-    late = []
+    cells = [claim["a"], claim["decided_by"], *(claim["than"] or "").split(", ")]
+    names, late = dict.fromkeys(cell.partition("/")[0] for cell in cells), []
     for name in names:
         gain, steps = gained.get(name, (0.0, 0))
         if gain > LEARNING:

@@ -1,4 +1,5 @@
 """The ledger: the measured difference of each claim, its interval, and the verdict that follows by one rule."""
+import itertools
 import math
 
 import numpy as np
@@ -17,20 +18,21 @@ RULE = ("A claim holds when the 95 % interval of the measured difference lies wh
 ONCE = ("Each network was trained once where no range over seeds is shown: another seed may move a difference by more than its "
         "interval is wide.")
 INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says how much the choice of images matters. That of "
-             "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for both sides), "
-             "which is too narrow where few images decide; that of an error rate is Wilson's, that of the difference of two is "
-             "Newcombe's, which takes them as independent. Multiply-adds are exact counts of the paper's own network. Luck in "
-             "training is not in an interval: where networks were trained with further seeds, the differences between all "
-             "trainings of one side and all of the other give a range, and the claim holds or fails only if interval and range "
-             "do so together. By luck alone a network is above an equal one in all pairings once in 20 cases with three "
-             "trainings each, once in 6 with two each, once in 4 with three against one. Against several rivals, all must be "
-             "beaten; shown is the strongest of those that decide the verdict. Where the paper says similar, little or about, "
-             "the border is this study's and the claim says so. Nothing is corrected for the number of claims or rivals.")
+             "mIOU comes from a paired bootstrap (10,000 resamples of the evaluation images, the same draws for all that a "
+             "claim compares), which is too narrow where few images decide; that of an error rate is Wilson's, that of the "
+             "difference of two is Newcombe's, which takes them as independent. Multiply-adds are exact counts of the paper's "
+             "own network. Luck in training is not in an interval: where networks were trained with further seeds, the "
+             "differences between all trainings of one side and all of the other give a range, and the claim holds or fails "
+             "only if interval and range do so together. By luck alone a network is above an equal one in all pairings once in "
+             "20 cases with three trainings each, once in 6 with two each, once in 4 with three against one. Against several "
+             "rivals, all must be beaten; shown is the strongest of those that decide the verdict. Where the paper says "
+             "similar, little or about, the border is this study's and the claim says so. Nothing is corrected for the number "
+             "of claims or rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"madds": "B", "madds_saved": "%"}  # all else is in points
 TERMS = {"miou": {None: 1}, "trimap1": {(0,): 1}, "trimap1-miou": {(0,): 1, None: -1}}  # bands (None: all): sign
-SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b")]
+SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sentence", "where", "measure", "unit", "a", "b", "than")]
                    + [(name, pa.float64()) for name in ("predicts", "effect", "low", "high", "at_least", "at_most",
                                                    "seeds_low", "seeds_high")]
                    + [("pairings", pa.int64())]
@@ -43,8 +45,8 @@ def build(study: Study) -> pa.Table:
     for name, claim in claims().items():
         low, high = claim.bounds
         line = claim.model_dump(include={"sentence", "where", "measure", "a", "predicts"})
-        line |= {"id": name, "unit": UNITS.get(claim.measure, "points"), "b": ", ".join(claim.b) or None, "scale": study.scale,
-                 "predicts_against": _strongest(claim),
+        line |= {"id": name, "unit": UNITS.get(claim.measure, "points"), "b": ", ".join(claim.b) or None,
+                 "than": ", ".join(claim.than or ()) or None, "scale": study.scale, "predicts_against": _strongest(claim),
                  "at_least": low if math.isfinite(low) else None, "at_most": high if math.isfinite(high) else None}
         lines.append(line | judge(study, claim))
     return pa.Table.from_pylist(lines, SCHEMA)
@@ -62,7 +64,7 @@ def judge(study: Study, claim: Claim) -> dict:
     """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "decided_by": the rival that they are against,
     "reason"} of one claim, and {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
     reasons = [claim.status] if claim.status else problems(study, claim)
-    reasons = reasons or [reason for cell in (claim.a, *claim.b) if (reason := _missing(study, claim, cell))]
+    reasons = reasons or [reason for cell in claim.cells if (reason := _missing(study, claim, cell))]
     if reasons:
         return {"verdict": "not run", "reason": reasons[0].removeprefix("not run: ")}
     found = [{"decided_by": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
@@ -108,36 +110,42 @@ def seeds(study: Study, run: str) -> list[str]:
 
 
 def _over_seeds(study: Study, claim: Claim, rival: str) -> dict:
-    """The range of a - b over all pairings of the trainings of both sides; of one network's strategies, training by training."""
+    """The range of the effect over all pairings of the networks' trainings; of one network's strategies, training by training."""
     none = {"seeds_low": None, "seeds_high": None, "pairings": None}
-    (run, _, strategy), (other, _, against) = claim.a.partition("/"), rival.partition("/")
-    if claim.measure not in TERMS or run != other and other in seeds(study, run):  # one network's seeds are compared
+    if not claim.of_images:
         return none
-    pairs = [(a, b) for a in seeds(study, run) for b in seeds(study, other) if run != other or a == b]
-    cells = [(f"{a}/{strategy}", f"{b}/{against}") for a, b in pairs
-             if strategy in study.evaluate.get(a, ()) and against in study.evaluate.get(b, ())]
-    cells = [pair for pair in cells if not any(_missing(study, claim, cell) for cell in pair)]
-    if len(cells) < 2:
+    cells = [cell.split("/") for cell in (claim.a, rival, *(claim.than or ()))]
+    families = {run: seeds(study, run) for run, _ in cells}
+    if any(other in families[run] for run, other in itertools.combinations(families, 2)):  # one network's seeds are compared
         return none
-    effects = [float(_gain(study, claim, *pair, samples=0)[0]) for pair in cells]
-    return {"seeds_low": min(effects), "seeds_high": max(effects), "pairings": len(effects)}
+    effects = []
+    for trainings in itertools.product(*families.values()):
+        training = dict(zip(families, trainings))
+        those = [(training[run], strategy) for run, strategy in cells]
+        if all(strategy in study.evaluate.get(run, ()) for run, strategy in those):
+            named = ["/".join(cell) for cell in those]
+            if not any(_missing(study, claim, cell) for cell in named):
+                effects.append(float(_gain(study, claim, *named, samples=0)[0]))
+    return {"seeds_low": min(effects), "seeds_high": max(effects), "pairings": len(effects)} if len(effects) > 1 else none
 
 
 def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, float]:
-    """a - b with its interval: (effect, low, high)."""
+    """a - b, less that of `than`, with its interval: (effect, low, high)."""
     if claim.measure.startswith("madds"):
         ours, theirs = (costs(study)[tuple(cell.split("/"))]["madds_counted_as_paper"] for cell in (claim.a, rival))
         effect = ours - theirs if claim.measure == "madds" else 100 * (1 - ours / theirs)
         return effect, effect, effect
     if claim.of_backbones:
         return _errors(study, claim.measure, claim.a, rival)
-    gain = _gain(study, claim, claim.a, rival)
+    gain = _gain(study, claim, claim.a, rival, *(claim.than or ()))
     return float(gain[0]), *metrics.interval(gain[1:])
 
 
-def _gain(study: Study, claim: Claim, a: str, b: str, samples: int = metrics.SAMPLES) -> np.ndarray:
-    """a - b in points, then its paired bootstrap: float64 (1 + samples,). Draws depend on the number of images alone."""
-    return sum(sign * _paired(study, a, b, bands, samples) for bands, sign in TERMS[claim.measure].items())
+def _gain(study: Study, claim: Claim, *cells: str, samples: int = metrics.SAMPLES) -> np.ndarray:
+    """a - b of two cells in points, (a - b) - (c - d) of four, then its paired bootstrap: float64 (1 + samples,). Draws depend on
+    the number of images alone."""
+    return sum(sign * side * _paired(study, *pair, bands, samples) for bands, sign in TERMS[claim.measure].items()
+               for side, pair in ((1, cells[:2]), (-1, cells[2:])) if pair)
 
 
 def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples: int) -> np.ndarray:

@@ -48,7 +48,7 @@ def commands(study: Study, run: str) -> dict[str, str]:
 
 
 def _cells(claim: dict) -> list[str]:
-    return [cell for cell in (claim["a"] or "", *(claim["b"] or "").split(", ")) if "/" in cell]
+    return [cell for side in ("a", "b", "than") for cell in (claim[side] or "").split(", ") if "/" in cell]
 
 
 def _settings(study: Study, run: str) -> list[dict]:

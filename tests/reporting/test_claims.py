@@ -27,10 +27,11 @@ def test_claims_predict_what_the_published_tables_say():
                 published[f"{row['run']}/{row['strategy']}", "miou"] = row["miou"]
                 published[f"{row['run']}/{row['strategy']}", "madds"] = row.get("madds")
     def effect(claim, measure):
-        return min(published[claim.a, measure] - published[b, measure] for b in claim.b)
+        second = published[claim.than[0], measure] - published[claim.than[1], measure] if claim.than else 0
+        return min(published[claim.a, measure] - published[b, measure] for b in claim.b) - second
     judged = []
     for name, claim in claims.claims().items():
-        if claim.status or not {(cell, claim.measure.partition("-")[0].removesuffix("_saved")) for cell in (claim.a, *claim.b)} <= set(published):
+        if claim.status or not {(cell, claim.measure.partition("-")[0].removesuffix("_saved")) for cell in claim.cells} <= set(published):
             continue  # or a claim of one's own
         judged.append(name)
         if claim.measure == "trimap1-miou":
@@ -168,7 +169,8 @@ GOOD = "mine: {sentence: a, where: b, measure: miou, a: t2-x2/os16, b: [t2-x3/os
     ("mine: {sentence: a\n  where: b}\n", r"^claims\.yaml, line 2: .*: look at indentation, quotes and brackets$"),
     (GOOD.replace("[t2-x3/os16]", "[t2-x3/os16, t2-x2/os16]"), "mine: t2-x2/os16 is compared with itself"),
     (GOOD.replace("[t2-x3/os16]", "t2-x3/os16"), r"mine: b: a list is wanted, in \[ \]"),
-    (GOOD.replace("}", ", at_least: 3, at_most: 1}"), "mine: no difference is at least 3 and at most 1")])
+    (GOOD.replace("}", ", at_least: 3, at_most: 1}"), "mine: no difference is at least 3 and at most 1"),
+    (GOOD.replace("miou,", "madds,").replace("}", ", than: [t2-x2/os8, t2-x3/os8]}"), "mine: than is for differences of mIOU, not of madds")])
 def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch, written, message):
     (tmp_path / "claims.yaml").write_text(written)
     monkeypatch.setattr(claims, "CLAIMS", tmp_path / "claims.yaml")

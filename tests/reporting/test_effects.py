@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.reporting import columns, effects, latex, ledger, tables
 
-CLAIM = {"effect": 1.0, "measure": "miou", "a": "one/os16", "decided_by": "other/os8"}
+CLAIM = {"effect": 1.0, "measure": "miou", "a": "one/os16", "decided_by": "other/os8", "than": None}
 
 
 def run(name, *scores):
@@ -14,6 +14,7 @@ def run(name, *scores):
     ((10, 40, 60), (50, 50), {}, "one gained 20.0 points in its last 100 steps"),
     ((10, 40, 60), (50, 70), {}, "one gained 20.0 points in its last 100 steps; other gained 20.0 points in its last 100 steps"),
     ((60, 64.9), (50, 45), {}, ""), ((60,), (), {}, ""), ((10, 60), (50, 70), {"measure": "madds"}, ""), ((10, 60), (50, 70), {"effect": None}, ""),
+    ((60, 60), (10, 40), {"decided_by": "one/os8", "than": "one/os8, other/os8"}, "other gained 30.0 points in its last 100 steps"),
     ((10, 60), (50, 50), {"decided_by": "one/os8"}, "one gained 50.0 points in its last 100 steps")])
 def test_a_network_that_still_learned_is_named(one, other, claim, words):
     gained = {each["id"]: effects._last_gain(each) for each in (run("one", *one), run("other", *other))}
