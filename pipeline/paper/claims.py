@@ -25,6 +25,7 @@ class Claim(BaseModel):
     at_least: float | None = None
     at_most: float | None = None
     status: str | None = None
+    test_server: Literal["voc", "cityscapes"] | None = None
 
     @model_validator(mode="after")
     def _testable_or_not(self):

@@ -27,7 +27,7 @@ def _last_gain(run: dict) -> tuple[float, int]:
 
 def _learning(claim: dict, gained: dict[str, tuple[float, int]]) -> str:
     """Which of the networks compared still learned much when their training ended: how long it was may then decide."""
-    if claim["effect"] is None or claim["measure"].startswith("madds"):
+    if not claim["a"] or claim["effect"] is None or claim["measure"].startswith("madds"):
         return ""
     cells = [claim["a"], claim["decided_by"], *(claim["than"] or "").split(", ")]
     names, late = dict.fromkeys(cell.partition("/")[0] for cell in cells), []
@@ -40,7 +40,7 @@ def _learning(claim: dict, gained: dict[str, tuple[float, int]]) -> str:
 
 def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
     """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
-    if claim["effect"] is None or claim["measure"].startswith("madds"):
+    if not claim["a"] or claim["effect"] is None or claim["measure"].startswith("madds"):
         return ""
     ours, theirs = (sizes.get(cell.partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
     if not ours or not theirs or max(ours, theirs) < 1.5 * min(ours, theirs):

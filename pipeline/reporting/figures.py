@@ -103,8 +103,10 @@ def effect(claim: dict, limit: float) -> str:
         words = f"paper {claim['predicts']:+.2f} {claim['unit']}"
     if claim["effect"] is not None:
         colour = {"holds": "green", "fails": "red"}.get(claim["verdict"], "blue")
-        chart.line([(inside(claim["low"]), -0.42), (inside(claim["high"]), -0.42)], colour, width=2.2)
-        for value, tip in ((claim["low"], 5), (claim["high"], -5)):
+        ends = [] if claim["low"] is None else [(claim["low"], 5), (claim["high"], -5)]  # a test server gives a score alone
+        if ends:
+            chart.line([(inside(value), -0.42) for value, _ in ends], colour, width=2.2)
+        for value, tip in ends:
             x, y = chart.at(inside(value), -0.42)
             if abs(value) <= limit:
                 chart.line([(inside(value), -0.58), (inside(value), -0.26)], colour, width=1.4)
@@ -112,11 +114,12 @@ def effect(claim: dict, limit: float) -> str:
                 chart.add(f'<path d="M{x:.1f} {y:.1f} l{tip} -4 v8 z" fill="var(--{colour})"/>')
         chart.marks([(inside(claim["effect"]), -0.42)], colour, size=3)
         if claim.get("pairings"):
-            ends = [(inside(claim[f"seeds_{end}"]), -0.88) for end in ("low", "high")]
-            chart.line(ends, colour, dash=True, width=1.2)
-            for x, y in (chart.at(*end) for end in ends):
+            seeds = [(inside(claim[f"seeds_{end}"]), -0.88) for end in ("low", "high")]
+            chart.line(seeds, colour, dash=True, width=1.2)
+            for x, y in (chart.at(*end) for end in seeds):
                 chart.add(f'<path d="M{x - 3:.1f} {y:.1f} l3 -3 l3 3 l-3 3 z" fill="var(--paper)" stroke="var(--{colour})"/>')
-        words += f"; ours {claim['effect']:+.2f}, interval {claim['low']:+.2f} to {claim['high']:+.2f}"
+        words += f"; ours {claim['effect']:+.2f}"
+        words += f", interval {claim['low']:+.2f} to {claim['high']:+.2f}" if ends else ""
         words += f"; over seeds {claim['seeds_low']:+.2f} to {claim['seeds_high']:+.2f}" if claim.get("pairings") else ""
     return chart.svg("Effect", words)
 

@@ -94,14 +94,16 @@ def _figure5(name: str, lines: list[dict], warning: str) -> str:
 def _claims(name: str, lines: list[dict], warning: str) -> str:
     rows, seeds = [], any(line["pairings"] for line in lines)  # a column of their own where there are any
     for line in lines:
-        where = "; ".join(filter(None, (line["where"], line["a"] and f"true {columns.truth(line)}", columns.against(line))))
-        counted = line["measure"].startswith("madds") and line["effect"] is not None
+        known = line["effect"] is not None
+        where = "; ".join(filter(None, (line["where"], (line["a"] or known) and f"true {columns.truth(line)}",
+                                        columns.against(line), known and line["reason"])))
+        counted = line["measure"].startswith("madds") and known
         cells = [escape(line["sentence"]), escape(where), escape(line["unit"]), number(line["predicts"], sign=True),
                  number(line["effect"], sign=True), "exact" if counted else _interval(line["low"], line["high"], 2, sign=True)]
         if seeds:
             cells.append(_interval(line["seeds_low"], line["seeds_high"], 2, sign=True))
         rows.append([*cells, escape(line["verdict"])])
-    reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["reason"]]
+    reasons = [f"{line['sentence']} {line['reason']}" for line in lines if line["effect"] is None]
     heads = ["Claim", "Where", "Unit", "Paper", "Ours", "95\\,\\%", *(["Seeds"] if seeds else []), "Verdict"]
     title = "The paper's claims" + (", and claims of your own" if any(line["predicts"] is None for line in lines) else "")
     both = "interval over images and its range over seeds lie" if seeds else "interval over images lies"

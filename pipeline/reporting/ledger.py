@@ -63,8 +63,9 @@ def _strongest(claim: Claim) -> str | None:
 def judge(study: Study, claim: Claim) -> dict:
     """{"verdict": holds | fails | undecided | not run, "effect", "low", "high", "decided_by": the rival that they are against,
     "reason"} of one claim, and {"seeds_low", "seeds_high", "pairings"} where there are further seeds."""
-    reasons = [claim.status] if claim.status else problems(study, claim)
-    reasons = reasons or [reason for cell in claim.cells if (reason := _missing(study, claim, cell))]
+    if claim.status:
+        return _by_server(study, claim)
+    reasons = problems(study, claim) or [reason for cell in claim.cells if (reason := _missing(study, claim, cell))]
     if reasons:
         return {"verdict": "not run", "reason": reasons[0].removeprefix("not run: ")}
     found = [{"decided_by": rival, **dict(zip(("effect", "low", "high"), _difference(study, claim, rival))),
@@ -75,6 +76,19 @@ def judge(study: Study, claim: Claim) -> dict:
     low, high = claim.bounds
     return min(judged, key=lambda each: (("fails", "undecided", "holds").index(each["verdict"]),
                                          min(each["effect"] - low, high - each["effect"])))
+
+
+def _by_server(study: Study, claim: Claim) -> dict:
+    """A claim that nobody can test here, as `judge` has it: by the score of its test server where one is entered."""
+    entered = study.test_scores.get(study.scale, {}).get(claim.test_server)
+    if entered is None:
+        return {"verdict": "not run", "reason": claim.status}
+    servers = {row.get("test_server"): table.rows for table in paper.tables().values() for row in table.rows}
+    best = max((row for row in servers[claim.test_server] if "test_server" not in row), key=lambda row: row["miou"])
+    effect = entered.miou - best["miou"]
+    return {"verdict": verdict(effect, effect, claim.bounds), "effect": effect, "reason": (
+        f"no interval: the server's score of {entered.run}/{entered.strategy}, {entered.miou}, as entered in params.yaml, "
+        f"against {best['method']}'s {best['miou']}")}
 
 
 def _together(found: dict, bounds: tuple[float, float]) -> str:
