@@ -26,8 +26,8 @@ INTERVALS = ("Unless said otherwise a claim is true above 0. An interval says ho
              "only if interval and range do so together. By luck alone a network is above an equal one in all pairings once in "
              "20 cases with three trainings each, once in 6 with two each, once in 4 with three against one. Against several "
              "rivals, all must be beaten; shown is the strongest of those that decide the verdict. Where the paper says "
-             "similar, little or about, the border is this study's and the claim says so. Nothing is corrected for the number "
-             "of claims or rivals.")
+             "similar, little, about or no help, the border is this study's and the claim says so. Nothing is corrected for the "
+             "number of claims or rivals.")
 VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?",
             "not run": "–"}  # with their marks: a verdict is never told by colour alone
 UNITS = {"madds": "B", "madds_saved": "%"}  # all else is in points

@@ -63,6 +63,13 @@ def test_unless_it_says_otherwise_a_claim_is_true_above_nothing(at_least, at_mos
     assert claims.Claim(sentence="", where="", measure="miou", a="x/os16", b=("y/os16",), at_least=at_least, at_most=at_most).bounds == bounds
 
 
+def test_a_gain_that_the_paper_calls_none_or_little_is_one_below_half_a_point():
+    """Below 0, as Conv3's was judged, it would have to harm: more than the paper says."""
+    for name in ("conv3", "flip"):
+        claim = claims.claims()[name]
+        assert claim.bounds == (-math.inf, 0.5) and "less than half a point" in claim.sentence and "half a point, is ours" in claim.where
+
+
 def test_ledger_of_a_study(study):
     lines = {line["id"]: line for line in ledger.build(study).to_pylist()}
     assert list(lines) == list(claims.claims())
