@@ -31,9 +31,10 @@ class Lines(tqdm):
 
 
 def bar(title: str, total: int | None, unit: str, *, of: Iterable | None = None, initial: int = 0, disable: bool = False,
-        drawn: bool = True) -> tqdm:
+        drawn: bool = True, patience: float = 0) -> tqdm:
     """Progress on stderr: to iterate over where `of` is given, else for `update()`, `set_postfix_str(refresh=False)`, `close()`.
     unit: "B" counts in kB, MB, GB. drawn: a bar on a terminal; else a line, whose 80 columns have room for a postfix of 50.
+    patience: seconds before there is one.
 
     The time left is the mean pace of all that this process did, pauses (validation, compilation) included, so it is what the rest
     will take. In a log: a line a per cent, at least QUIET seconds after the last and about ten minutes at most.
@@ -41,5 +42,5 @@ def bar(title: str, total: int | None, unit: str, *, of: Iterable | None = None,
     common = {"iterable": of, "desc": title, "total": total, "unit": unit, "initial": initial, "disable": disable, "smoothing": 0,
               "unit_scale": unit == "B"}
     if sys.stderr.isatty() and "STUDY_JOB" not in os.environ:  # or the bars of two jobs would share a line
-        return tqdm(**common, mininterval=0.5, dynamic_ncols=True, bar_format=None if drawn else SHORT)
+        return tqdm(**common, mininterval=0.5, dynamic_ncols=True, delay=patience, bar_format=None if drawn else SHORT)
     return Lines(**common, mininterval=QUIET, delay=QUIET, miniters=max((total or 0) // 100, 1), maxinterval=600, bar_format=LINE)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import progress
 from pipeline.datasets.native import Item, listed, read_image
 from pipeline.study import StudyError
 
@@ -14,25 +15,32 @@ CENTRE = .875  # side of the central part that an image is classified by
 
 def splits(root: Path) -> dict[str, list[Item]]:
     """train and val, as far as they are there. Classes are numbered in the order of their folders' names, as synsets are."""
-    numbers = {name: number for number, name in enumerate(classes(root))}
-    found = {}
-    for split in ("train", "val"):
-        files = [path for folder in listed(Path(root) / split) for path in _pictures(folder)]
-        if files:
-            found[split] = [Item(f"{path.parent.name}/{path.stem}", path, numbers[path.parent.name]) for path in files]
-    return found
+    found = _pictures(root)
+    numbers = {name: number for number, name in enumerate(_named(root, found))}
+    return {split: [Item(f"{name}/{path.stem}", path, numbers[name]) for name, paths in folders.items() for path in paths]
+            for split, folders in found.items() if folders}
 
 
 def classes(root: Path) -> list[str]:
     """Names of the folders that hold images, sorted."""
-    names = sorted({folder.name for split in ("train", "val") for folder in listed(Path(root) / split) if _pictures(folder)})
+    return _named(root, _pictures(root))
+
+
+def _pictures(root: Path) -> dict[str, dict[str, list[Path]]]:
+    """The images by split and folder, without folders that hold none. With train there are 1.3 million."""
+    folders = [folder for split in ("train", "val") for folder in listed(Path(root) / split)]
+    found = {"train": {}, "val": {}}
+    for folder in progress.bar(f"list {TITLE}", len(folders), "folder", of=folders, patience=3):
+        if pictures := [path for path in listed(folder) if path.suffix.lower() in SUFFIXES]:
+            found[folder.parent.name][folder.name] = pictures
+    return found
+
+
+def _named(root: Path, found: dict[str, dict[str, list[Path]]]) -> list[str]:
+    names = sorted({name for folders in found.values() for name in folders})
     if not names:
         raise StudyError(f"{root} holds no ImageNet: expected val/CLASS/*.JPEG (and train/CLASS/*.JPEG to train)")
     return names
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in listed(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def read(item: Item, size: tuple[int, int] | None) -> np.ndarray:

@@ -113,7 +113,12 @@ def miou(confusions: np.ndarray, only=None) -> np.ndarray:
 
 def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.ndarray:
     """mIOU in percent over the pixels within TRIMAP_WIDTHS[k] pixels of void: float64 (14,). Figure 5a."""
-    return miou(confusion_by_band(facts, strategy, classes).cumsum(0)[:-1], only)
+    return miou_within(confusion_by_band(facts, strategy, classes), only)
+
+
+def miou_within(bands: np.ndarray, only=None) -> np.ndarray:
+    """As `trimap_curve`, of confusion matrices by band: (15, classes, classes) -> float64 (14,)."""
+    return miou(bands.cumsum(0)[:-1], only)
 
 
 def bootstrap(counts: np.ndarray, other: np.ndarray | None = None, only=None, samples: int = SAMPLES,

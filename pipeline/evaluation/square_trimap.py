@@ -9,7 +9,6 @@ import numpy as np
 from pipeline.datasets.shards import VOID, Shard
 from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation.measure import decoded
-from pipeline.evaluation.metrics import Facts
 
 
 def square_distance(label: np.ndarray) -> np.ndarray:
@@ -21,22 +20,21 @@ def square_distance(label: np.ndarray) -> np.ndarray:
     return np.minimum(distance_transform_cdt(~void, metric="chessboard"), 255).astype(np.uint8)
 
 
-def recounted(shard: Shard, strategy: str, maps: dict, distance=square_distance) -> Facts:
-    """The facts of `strategy`, banded by `distance`(label) instead of the disc, for `metrics.trimap_curve`.
+def recounted(shard: Shard, curves: list[dict], distance=square_distance) -> np.ndarray:
+    """Pixels by (band, target, prediction) of each curve, banded by `distance`(label) instead of the disc, for
+    `metrics.miou_within`: int64 (curves, BANDS, classes, classes).
 
-    maps: its label maps as `measure.label_maps` gives them, of images of `shard`.
+    curves: of each its label maps as `measure.label_maps` gives them, of images of `shard`. Image by image, as all curves share
+    its distances.
     """
     classes, band_of = len(shard.classes), np.searchsorted(TRIMAP_WIDTHS, np.arange(256))
-    number_of, columns = {name: number for number, name in enumerate(shard.ids)}, []
-    images = sorted(maps)
-    for code, name in enumerate(images):
-        label = shard[number_of[name]].label
-        prediction, valid = decoded(maps[name]), label != VOID
-        cell = (band_of[distance(label)[valid]] * classes + label[valid]) * classes + prediction[valid]
-        counts = np.bincount(cell, minlength=BANDS * classes ** 2).reshape(BANDS, classes, classes)
-        at = np.nonzero(counts)
-        columns.append([np.full(len(at[0]), code), *at, counts[at]])
-    image, band, target, prediction, pixels = (np.concatenate(parts) for parts in zip(*columns))
-    small = (each.astype(np.uint8) for each in (band, target, prediction))
-    codes = np.zeros(len(image), np.int32), image.astype(np.int32)
-    return Facts((strategy,), tuple(images), *codes, *small, pixels.astype(np.int64))
+    counts = np.zeros((len(curves), BANDS * classes ** 2), np.int64)
+    for number, name in enumerate(shard.ids):
+        mapped = [(row, maps[name]) for row, maps in zip(counts, curves) if name in maps]
+        if mapped:
+            label = shard[number].label
+            valid = label != VOID
+            first = (band_of[distance(label)[valid]] * classes + label[valid]) * classes
+            for row, png in mapped:
+                row += np.bincount(first + decoded(png)[valid], minlength=len(row))
+    return counts.reshape(-1, BANDS, classes, classes)

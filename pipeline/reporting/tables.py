@@ -14,7 +14,7 @@ from pipeline import files
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import square_trimap
 from pipeline.evaluation.measure import classes, costs, label_maps, shard, status
-from pipeline.evaluation.metrics import trimap_curve
+from pipeline.evaluation.metrics import miou_within
 from pipeline.paper import OPTIONAL
 from pipeline.paper.rows import Row, rows
 from pipeline.reporting import error_rates, latex, ledger
@@ -30,8 +30,11 @@ def build(study: Study, measured: dict[tuple[str, str], dict]) -> dict[str, pa.T
     """table1 ... figure5, and "own" where params.yaml has more. `measured`: what `tracking.mirror.read_back` returns."""
     counted = costs(study)
     scores = {key: found["metrics"]["miou"] for (_, key), found in measured.items() if "miou" in found["metrics"]}
-    return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted, scores)])
-            for name, table in rows(study).items() if table}
+    of_paper = rows(study)
+    squares = _squares(study, [row for row in of_paper["figure5"] if ("figure5", row.key) in measured])
+    return {name: _typed([line for row in table for line in _lines(study, row, measured.get((name, row.key)), counted, scores,
+                                                                   squares)])
+            for name, table in of_paper.items() if table}
 
 
 def save(tables: dict[str, pa.Table], folder: Path = FOLDER, draft: str = "") -> None:
@@ -77,24 +80,25 @@ def summary(tables: dict[str, pa.Table]) -> str:
     return "\n".join(lines)
 
 
-def _lines(study: Study, row: Row, measured: dict | None, counted: dict, known: dict[str, float]) -> list[dict]:
-    """One row of the paper as one line, a curve of Figure 5 as one line per width. known: mIOU (%) by RUN/STRATEGY."""
+def _lines(study: Study, row: Row, measured: dict | None, counted: dict, known: dict[str, float],
+           squares: dict[str, dict]) -> list[dict]:
+    """One row of the paper as one line, a curve of Figure 5 as one line per width. known: mIOU (%) by RUN/STRATEGY; squares: as
+    `_squares` gives them."""
     state = "measured" if measured else status(study, row)
     if state == "measured" and not measured:
         state = "not run: MLflow has no such run; run python -m stages.compile again"
     scores = measured["metrics"] if measured else {}
     if row.table == "figure5":
-        return [line | {"scale": study.scale, "status": state} for line in _curve(study, row, measured)]
+        return [line | {"scale": study.scale, "status": state} for line in _curve(row, measured, squares.get(row.key, {}))]
     if row.table == "table4":
         return [_errors(study, row, scores) | {"scale": study.scale, "status": state}]
     return [_scored(study, row, scores, state, counted, known)]
 
 
-def _curve(study: Study, row: Row, measured: dict | None) -> list[dict]:
+def _curve(row: Row, measured: dict | None, squares: dict[int, float]) -> list[dict]:
     """A curve of Figure 5, a line for each width."""
     curves = measured["curves"] if measured else {}
     ours, low, high = (curves.get(f"trimap_{name}", {}) for name in ("miou", "low", "high"))
-    squares = _squares(study, row.run, row.strategy) if measured else {}
     return [{"curve": row.published["curve"], "width": width, "run": row.run, "strategy": row.strategy, "miou_paper": paper,
              "miou": ours.get(width), "miou_low": low.get(width), "miou_high": high.get(width), "miou_square": squares.get(width)}
             for width, paper in zip(TRIMAP_WIDTHS, row.published["miou"])]
@@ -134,13 +138,20 @@ def _over_seeds(study: Study, row: Row, known: dict[str, float]) -> tuple[float 
     return (min(found), max(found)) if len(found) > 1 else (None, None)
 
 
-def _squares(study: Study, run: str, strategy: str) -> dict[int, float]:
-    """mIOU (%) by trimap width with a square structuring element; {} where the label maps of `strategy` were not kept."""
-    if not (maps := label_maps(study, run, strategy)):
-        return {}
-    names, only = classes(study, run)
-    curve = trimap_curve(square_trimap.recounted(shard(study, run), strategy, maps), strategy, len(names), only)
-    return {width: value for width, value in zip(TRIMAP_WIDTHS, curve.tolist()) if value == value}
+def _squares(study: Study, curves: list[Row]) -> dict[str, dict[int, float]]:
+    """mIOU (%) by trimap width with a square structuring element, by the rows' keys; without those whose label maps were not
+    kept. Curves on one data set are counted together, as they share the distances."""
+    kept, found = {}, {}
+    for row in curves:
+        if maps := label_maps(study, row.run, row.strategy):
+            kept.setdefault(study.runs[row.run].dataset, []).append((row, maps))
+    for together in kept.values():
+        run = together[0][0].run
+        _, only = classes(study, run)
+        for (row, _), bands in zip(together, square_trimap.recounted(shard(study, run), [maps for _, maps in together])):
+            curve = zip(TRIMAP_WIDTHS, miou_within(bands, only).tolist())
+            found[row.key] = {width: value for width, value in curve if value == value}
+    return found
 
 
 def _typed(lines: list[dict]) -> pa.Table:

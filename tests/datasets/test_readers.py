@@ -1,5 +1,7 @@
 """Readers of native layouts: against hand-made files, the data sets' own tools, and a real part of VOC."""
+import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,20 @@ def test_imagenet_numbers_folders_with_images_only(tmp_path):
             Image.new("RGB", (3, 3)).save(tmp_path / "val" / name / "a.JPEG", "JPEG")
     assert imagenet.classes(tmp_path) == ["n00000001", "n00000002"]
     assert [item.label for item in imagenet.splits(tmp_path)["val"]] == [0, 1]
+
+
+def test_while_imagenet_is_listed_one_sees_how_far_it_is(tmp_path, monkeypatch):
+    """With train these are 1.28 million files. When a bar begins: tests/training/test_progress.py."""
+    for split, name in (("train", "n1"), ("train", "n2"), ("val", "n1")):
+        (folder := tmp_path / split / name).mkdir(parents=True)
+        (folder / "a.JPEG").touch()
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    stream.isatty = lambda: True
+    bar = imagenet.progress.bar
+    monkeypatch.setattr(imagenet.progress, "bar", lambda *what, patience, **more: bar(*what, **more))
+    monkeypatch.delenv("STUDY_JOB", raising=False)
+    assert {split: len(items) for split, items in imagenet.splits(tmp_path).items()} == {"train": 2, "val": 1}
+    assert "list ImageNet: 100%" in stream.getvalue() and "3/3" in stream.getvalue()
 
 
 @pytest.mark.parametrize("reader, said", [

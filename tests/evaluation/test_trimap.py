@@ -50,19 +50,31 @@ def test_recounted_by_the_disc_it_is_what_the_evaluation_counts(scored):
     distances = [void_distance(label) for label in labels]
     label, distance, prediction = (torch.tensor(np.stack(each)) for each in (labels, distances, maps))
     expected = facts.count([prediction], label, distance, 3)[0]
-    recounted = square_trimap.recounted(shard, "os16", kept, void_distance)
-    assert recounted.images == tuple(shard.ids)
-    assert np.array_equal(metrics.confusion_by_image(recounted, "os16", 3), expected.sum(1))
-    assert np.array_equal(metrics.confusion_by_band(recounted, "os16", 3), expected.sum(0))
+    (recounted,) = square_trimap.recounted(shard, [kept], void_distance)
+    assert np.array_equal(recounted, expected.sum(0))
+    for number, name in enumerate(shard.ids):
+        assert np.array_equal(square_trimap.recounted(shard, [{name: kept[name]}], void_distance)[0], expected[number])
+
+
+def test_curves_are_counted_together_as_they_are_alone_and_share_the_distances(scored):
+    shard, kept, labels, _ = scored
+    other, some, asked = dict(zip(kept, reversed(kept.values()))), dict(list(kept.items())[:2]), []
+    def distance(label):
+        asked.append(label)
+        return square_trimap.square_distance(label)
+    together = square_trimap.recounted(shard, [kept, other, some], distance)
+    assert len(asked) == len(labels) and not np.array_equal(together[0], together[1])
+    for maps, found in zip((kept, other, some), together):
+        assert np.array_equal(found, square_trimap.recounted(shard, [maps])[0])
 
 
 def test_by_squares_a_band_is_wider_and_the_whole_the_same(scored):
     shard, kept, labels, maps = scored
-    discs, squares = square_trimap.recounted(shard, "os16", kept, void_distance), square_trimap.recounted(shard, "os16", kept)
-    inside = [[metrics.confusion(each, "os16", 3, range(k + 1)).sum() for k in range(len(TRIMAP_WIDTHS))] for each in (discs, squares)]
+    discs, squares = (square_trimap.recounted(shard, [kept], *by)[0] for by in ([void_distance], []))
+    inside = [[each[:k + 1].sum() for k in range(len(TRIMAP_WIDTHS))] for each in (discs, squares)]
     assert (np.array(inside[1]) >= inside[0]).all() and inside[1][1] > inside[0][1]
-    assert np.array_equal(metrics.confusion(discs, "os16", 3), metrics.confusion(squares, "os16", 3))
-    for width, found in zip(TRIMAP_WIDTHS[:2], metrics.trimap_curve(squares, "os16", 3)):
+    assert np.array_equal(discs.sum(0), squares.sum(0))
+    for width, found in zip(TRIMAP_WIDTHS[:2], metrics.miou_within(squares)):
         label, guess = np.concatenate(labels), np.concatenate(maps)
         near = np.concatenate([square_trimap.square_distance(each) <= width for each in labels])
         label, guess = label[near & (label != 255)], guess[near & (label != 255)]

@@ -1,7 +1,6 @@
 """reports/tables against the paper's own tables: rows, order, columns, numbers."""
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from pipeline.datasets.shards import Shard
 from pipeline.datasets.trimap import BANDS, TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.evaluation.measure import read_facts
+from pipeline.paper.rows import Row
 from pipeline.reporting import context, tables
 from tests.reporting import fake_study
 from tests.reporting.measured import measured
@@ -98,9 +98,10 @@ def test_the_other_trimap_is_beside_figure5_and_on_the_page(study, built):
 
 
 def test_without_void_there_is_no_other_trimap(study, monkeypatch):
-    facts = read_facts(study, "t2-x2")
-    monkeypatch.setattr(tables.square_trimap, "recounted", lambda *_: replace(facts, band=np.full_like(facts.band, BANDS - 1)))
-    assert tables._squares(study, "t2-x2", "os16") == {}
+    bands = np.zeros((1, BANDS, 9, 9), np.int64)
+    bands[:, -1] = metrics.confusion(read_facts(study, "t2-x2"), "os16", 9)
+    monkeypatch.setattr(tables.square_trimap, "recounted", lambda *_: bands)
+    assert tables._squares(study, [Row("figure5", {}, "t2-x2", "os16")]) == {"t2-x2/os16": {}}
 
 
 def test_rows_without_a_measurement_say_why(built):

@@ -53,6 +53,12 @@ def test_words_between_leave_no_bar_in_a_log(monkeypatch, clock):
     assert [line.partition(" [")[0] for line in text if line.startswith("predict")] == ["predict:  67% 2/3", "predict: 100% 3/3"]
 
 
+@pytest.mark.parametrize("seconds, shown", [(0.2, False), (0.6, True)])
+def test_a_bar_with_patience_is_drawn_where_work_takes_longer(monkeypatch, clock, seconds, shown):
+    text = lines(monkeypatch, clock, 10, seconds, terminal=True, patience=3)
+    assert ("10/10" in text) == shown and bool(text) == shown
+
+
 def test_a_log_of_a_short_task_holds_nothing(monkeypatch, clock):
     assert lines(monkeypatch, clock, 200, 0.1) == ""
 
