@@ -63,6 +63,13 @@ def provenance(started: float, **more) -> dict:
     }
 
 
+def thinned(points: list, most: int) -> list:
+    """`points`, or `most` (two or more) of them as evenly as they come, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
 class History:
     """Curves of one training, tidy: (step, metric, value, timestamp in milliseconds since the epoch)."""
 

@@ -45,6 +45,15 @@ def test_the_processor_is_named_where_the_system_tells_it(monkeypatch, tmp_path)
     assert records.provenance(0.0)["processor"] is None
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 20, 1001])
+def test_a_curve_is_thinned_to_so_many_points_with_both_ends(count):
+    points = list(range(count))
+    kept = records.thinned(points, 8)
+    assert kept == points if count <= 8 else len(kept) == 8 and (kept[0], kept[-1]) == (0, count - 1)
+    gaps = [after - before for before, after in zip(kept, kept[1:])]
+    assert not gaps or max(gaps) - min(gaps) <= 1 and min(gaps) > 0
+
+
 @pytest.mark.parametrize("content", [b"PAR1 {", b"null", b"[]", b'{"status": "done"}', b'{"status": 1, "params": {}, "metrics": {}, "provenance": {}}'])
 @pytest.mark.parametrize("read", [lambda path: records.read(path.parent), lambda path: runs.history(Home, "t1"),
                                   lambda path: curves.of(path.parent), lambda path: measure.costs(Home),

@@ -34,12 +34,6 @@ def span(values) -> tuple[float, float]:
     return low - air, high + air
 
 
-def thinned(points: list, most: int) -> list:
-    """`points`, or `most` of them at even distances, and the last one."""
-    kept = points[::-(-len(points) // most) or 1]
-    return kept if kept[-1:] == points[-1:] else [*kept, points[-1]]
-
-
 class Style(NamedTuple):
     """What a legend says of a curve, and how the curve and its marks are drawn."""
     words: str

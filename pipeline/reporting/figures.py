@@ -1,7 +1,8 @@
 """The report's charts from its tables: Figure 5a, mIOU against multiply-adds, sparks, the ledger's intervals."""
 import math
 
-from pipeline.reporting.chart import Chart, Style, span, thinned
+from pipeline.records import thinned
+from pipeline.reporting.chart import Chart, Style, span
 
 # Of curves: colour, dash, shape of the marks; of series the rows, too.
 CURVES = {"Xception with decoder": ("orange", False, "circle"), "Xception with BU": ("orange", True, "square"),

@@ -1,6 +1,7 @@
 """The charts on the page of one run: its learning curves, and its trimap curve beside its rivals."""
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
-from pipeline.reporting.chart import Chart, Style, span, thinned
+from pipeline.records import thinned
+from pipeline.reporting.chart import Chart, Style, span
 
 LEARNING = {"loss": ("loss", "orange"), "miou": ("validation mIOU (%)", "blue"), "learning_rate": ("learning rate", "green"),
             "images_per_second": ("images a second", "purple"), "gpu_memory_gb": ("GPU memory (GB)", "grey"),

@@ -12,7 +12,7 @@ SYSTEM = {"images_per_second": ("system/images_per_second", 1), "gpu_memory_gb":
 
 
 def of(folder: Path) -> dict[str, list[tuple[int, float, int]]]:
-    """The training's curves, [(step, value, ms)] by MLflow's name, thinned; the last point stays. {} where it left none."""
+    """The training's curves, [(step, value, ms)] by MLflow's name, thinned. {} where it left none."""
     path = folder / records.HISTORY
     return dict(_read(path.absolute(), path.stat().st_mtime_ns)) if path.exists() else {}
 
@@ -25,13 +25,7 @@ def _read(path: Path, changed: int) -> dict[str, list]:
     for step, metric, value, timestamp in zip(*columns.values()):
         name, factor = named(metric)
         curves.setdefault(name, []).append((step, value * factor, timestamp))
-    return {name: _thinned(points) for name, points in curves.items()}
-
-
-def _thinned(points: list) -> list:
-    """At most POINTS of `points`, evenly spaced from the last one backwards."""
-    step = -(-len(points) // POINTS)
-    return points[::-step][::-1]
+    return {name: records.thinned(points, POINTS) for name, points in curves.items()}
 
 
 def named(metric: str) -> tuple[str, float]:
