@@ -76,7 +76,7 @@ def spark(points: list[tuple[int, float]], y: tuple[float, float], colour: str, 
     if len(points) < 2:
         return ""
     chart = Chart((points[0][0], points[-1][0]), y, width=120, height=30, margins=(3, 5, 3, 3))
-    chart.line(thinned(points, chart.width), colour, width=1.5).marks(points[-1:], colour, size=2)
+    chart.line(thinned(points, chart.width - chart.left - chart.right), colour, width=1.5).marks(points[-1:], colour, size=2)
     return chart.svg(words, f"from {points[0][1]:.3g} to {points[-1][1]:.3g}")
 
 
