@@ -8,6 +8,7 @@ from pipeline.datasets.native import Item, listed, read_labels
 from pipeline.study import StudyError
 
 TITLE = "Cityscapes"
+FILLED = 1
 COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998,
           "trainval": 3475, "train_coarse": 22973, "trainval_coarse": 23473}
 TOGETHER = {"trainval": ("train", "val"), "train_coarse": ("train", "train_extra"),

@@ -12,6 +12,7 @@ from pipeline.datasets.native import Item, listed
 from pipeline.study import StudyError
 
 TITLE = "COCO"
+FILLED = 0.75  # photos of 4:3
 COUNTS = {"train": 118287, "val": 5000}  # images of COCO 2017, before some are left out
 MINIMUM_PIXELS = 1000       # images with fewer pixels in objects of the 20 classes are left out ...
 REFERENCE_AREA = 640 * 480  # ... at the usual image size; generated images are smaller and take the same share of their area

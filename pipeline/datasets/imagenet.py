@@ -8,6 +8,7 @@ from pipeline.datasets.native import Item, listed, read_image
 from pipeline.study import StudyError
 
 TITLE = "ImageNet"
+FILLED = 1
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 COUNTS = {"train": 1281167, "val": 50000}
 CENTRE = .875  # side of the central part that an image is classified by

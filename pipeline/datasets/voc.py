@@ -8,6 +8,7 @@ from pipeline.datasets.native import Item, read_labels, read_list
 from pipeline.study import StudyError
 
 TITLE = "PASCAL VOC 2012"
+FILLED = 0.75  # photos of 4:3
 CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
            "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 VOID = 255

@@ -11,14 +11,13 @@ import psutil
 import torch
 
 from pipeline import study as studies
-from pipeline.datasets import archives, mirrors
+from pipeline.datasets import archives, mirrors, native
 from pipeline.doctor import forecast
 from pipeline.schema import Dataset, DatasetName, Recipe, Run
 from pipeline.study import Study
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
 UNPACKED, KEPT = 1.1, 2  # unpacked bytes a byte of archive, copies (one is DVC's cache)
-FILLED = {"voc": 0.75, "coco": 0.75}  # of their square canvas that photos of 4:3 take; the others' images fill theirs
 GB = 1e9
 
 
@@ -149,5 +148,5 @@ def _shards(name: str, wanted: Dataset) -> float:
     """Bytes of a data set's shards: colours, labels, and distances where it is evaluated."""
     splits = {recipe.split for key in get_args(Recipe) if (recipe := getattr(wanted, key))} | {wanted.evaluate.split}
     each = {split: 3 + (name != "imagenet") * (1 + (split == wanted.evaluate.split)) for split in splits}
-    pixels = FILLED.get(name, 1) * math.prod(wanted.evaluate.canvas)
+    pixels = native.reader(name).FILLED * math.prod(wanted.evaluate.canvas)
     return pixels * sum(forecast.image_count(wanted, name, split) * each[split] for split in splits)
