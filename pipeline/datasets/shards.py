@@ -40,6 +40,11 @@ def schema(dataset: str, classes: list[str], files: int = 1) -> pa.Schema:
                      {"dataset": dataset, "classes": json.dumps(classes), "files": str(files)})
 
 
+def path_of(study: Study, dataset: DatasetName, split: str) -> Path:
+    """The first file of what the stage prepare leaves of a split at the study's scale."""
+    return study.artifacts("shards", dataset) / f"{split}.arrow"
+
+
 def file_of(path: Path, number: int) -> Path:
     """The file `number`, from 0 on, of the shard `path`."""
     return path.with_name(f"{path.stem}-{number:04d}{path.suffix}") if number else path
@@ -135,7 +140,7 @@ class Shard:
     @classmethod
     def of(cls, study: Study, dataset: DatasetName, split: str) -> "Shard":
         """What the stage prepare left of a split at the study's scale."""
-        return cls(study.artifacts("shards", dataset) / f"{split}.arrow")
+        return cls(path_of(study, dataset, split))
 
     def __len__(self) -> int:
         return int(self._starts[-1])

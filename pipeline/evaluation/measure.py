@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import files, records
-from pipeline.datasets.shards import Shard
+from pipeline.datasets.shards import Shard, path_of
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.paper.rows import Row
@@ -51,7 +51,7 @@ def shard(study: Study, run: str) -> Shard:
 def _images(study: Study, run: str) -> tuple[Path, int]:
     """The first file of `shard`, and when something in its folder was last written."""
     dataset = study.runs[run].dataset
-    path = (study.artifacts("shards", dataset) / f"{study.dataset(dataset).evaluate.split}.arrow").absolute()
+    path = path_of(study, dataset, study.dataset(dataset).evaluate.split).absolute()
     return path, path.parent.stat().st_mtime_ns if path.exists() else 0
 
 
