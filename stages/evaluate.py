@@ -30,7 +30,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
 
     from pipeline.evaluation import facts
     from pipeline.evaluation.evaluate import evaluate
-    unfinished = study.artifacts("unfinished", f"evaluate-{run}")
+    unfinished = study.artifacts("unfinished", f"evaluate{'-bf16' * bf16}-{run}")  # what ends well clears its own
     strategies = {name: study.strategies[name] for name in names}
     counts, labels, device = evaluate(study, trained, strategies, run, unfinished, bf16)
     facts.save(counts, out)

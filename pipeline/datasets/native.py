@@ -4,8 +4,8 @@ Each of the modules voc, coco, cityscapes, imagenet has TITLE, its name in the r
 takes `proportional`, too) and `classes(root) -> names`, COUNTS, {split: images} of the complete data set, and FILLED, the part of
 the canvas that an image takes; coco, whose splits leave images out, also `counts(root) -> {split: images}` of all that are there.
 Those of segmentation have `colours(count) -> uint8 (count, 3)` and `label(item) -> uint8 (H, W)`, class numbers and 255 for void,
-and the same classes whatever `root` holds; those with a test server `images(root, split) -> [Item]` without labels. In imagenet an
-item's label is its class number, and `read(item, size) -> uint8 (*size, 3)` gives the image.
+and the same classes whatever `root` holds; those with a test server `images(root, split) -> [Item]` without labels. In imagenet
+an item's label is its class number, and `read(item, size) -> uint8 (*size, 3)` gives the image.
 """
 import contextlib
 import importlib

@@ -116,6 +116,16 @@ def test_bfloat16_is_left_beside_the_study():
     assert np.array_equal(matrices[0].sum(1), matrices[1].sum(1)) and not np.array_equal(*matrices)  # the same pixels, other labels
 
 
+def test_what_was_left_in_float32_outlives_an_evaluation_in_bfloat16(tmp_path, counting):
+    kill_half_way(tmp_path)
+    left = unfinished()
+    evaluated(bf16=True)
+    assert unfinished() == left
+    counting.clear()
+    evaluated()
+    assert len(counting) == PARTS - 2 and not unfinished()
+
+
 def test_what_was_left_is_used_for_the_same_work_only(monkeypatch):
     """By other strategies, or the same in another order or by other names, batches, precision, canvases, code, labels or weights: anew."""
     folders, plain = [], {name: TINY.strategies[name] for name in ("os16", "os8")}
