@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.installed
 comma  := ,
-# How many devices CUDA_VISIBLE_DEVICES names, or nvidia-smi lists where it is not set.
-GPUS   := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(shell nvidia-smi -L 2>/dev/null | grep -c GPU),$(words $(filter-out -1 NoDevFiles,$(subst $(comma), ,$(CUDA_VISIBLE_DEVICES)))))
+# How many devices nvidia-smi lists, or CUDA_VISIBLE_DEVICES names where it is set and there are any (some containers show them in
+# /dev alone) or Slurm gives them.
+LISTED := $(filter-out 0,$(shell nvidia-smi -L 2>/dev/null | grep -c GPU))
+NAMED  := $(words $(filter-out -1 NoDevFiles,$(subst $(comma), ,$(CUDA_VISIBLE_DEVICES))))
+GPUS   := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(LISTED),$(if $(LISTED)$(SLURM_JOB_ID)$(wildcard /dev/nvidia[0-9]* /dev/dxg),$(NAMED)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 unexport PYTHONHOME PYTHONPATH

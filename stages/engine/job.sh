@@ -39,8 +39,11 @@ if [ "$gpus" -gt 0 ]; then
     mkdir -pm 700 "$own" || failed "$own cannot be made: have TMPDIR name a folder that can be written to"
     [ -O "$own" ] && [ ! -L "$own" ] || failed "$own is not ours: remove it"
     # Numbers and UUIDs only: -1 and Slurm's NoDevFiles say that there is none, and nvidia-smi says so in words.
-    mapfile -t devices < <(tr -d ' ' <<< "${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)}" \
-                           | tr , '\n' | grep -xE '[0-9]+|(GPU|MIG)-.+')
+    # What CUDA_VISIBLE_DEVICES names counts where there are devices (some containers show them in /dev alone) or Slurm gives them.
+    listed=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+') || true
+    named=${CUDA_VISIBLE_DEVICES-$listed}
+    [ -n "$listed${SLURM_JOB_ID:-}" ] || compgen -G '/dev/nvidia[0-9]*' > /dev/null || [ -e /dev/dxg ] || named=
+    mapfile -t devices < <(tr -d ' ' <<< "$named" | tr , '\n' | grep -xE '[0-9]+|(GPU|MIG)-.+')
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then
         echo "waiting  $stage: other stages hold the GPUs"
         until take "${devices[@]}"; do sleep 1; done

@@ -1,4 +1,5 @@
 """How stages share a machine's devices. `python`, which would call DVC, and `nvidia-smi` are fakes (conftest.start)."""
+import glob
 import os
 import re
 import signal
@@ -18,6 +19,27 @@ def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, devices, gi
     known |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
     shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=known)
     assert re.findall(r"--resources gpu=(\S+)", shown) == given
+
+
+NONE = "#!/bin/bash\necho No devices were found\nexit 6\n"
+without_a_gpu = pytest.mark.skipif(bool(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dxg")), reason="a GPU is here")
+
+
+@without_a_gpu
+def test_a_name_of_no_device_is_none_for_make(tmp_path):
+    """CUDA_VISIBLE_DEVICES=0 from some profile, on a machine without a GPU: one training ran at a time."""
+    (tmp_path / "nvidia-smi").write_text(NONE)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": ""})
+    assert "snakemake" in shown and "--resources" not in shown
+
+
+@without_a_gpu
+def test_a_name_of_no_device_is_not_waited_for(start, tmp_path):
+    (tmp_path / "bin/nvidia-smi").write_text(NONE)
+    assert start("a", CUDA_VISIBLE_DEVICES="0")[2] == "4"
+    assert not list(tmp_path.glob("study-*/gpu-*"))
 
 
 def test_each_stage_has_a_device_of_its_own_until_it_ends(start):
@@ -59,7 +81,7 @@ def test_no_device_is_waited_for_where_all_are_hidden(start, tmp_path, hidden):
 
 
 def test_the_words_of_an_nvidia_smi_that_fails_are_no_devices(start, tmp_path):
-    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/bash\necho No devices were found\nexit 6\n")
+    (tmp_path / "bin/nvidia-smi").write_text(NONE)
     assert start("a")[1] == "none" and not list(tmp_path.glob("study-*/gpu-*"))
 
 
