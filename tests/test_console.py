@@ -2,6 +2,9 @@
 import contextlib
 import errno
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -42,6 +45,15 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("sys.argv", ["stage"])
     with pytest.raises(FileNotFoundError):
         console.run(stop(FileNotFoundError(errno.ENOENT, "No such file or directory", "shards/train.arrow")))
+
+
+@pytest.mark.parametrize("line, code, said", [("os.kill(os.getpid(), signal.SIGINT)", 130, "^\nstopped\n$"),
+                                              ("1 / 0", 1, "^Traceback(?s:.*)ZeroDivisionError: division by zero\n$")])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path, line, code, said):
+    (tmp_path / "typer.py").write_text(f"import os, signal\n{line}\n")
+    done = subprocess.run([sys.executable, "-m", "stages.scale", "tiny"], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code and re.search(said, done.stderr), done.stderr
 
 
 def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
