@@ -30,7 +30,7 @@ study: $(READY) scale   ## run what is stale of the study, in parallel, and buil
 	  *) exit 1 ;; \
 	esac
 	@python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"
-	@echo "report: file://$$PWD/reports/index.html   (tables: reports/README.md; curves: make ui)"
+	@echo "report: file://$$PWD/reports/index.html   (tables: reports/README.md; curves: make ui)" 2>/dev/null || true
 
 doctor: $(READY)     ## what this machine lacks for the study, and how long it would take here
 	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
@@ -67,7 +67,7 @@ scale: $(READY)
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12 ..."; exit 1; }
-	@echo "installing into .venv (once; minutes; about 7 GB on disk)"
+	@echo "installing into .venv (once; minutes; about 7 GB on disk)" 2>/dev/null || true
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --python $(BIN)/python -r requirements.txt || \

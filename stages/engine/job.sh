@@ -2,6 +2,7 @@
 # One job of Snakemake around one stage of DVC:  job.sh STAGE MARKER STAGES THREADS GPUS
 # Shares threads out, takes GPUs that no other job on this machine holds, and says when the stage starts and ends.
 set -euo pipefail
+{ : 3>&1; } 2>/dev/null || exec >/dev/null    # closed, as by  make study >&- : every echo would fail, and files be opened as 1
 stage=$1 marker=$2 stages=$3 threads=$4 gpus=$5
 folder=$(dirname "$(dirname "$marker")")    # of artifacts/SCALE/.markers/STAGE
 [ -z "${STUDY_REMOTE:-}" ] || threads=${SLURM_CPUS_PER_TASK:-$threads}    # a job of its own, not one that all stages run in

@@ -21,6 +21,15 @@ def test_ctrl_c_is_no_failure(start):
     assert not (start.markers / "a").exists()
 
 
+def test_a_closed_stdout_is_no_failure(start, tmp_path):
+    """As `make study >&-` leaves it."""
+    (tmp_path / "go").touch()
+    command = f"exec bash stages/job.sh a {start.markers}/a 3 1 0 >&-"
+    job = subprocess.run(["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False,
+                         env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+    assert job.returncode == 0 and not job.stderr and (start.markers / "a").exists()
+
+
 def with_a_device(start, tmp_path, locks):
     """A job that needs one and has ended; its lock would lie in a folder of `locks`."""
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(locks), "CUDA_VISIBLE_DEVICES": "0"}
