@@ -3,7 +3,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.datasets.palettes import CREAM
 from pipeline.datasets.shards import VOID
@@ -53,18 +53,27 @@ def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
     head = LINE if mark else 0
     height = head + sum(max(panel.height for panel in row) * scale + 2 * LINE + GAP for row in rows) - GAP
     sheet = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.text((1, 2), mark, fill=WRONG, font_size=13)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen.text((1, 2), _line(mark, font), fill=WRONG, font=font)
     top = head
     for case, row in zip(found, rows):
-        pen.text((1, top + 2), f"{case.image}: {case.caption}", fill="black", font_size=13)
+        pen.text((1, top + 2), _line(f"{case.image}: {case.caption}", font), fill="black", font=font)
         left, top = 0, top + 2 * LINE
         for (words, _, _), panel in zip(case.panels, row):
-            pen.text((left + 1, top - LINE + 2), words, fill=MUTED, font_size=13)
+            pen.text((left + 1, top - LINE + 2), _line(words, font), fill=MUTED, font=font)
             sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top))
             left += panel.width * scale + GAP
         top += max(panel.height for panel in row) * scale + GAP
     return _file(sheet, "PNG", optimize=True)
+
+
+def _line(text: str, font) -> str:
+    """`text` in one line. Pillow's own font has ASCII and little else, no Chinese, emoji or umlaut: such characters are written as
+    Python writes them in ASCII."""
+    lacking = bytes(font.getmask("\uffff"))
+    def known(one: str) -> bool:
+        return one.isprintable() and bytes(font.getmask(one)) != lacking
+    return "".join(one if known(one) else one.encode("unicode_escape").decode() for one in text)
 
 
 def _photo(image: np.ndarray, side: int | None) -> bytes:

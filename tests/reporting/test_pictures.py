@@ -1,10 +1,11 @@
 """Pictures on demand: the right images in the right order, panels that show what the arrays say, mistakes named."""
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from pipeline import records, study as studies
 from pipeline.datasets import shards
@@ -94,6 +95,17 @@ def test_images_by_name_and_three_of_each_by_default(study, tmp_path):
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["2026_000003.png"]
     stage.main("t7-dec", out=tmp_path / "six")
     assert len(list((tmp_path / "six").iterdir())) == 6
+
+
+def test_a_name_that_the_font_cannot_write_is_spelt_out_in_one_line():
+    """Line breaks were drawn over the line below, and two Chinese names as the same boxes."""
+    label = np.zeros((9, 300), np.uint8)
+    case = panels.Case("", "", panels.draw(np.zeros((9, 300, 3), np.uint8), label, {"guess": label}, bytes(768)))
+    def drawn(name):
+        return panels.strip([replace(case, image=name)])
+    for name, spelt in (("a\nb\tc", r"a\nb\tc"), ("\u6f22\u5b57", r"\u6f22\u5b57"), ("\U0001f600 \xc4", r"\U0001f600 \xc4")):
+        assert drawn(name) == drawn(spelt) != drawn(name[::-1]), name
+    assert panels._line(plain := "2007_000063 [a-b] (50 %): mIOU +1.2", ImageFont.load_default(13)) == plain
 
 
 def test_only_long_names_are_cut_and_then_told_apart():
