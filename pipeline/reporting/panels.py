@@ -68,8 +68,8 @@ def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
 
 
 def _line(text: str, font) -> str:
-    """`text` in one line. Pillow's own font has ASCII and little else, no Chinese, emoji or umlaut: such characters are written as
-    Python writes them in ASCII."""
+    """`text` in one line. Pillow's own font has ASCII and little else, no Chinese, emoji or umlaut: such characters are spelt out
+    as in Python."""
     lacking = bytes(font.getmask("\uffff"))
     def known(one: str) -> bool:
         return one.isprintable() and bytes(font.getmask(one)) != lacking
