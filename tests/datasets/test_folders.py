@@ -1,7 +1,9 @@
 """A folder of one's own as a data set's source: used where it lies, with what is odd or broken in it said."""
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.datasets import preparation, voc
 from pipeline.datasets.shards import Shard
@@ -95,3 +97,17 @@ def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(t
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
     assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
+
+
+@pytest.mark.parametrize("split, background, objects, said", [
+    ("train_aug", 0, 255, "voc's split train_aug: each labelled pixel is background"),
+    ("val", 0, 0, "voc's split val: each labelled pixel is background"), ("val", 255, 255, "voc's split val: no pixel is labelled")])
+def test_labels_of_one_class_are_refused(use, root, split, background, objects, said):
+    """Masks of 0 and 255 above all: 255 is void, and a network that calls everything background would score 100 %."""
+    for item in voc.splits(root)[split]:
+        label = np.asarray(Image.open(item.label))
+        Image.fromarray(np.where(label == 0, background, objects).astype(np.uint8)).save(item.label)
+    use(folder=str(root))
+    download.main("voc")
+    with pytest.raises(StudyError, match=said):
+        prepare.main("voc")
