@@ -70,10 +70,11 @@ def read_labels(path: Path) -> np.ndarray:
     if (label := png.unfiltered(content)) is not None:
         return label
     with opened(io.BytesIO(content)) as image:
-        if image.mode not in ("P", "L"):
-            raise OSError(f"a label image has one channel of 8 bits, this one is {image.mode}")
-        if image.mode == "L" and png.bits(content) < 8:  # decoders spread greys of fewer bits over 0 to 255
+        if image.mode in ("1", "L") and png.bits(content) < 8:  # decoders spread greys of fewer bits over 0 to 255
             raise OSError(f"a grey label image has 8 bits, this one {png.bits(content)}: save it with 8, or with a palette")
+        if image.mode not in ("P", "L"):
+            raise OSError(f"a label image has one channel of 8 bits, this one is {image.mode}: save the numbers of the classes, "
+                          "as grey or palette PNG (docs/own-data.md)")
         return np.asarray(image)
 
 

@@ -24,6 +24,7 @@ from pipeline.study import StudyError
 
 PART = 32            # images a part: about 25 MB of VOC, and little to wait for at the end, however many cores
 SHOWN = 50           # problems printed; the rest is counted
+VALUES = 8           # wrong label values named of one image; one that was saved as JPEG, or resized smoothly, has hundreds
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,13 @@ def load(task: Task, item: native.Item) -> tuple[Example, np.ndarray | None]:
         raise Unusable(f"{where}: {_reason(error)}") from None
     if label.shape != image.shape[:2]:
         sizes = (f"{array.shape[1]}x{array.shape[0]}" for array in (label, image))
-        raise Unusable("{}: label of {} pixels for an image of {}".format(where, *sizes))
+        hint = ", as stored: EXIF turns nothing here" if label.shape == image.shape[1::-1] else ""
+        raise Unusable("{}: label of {} pixels for an image of {}".format(where, *sizes) + hint)
     counts = sheet.counts(label)
     unknown = np.flatnonzero(counts[len(task.classes):VOID]) + len(task.classes)
     if len(unknown):
-        raise Unusable(f"{where}: label values {unknown.tolist()} are no class (0 to {len(task.classes) - 1}, 255 void)")
+        values = f"{unknown[:VALUES].tolist()}" + (f" and {len(unknown) - VALUES} more" if len(unknown) > VALUES else "")
+        raise Unusable(f"{where}: label values {values} are no class (0 to {len(task.classes) - 1}, 255 void)")
     return Example(item.id, image, label, void_distance(label) if task.distances else None), counts
 
 

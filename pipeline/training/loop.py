@@ -126,8 +126,8 @@ def _check_batch(title: str, training: Training, model: nn.Module) -> None:
         raise StudyError(f"{title}: a batch of {training.batch} cannot be split evenly over {distributed.world()} processes "
                          f"times accumulate {training.accumulate}")
     if training.batch == training.accumulate and batch_norm.learns(model):
-        raise StudyError(f"{title}: batch norm cannot learn from one image at a time: accumulate has to be below a batch of "
-                         f"{training.batch}")
+        way = f"accumulate has to be below a batch of {training.batch}" if training.batch > 1 else "batch has to be 2 or more"
+        raise StudyError(f"{title}: batch norm cannot learn from one image at a time: {way}")
 
 
 def _resume(state: dict, model: nn.Module, optimiser: torch.optim.Optimizer, batches, window: Window, history: History) -> None:

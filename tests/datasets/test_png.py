@@ -52,7 +52,7 @@ def test_every_label_is_read_as_pillow_reads_it(tmp_path_factory, shape, seed, l
     np.testing.assert_array_equal(read, values)
 
 
-@pytest.mark.parametrize("bits, said", [(1, "one channel of 8 bits"), (2, "has 8 bits, this one 2"), (4, "has 8 bits, this one 4"), (8, None)])
+@pytest.mark.parametrize("bits, said", [(1, "has 8 bits, this one 1"), (2, "has 8 bits, this one 2"), (4, "has 8 bits, this one 4"), (8, None)])
 def test_greys_of_fewer_bits_are_refused(tmp_path, bits, said):
     """Pillow spreads them over 0 to 255: class 1 of 15 would be read as 17. A palette's indices it leaves alone."""
     lines = b"".join(b"\0" + bytes([1] * bits) for _ in range(4))  # 8 pixels wide

@@ -56,15 +56,21 @@ def test_everything_wrong_is_listed_at_once(root, monkeypatch):
     labels[3] = 200
     Image.fromarray(labels).save(items[6].label)
     Image.fromarray(np.zeros((*labels.shape, 3), np.uint8)).save(items[7].label)
+    labels = np.asarray(Image.open(items[8].label))
+    Image.fromarray(np.resize(np.arange(256, dtype=np.uint8), labels.shape)).save(items[8].label)
+    Image.new("RGB", (40, 30)).save(items[9].image)
+    Image.new("L", (30, 40)).save(items[9].label)
     with pytest.raises(StudyError) as caught:
         run(root, "train_aug", workers=2)
     text = str(caught.value)
-    assert "6 of 10 images cannot be used" in text and len(text.splitlines()) == 7
+    assert "8 of 10 images cannot be used" in text and len(text.splitlines()) == 9
     assert f"{items[0].image}: missing" in text and f"{items[2].image}: " in text and f"{items[4].label}: is not an image that Pillow can read" in text
     height, width = np.asarray(Image.open(items[5].image)).shape[:2]
     assert f"{items[5].label}: label of 4x3 pixels for an image of {width}x{height}" in text
     assert f"{items[6].label}: label values [21, 200] are no class (0 to 20, 255 void)" in text
-    assert f"{items[7].label}: a label image has one channel of 8 bits, this one is RGB" in text
+    assert f"{items[7].label}: a label image has one channel of 8 bits, this one is RGB: save the numbers of the classes" in text
+    assert f"{items[8].label}: label values [21, 22, 23, 24, 25, 26, 27, 28] and 226 more are no class" in text
+    assert f"{items[9].label}: label of 30x40 pixels for an image of 40x30, as stored: EXIF turns nothing" in text
     assert not (root.parent / "out").exists()
 
 

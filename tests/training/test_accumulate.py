@@ -59,6 +59,8 @@ def test_batch_norm_cannot_learn_from_single_images(tmp_path):
     single = TRAINING.model_copy(update={"accumulate": 2})
     with pytest.raises(StudyError, match="batch norm cannot learn from one image at a time: accumulate has to be below a batch of 2"):
         run(tmp_path / "a", training=single)
+    with pytest.raises(StudyError, match="one image at a time: batch has to be 2 or more$"):
+        run(tmp_path / "a", training=TRAINING.model_copy(update={"batch": 1}))
     run(tmp_path / "b", training=single, norm=lambda channels: nn.Identity())
 
     def full(*_):
