@@ -3,6 +3,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as some
 
 from pipeline.models.published import checkpoints, slices
@@ -164,3 +165,6 @@ def test_no_checkpoint_and_too_many(tiny):
     (tiny / "picture").write_bytes(b"no table at all")
     with pytest.raises(StudyError, match="no table magic"):
         checkpoints.read(tiny / "picture")
+    torch.save({}, tiny / "weights.pth")
+    with pytest.raises(StudyError, match="weights.pth is a file of PyTorch: save the weights of a backbone as safetensors"):
+        checkpoints.read(tiny / "weights.pth")

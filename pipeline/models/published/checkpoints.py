@@ -1,5 +1,6 @@
 """Published weights and networks: the authors' TensorFlow checkpoints, or safetensors with timm's names."""
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         if Path(f"{path}.index").exists():
             return bundles.read_v2(path, wanted)
+        if zipfile.is_zipfile(path):
+            raise StudyError(f"{path} is a file of PyTorch: save the weights of a backbone as safetensors (docs/own-data.md); of "
+                             "whole networks only checkpoints of the authors' TensorFlow code are read")
         if path.exists():
             return bundles.read_v1(path, wanted)
     except StudyError:
