@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from pipeline.written import absent, no_switch, without_null, without_secret
+from pipeline.written import absent, aligned, no_switch, without_null, without_secret
 
 OutputStride = Literal[8, 16, 32]
 SegmentationName = Literal["voc", "coco", "cityscapes"]
@@ -182,9 +182,9 @@ class ServerScore(Strict):
 class Scale(Strict):
     """`written.problems` asks the scale that is studied for every data set, as DVC does."""
     network: Network
-    voc: Annotated[Dataset | None, BeforeValidator(absent)] = None
-    coco: Annotated[Dataset | None, BeforeValidator(absent)] = None
-    cityscapes: Annotated[Dataset | None, BeforeValidator(absent)] = None
+    voc: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None
+    coco: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None
+    cityscapes: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None
     imagenet: Annotated[Dataset | None, BeforeValidator(absent)] = None
 
     @property

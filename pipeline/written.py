@@ -120,6 +120,18 @@ def absent(value):
     return None if isinstance(value, dict) and not without_null(value) else value
 
 
+def aligned(dataset):
+    """The settings of a data set that is segmented, or None. ValueError where a crop or canvas is not of the form 16k+1, in which
+    the first and the last feature lie on the first and the last pixel, as `layers.resize` takes it."""
+    for key in ("train", "fine_tune", "trainval", "evaluate"):
+        settings = getattr(dataset, key, None)
+        for side in getattr(settings, "canvas", None) or ([settings.crop] if settings else ()):
+            if side % 16 != 1:
+                next_one = side + (1 - side) % 16
+                raise ValueError(f"{key} has a side of {side} pixels: write {next_one}, as 16k+1 keeps features aligned")
+    return dataset
+
+
 def without_secret(address: str) -> str:
     """`address`, a URL or path. ValueError where it may have a password or token: DVC copies what it sees into dvc.lock."""
     try:

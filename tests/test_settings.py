@@ -49,6 +49,8 @@ def edited(pattern, replacement):
     (r"source: {generate: {train: 320, val: 64, size: 97, seed: 1}}", "source: {folder: ./artifacts/../artifacts/tiny/data/voc}",
      r"scales\.miniature\.voc\.source\.folder: lies in artifacts/, where DVC deletes"),
     (r"md5: 6cd6e144f989b92b3379bac3b3de84fd", "md5: 6cd6e144", r"scales\.paper\.voc\.source\.archives\.0\.md5: an MD5 has 32 of 0-9, a-f, got '6cd6e144'"),
+    (r"canvas: \[97, 193\]", "canvas: [97, 192]", r"scales\.miniature\.cityscapes: evaluate has a side of 192 pixels: write 193, as 16k\+1"),
+    (r"crop: 257", "crop: 258", r"scales\.own-data\.voc: train has a side of 258 pixels: write 273, as 16k\+1"),
     (r"size: 97, seed: 1", "size: 16, seed: 1", r"scales\.miniature\.voc\.source\.generate\.size: Input should be greater than or equal to 17, got 16$"),
     (r"runs:\n", "runs: [\n", r"^params\.yaml, line \d+: .*: look at indentation, quotes and brackets$"),
     (r"  t1-c8: \[\*os16\]", "  t1-c8: [{output_stride: 16, scales: [0.9], flip: false}]", r"evaluate\.t1-c8: {.*} is none of `strategies`: add it there"),
