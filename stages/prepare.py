@@ -66,7 +66,7 @@ def _shards(dataset: schema.DatasetName, data: schema.Dataset, root: Path, out: 
             unusable.append(error)
     if unusable:
         raise StudyError(_listed(unusable, unfinished / "unusable.txt"))
-    _check_labels(dataset, rows)
+    _check_labels(dataset, data.evaluate, rows)
     _check_canvas(dataset, data.evaluate, rows[data.evaluate.split])
     colours = reader.colours(len(classes)) if dataset != "imagenet" else None
     contact_sheet(Shard(out / f"{splits[0]}.arrow"), colours, out / "contact.png")
@@ -97,14 +97,18 @@ def _listed(unusable: list, path: Path) -> str:
     return f"{said}\nAll of them are in {path}"
 
 
-def _check_labels(dataset: str, rows: dict[str, dict]) -> None:
-    """StudyError where labels have one class, such as masks of 0 and 255, whose objects are void: it would score 100 %."""
+def _check_labels(dataset: str, evaluation: schema.Evaluation, rows: dict[str, dict]) -> None:
+    """StudyError where a score would mislead: labels have one class, such as masks of 0 and 255, with void objects: 100 %; or
+    they lack one that is scored, and the mean is of the others."""
     for split, row in rows.items():
         found = [name for name, pixels in row.get("pixels", {}).items() if pixels]
         if "pixels" in row and len(found) < 2:
             said = f"each labelled pixel is {found[0]}" if found else "no pixel is labelled"
             raise StudyError(f"{dataset}'s split {split}: {said}, so there is nothing to tell apart. In a label 255 is void; "
                              "objects have the numbers of their classes")
+    if lost := [name for name in evaluation.classes or () if not rows[evaluation.split]["pixels"].get(name)]:
+        raise StudyError(f"{dataset}'s split {evaluation.split} has no pixel of {', '.join(lost)}: evaluate.classes of {dataset} "
+                         "in params.yaml says of which classes mIOU is the mean")
 
 
 def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> None:

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import schema, study
 from pipeline.datasets import preparation, voc
 from pipeline.datasets.shards import Shard
 from pipeline.study import StudyError
 from stages import download, prepare
+from tests import changed
 
 
 def test_stages_use_a_folder_where_it_lies(tiny, use, monkeypatch, root, capfd):
@@ -97,6 +99,19 @@ def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(t
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
     assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
+
+
+def test_a_class_that_is_scored_has_to_occur(tiny, monkeypatch, root):
+    """Else whoever leaves the classes of other data in params.yaml reads background's IoU as mIOU."""
+    for item in voc.splits(root)["val"]:
+        label = np.asarray(Image.open(item.label))
+        Image.fromarray(np.where(label == voc.CLASSES.index("cat"), 0, label)).save(item.label)
+    evaluation = tiny.settings.voc.evaluate.model_copy(update={"classes": ("background", "cat")})
+    folder = changed.dataset(tiny, "voc", source=schema.Source(folder=str(root)), evaluate=evaluation)
+    monkeypatch.setattr(study, "load", lambda: folder)
+    download.main("voc")
+    with pytest.raises(StudyError, match="voc's split val has no pixel of cat: evaluate.classes of voc"):
+        prepare.main("voc")
 
 
 @pytest.mark.parametrize("split, background, objects, said", [
