@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pipeline.datasets import png
 from pipeline.study import StudyError
@@ -50,6 +51,16 @@ def read_image(path: Path) -> np.ndarray:
         if image.mode.startswith(("I", "F")):  # Pillow would make white of all above 255, or black of 0 to 1
             raise OSError(f"has grey levels of more than 8 bits ({image.mode}): save it with 8")
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def turned(path: Path) -> bool:
+    """Whether a viewer shows the photo otherwise than it is stored, as its EXIF says."""
+    with path.open("rb") as file:
+        if b"Exif" not in file.read(64):  # what most photos are is known at once
+            return False
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"), opened(path) as image:  # EXIF may be damaged
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return False
 
 
 def opened(source) -> Image.Image:

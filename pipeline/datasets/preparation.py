@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def write_shard(path: Path, unfinished: Path, dataset: str, classes: list[str], 
         for task, tally in zip(tasks, pool.mapped(prepare_part, tasks, parts, workers=workers)):
             tallies.append(tally)
             bar.update(len(task.items))
+    if turned := sum(tally["turned"] for tally in tallies):
+        print(f"warning: {dataset} {path.stem}: EXIF turns {turned} photos, which is not done here: labels have to fit them as "
+              "stored", file=sys.stderr)
     if found := [problem for tally in tallies for problem in tally["problems"]]:
         raise UnusableFiles(f"{dataset} {path.stem}", found, len(items))
     for number, part in reversed(list(enumerate(parts))):  # the file that says how many there are comes last
@@ -109,7 +113,7 @@ def prepare_part(task: Task, path: Path) -> dict:
             return json.loads(note.read_text())
     values = len(task.classes) if task.dataset == "imagenet" else 256
     pixels, images_with = np.zeros(values, np.int64), np.zeros(values, np.int64)
-    problems, sizes, totals = [], [], []
+    problems, sizes, totals, turned = [], [], [], 0
     with Writer(path, task.dataset, list(task.classes), files=task.files) as writer:
         for item in task.items:
             try:
@@ -125,7 +129,8 @@ def prepare_part(task: Task, path: Path) -> dict:
             else:
                 pixels += counts
                 images_with += counts > 0
-    tally = {"problems": problems, "sizes": sizes, "totals": totals,
+                turned += native.turned(item.image)
+    tally = {"problems": problems, "sizes": sizes, "totals": totals, "turned": turned,
              "pixels": pixels.tolist(), "images_with": images_with.tolist()}
     if problems:
         path.unlink()

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline import schema, study
 from pipeline.datasets import preparation, voc
@@ -99,6 +99,20 @@ def test_links_in_a_folder_are_followed_once_and_those_to_nothing_stop_nothing(t
     assert len(Shard(tiny.artifacts("shards", "voc") / "train_aug.arrow")) == 10
     note = json.loads((tiny.artifacts("data", "voc") / "source.json").read_text())
     assert note["files"] == 1 + sum(path.is_file() for path in (root / "VOCdevkit/VOC2012").rglob("*"))
+
+
+def test_photos_that_exif_turns_are_counted(use, root, capfd):
+    """They are read as stored, and a label that was drawn on an upside-down photo as it is shown has the right size all the same."""
+    for item, orientation in zip(voc.splits(root)["val"], (1, 3, 6)):
+        with Image.open(item.image) as photo:
+            exif = photo.getexif()
+            exif[ExifTags.Base.Orientation] = orientation
+            photo.save(item.image, "JPEG", exif=exif)
+    use(folder=str(root))
+    download.main("voc")
+    prepare.main("voc")
+    said = capfd.readouterr().err
+    assert "warning: voc val: EXIF turns 2 photos" in said and "train_aug: EXIF" not in said
 
 
 def test_a_class_that_is_scored_has_to_occur(tiny, monkeypatch, root):
