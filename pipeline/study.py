@@ -126,7 +126,7 @@ class Study(Strict):
         """The weights of run `start` have to fit `run`."""
         other = self.runs[start]
         if other.published:
-            raise ValueError(f"runs.{key}.start: {start} is published, not trained here: a run starts from one under `runs`")
+            raise ValueError(f"runs.{key}.start: {start} is published: a start can be its backbone alone (docs/own-data.md, weights)")
         differs = [field for field in NETWORK if getattr(run, field) != getattr(other, field)]
         if run.dataset != other.dataset and {run.dataset, other.dataset} != {"voc", "coco"}:  # these have the same classes
             differs.append("dataset")
