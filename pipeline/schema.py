@@ -13,6 +13,7 @@ Recipe = Literal["train", "fine_tune", "trainval"]
 DECODER = re.compile(r"none|\[([13])x\1,([1-9]\d*)\](?:x([1-9]))?")  # Table 2's notation: kernel, filters, how often
 LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
 Address = Annotated[str, Field(min_length=1), AfterValidator(without_secret)]
+TwoOrMore = Annotated[int, Field(ge=2)]  # units: the decoder takes a block's last but one
 
 
 class Strict(BaseModel):
@@ -74,11 +75,16 @@ class BackboneFamily(Strict):
 
 class BackboneSize(Strict):
     """How big a backbone is at one scale. `weights`: a URL or file of published ImageNet weights, else it is pretrained."""
-    units: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None  # ResNet: bottleneck units per block
+    units: tuple[TwoOrMore, TwoOrMore, PositiveInt, PositiveInt] | None = None  # ResNet: bottleneck units per block
     middle: int | None = Field(None, ge=0)          # Xception: modules of the middle flow
     entry: Literal[3, 5] = 3                        # Xception: modules of the entry flow (5: Xception-71)
     width: float = Field(1.0, gt=0)
     weights: Address | None = None
+
+    def lacking(self, family: str) -> str | None:
+        """The field that a backbone of this family needs and this size does not have."""
+        needed = {"resnet": "units", "xception": "middle"}.get(family)
+        return needed if needed and getattr(self, needed) is None else None
 
 
 class Network(Strict):

@@ -119,8 +119,10 @@ class Study(Strict):
                 check_known(f"test_scores.{scale}.{dataset}.run", score.run, own, f"run on {dataset}")
                 check_known(f"test_scores.{scale}.{dataset}.strategy", score.strategy, self.strategies, "strategy")
         for scale, settings in self.scales.items():
-            for name in settings.network.backbones:
+            for name, size in settings.network.backbones.items():
                 check_known(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
+                if lacking := size.lacking(self.backbones[name].family):
+                    raise ValueError(f"scales.{scale}.network.backbones.{name}.{lacking}: this key is missing")
 
     def _fits(self, key: str, run: Run, start: str) -> None:
         """The weights of run `start` have to fit `run`."""
@@ -149,9 +151,8 @@ class Study(Strict):
         """The numbers, in the data set's `classes`, of those that mIOU is the mean of; None: all."""
         names = self.dataset(dataset).evaluate.classes
         key = f"scales.{self.scale}.{dataset}.evaluate.classes"
-        for name in names or ():
-            if name not in classes:
-                raise StudyError(f"{key}: there is no class {name!r}{suggest(name, classes)}")
+        if unknown := [name for name in names or () if name not in classes]:
+            raise StudyError(f"{key}: there is no class {unknown[0]!r}{suggest(unknown[0], classes)}")
         return [classes.index(name) for name in names] if names else None
 
     def artifacts(self, kind: str, name: str = "") -> Path:
