@@ -1,7 +1,7 @@
 """Faults on a part of the tiny study, through both engines: the same command then finishes it, with the bytes of a quiet run.
 
 A sample of one stage in the default suite; all of them, on two stages, under `make drills`. The whole study under kills:
-test_whole_drills.py. Edits while a stage runs: test_refusals.py. A lost MLflow store: test_engines.py.
+test_whole_drills.py. Edits while a stage runs: test_edits.py. A lost MLflow store: test_engines.py.
 """
 import itertools
 import json
