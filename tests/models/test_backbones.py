@@ -1,13 +1,17 @@
 """The backbones at small widths: output strides, rates, features and sizes. Parity is elsewhere."""
+import re
+
 import pytest
 import torch
+import yaml
 
+from pipeline import study as studies
 from pipeline.models import deeplab, mobilenet
 from pipeline.models.layers import resize
 from pipeline.models.resnet import ResNet
 from pipeline.models.xception import Xception
 from pipeline.schema import BackboneSize
-from pipeline.study import StudyError
+from pipeline.study import ROOT, StudyError
 from tests.models.small_networks import SIZES, network, stir
 from tests.models.variants import VARIANTS
 
@@ -85,7 +89,7 @@ def test_xception_rates(output_stride, first, middle, last, entry):
 
 
 @pytest.mark.parametrize("family, size, word", [("resnet", BackboneSize(), "units"), ("xception", BackboneSize(), "middle"),
-                                                ("resnet", BackboneSize(units=(1, 2, 2, 1)), "two units"),
+                                                ("resnet", BackboneSize.model_construct(units=(1, 2, 2, 1)), "two units"),
                                                 ("another", BackboneSize(), "builds no backbone of the family 'another'")])
 def test_sizes_that_make_no_network(family, size, word):
     with pytest.raises(StudyError, match=word):
@@ -119,3 +123,17 @@ def test_relu6_keeps_nothing_but_its_result_for_the_backward_pass(monkeypatch):
     ours = kept()
     monkeypatch.setattr(mobilenet, "relu6", lambda x: torch.nn.functional.relu6(x, inplace=True))
     assert ours < 0.8 * kept()
+
+
+def test_the_authors_other_backbones_are_as_the_docs_add_them(tmp_path):
+    added = yaml.safe_load(re.search(r"The authors' other two.*?```yaml\n(.*?)```", (ROOT / "docs/extend.md").read_text(), re.DOTALL)[1])
+    sizes = added["scales"]["paper"]["network"]["backbones"]
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"scale": "paper"}
+    raw["backbones"] |= added["backbones"]
+    raw["scales"]["paper"]["network"]["backbones"] |= sizes
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    study = studies.load(tmp_path / "params.yaml")
+    for name, variant in (("resnet50", "resnet_v1_50_beta"), ("xception41", "xception_41")):
+        size = study.settings.network.backbones[name]
+        assert (study.backbones[name].family, size.model_copy(update={"weights": None})) == VARIANTS[variant]
+        assert variant.removesuffix("_beta") in size.weights
