@@ -23,6 +23,8 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
                                                      "twice the training crop if left out")] = None):
     """Label your own photos: NAME.labels.png, a palette PNG, and NAME.overlay.png.
 
+    Photos are turned as their EXIF says; what is transparent lies on grey, 16 bits become 8, CMYK becomes RGB.
+
     A photo that cannot be read is named, the rest goes on, and the exit code is 1. Results of an earlier call, where they lie
     beside their photos, are not labelled themselves, so FOLDER/* may be given twice.
 
