@@ -128,7 +128,7 @@ class Study(Strict):
         """The weights of run `start` have to fit `run`."""
         other = self.runs[start]
         if other.published:
-            raise ValueError(f"runs.{key}.start: {start} is published: a start can be its backbone alone (docs/own-data.md, weights)")
+            raise ValueError(f"runs.{key}.start: {start} is published: its backbone alone can be a start (docs/own-data.md)")
         differs = [field for field in NETWORK if getattr(run, field) != getattr(other, field)]
         if run.dataset != other.dataset and {run.dataset, other.dataset} != {"voc", "coco"}:  # these have the same classes
             differs.append("dataset")
@@ -194,8 +194,7 @@ def load(path: str | Path = ROOT / "params.yaml") -> Study:
         study = Study.model_validate(raw)
         wrong = list(written.problems(raw, study.scale, get_args(DatasetName)))
     except ValidationError as error:
-        keys = {field for section in Strict.__subclasses__() for field in section.model_fields}
-        wrong = list(written.mistakes(error, keys, raw))
+        wrong = list(written.mistakes(error, {key for section in Strict.__subclasses__() for key in section.model_fields}, raw))
     if wrong:
         raise StudyError("\n  ".join([f"{Path(path).name} is not a valid study:", *wrong]))
     return study

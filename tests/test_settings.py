@@ -104,7 +104,7 @@ def edited(pattern, replacement):
     (r"start: runs/coco-x65,", "start: runs/t2-x2,", r"runs\.t5-coco\.start: runs/t2-x2 is another network, it differs in backbone, separable"),
     (r"start: runs/coco-x65,", "start: runs/t7-dec,", r"runs\.t5-coco\.start: runs/t7-dec is another network, it differs in dataset"),
     (r"start: runs/coco-x65,", "start: runs/t5-coco,", r"runs\.t5-coco\.start: a run cannot start from itself"),
-    (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published: a start can be its backbone alone"),
+    (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published: its backbone alone can be a start"),
     (r"\nruns:\n", "\nruns:\n  mine: {<<: *decoder}\n", r"params\.yaml, line \d+: \*decoder stands above the line that has &decoder: move it below$"),
     (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
     (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
