@@ -22,10 +22,17 @@ class Table(BaseModel):
     widths: tuple[int, ...] | None = None
 
 
+def named(path: Path) -> dict:
+    """What a YAML file holds by name. StudyError where it holds something else, as `read` has it."""
+    if not isinstance(found := read(path), dict):
+        raise StudyError(f"{path.name} holds {found if found is None else type(found).__name__}: entries by their names are wanted")
+    return found
+
+
 @functools.cache
 def tables() -> dict[str, Table]:
     """table1 ... table7b and figure5, in the paper's order."""
-    return {name: checked(Table, table, f"{TABLES.name}: {name}") for name, table in read(TABLES).items()}
+    return {name: checked(Table, table, f"{TABLES.name}: {name}") for name, table in named(TABLES).items()}
 
 
 def checked(kind: type[BaseModel], values: dict, where: str):

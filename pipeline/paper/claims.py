@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from pipeline.paper import checked
+from pipeline.paper import checked, named
 from pipeline.study import Study, StudyError
-from pipeline.written import read, suggest
+from pipeline.written import suggest
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -64,7 +64,7 @@ class Claim(BaseModel):
 @functools.cache
 def claims() -> dict[str, Claim]:
     """Every claim by its id, in the order of the ledger."""
-    return {name: checked(Claim, claim, f"{CLAIMS.name}: {name}") for name, claim in read(CLAIMS).items()}
+    return {name: checked(Claim, claim, f"{CLAIMS.name}: {name}") for name, claim in named(CLAIMS).items()}
 
 
 def check(study: Study) -> None:
