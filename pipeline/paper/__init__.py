@@ -25,7 +25,7 @@ class Table(BaseModel):
 def named(path: Path) -> dict:
     """What a YAML file holds by name. StudyError where it holds something else, as `read` has it."""
     if not isinstance(found := read(path), dict):
-        raise StudyError(f"{path.name} holds {found if found is None else type(found).__name__}: entries by their names are wanted")
+        raise StudyError(f"{path.name}: entries by their names are wanted in it")
     return found
 
 

@@ -172,7 +172,7 @@ GOOD = "mine: {sentence: a, where: b, measure: miou, a: t2-x2/os16, b: [t2-x3/os
 @pytest.mark.parametrize("written, message", [
     ("mine: {sentence: a, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n",
      r"(?s)claims\.yaml: mine: where: this key is missing.*mine: predits: unknown key \(did you mean predicts\?\)"),
-    ("# none\n", r"^claims\.yaml holds None: entries by their names are wanted$"), ("- mine\n", r"^claims\.yaml holds list: "),
+    ("# none\n", r"^claims\.yaml: entries by their names are wanted in it$"), ("- mine\n", r"^claims\.yaml: entries"),
     ("mine: 5\n", r"^claims\.yaml: mine: Input should be a valid dictionary"),
     (GOOD + GOOD, r"^claims\.yaml, line \d: mine is there twice$"),
     ("mine: {sentence: a\n  where: b}\n", r"^claims\.yaml, line 2: .*: look at indentation, quotes and brackets$"),
