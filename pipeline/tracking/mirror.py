@@ -6,6 +6,7 @@ without running anything, so a stage that logs by itself loses its log, and proc
 time break it.
 """
 import contextlib
+import functools
 import hashlib
 from typing import NamedTuple, get_args
 
@@ -33,7 +34,7 @@ def current(study: Study) -> bool:
 
 def fingerprint(study: Study) -> str:
     """What the mirror depends on: settings, the paper's numbers and code; sizes and times of the files, which are not read."""
-    sha = hashlib.sha256(files.digest(study.model_dump_json(), paper.TABLES, *CODE).encode())
+    sha = hashlib.sha256(f"{study.model_dump_json()} {_code()}".encode())
     names = [(kind, name) for kind, group in (("weights", study.backbones), ("runs", study.runs), ("facts", study.evaluate),
                                              ("data", get_args(DatasetName)), ("shards", get_args(DatasetName)))
              for name in group]
@@ -44,6 +45,11 @@ def fingerprint(study: Study) -> str:
                 found = (folder / name).stat()
                 sha.update(f"{folder / name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return sha.hexdigest()
+
+
+@functools.cache  # what this process works with: while `make ui` is open, files may be edited
+def _code() -> str:
+    return files.digest(paper.TABLES, *CODE)
 
 
 def mirror(study: Study) -> Mirrored:

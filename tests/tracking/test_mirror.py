@@ -1,4 +1,5 @@
 """What MLflow, a view of plain files, holds after mirroring: runs, curves, data sets, checkpoints, columns."""
+import functools
 import hashlib
 import json
 import os
@@ -86,6 +87,10 @@ def test_data_sets_are_inputs_with_a_digest_of_their_content(study):
 
 def test_a_store_is_current_for_the_code_the_papers_numbers_and_the_data_that_it_was_made_from(study, tmp_path, monkeypatch):
     """DVC calls a branch whose results are committed, too, up to date; and what is prepared alike makes no stage stale."""
+    def begun_again():
+        """As a process that begins now says; one that is open works with the code that it began with."""
+        monkeypatch.setattr(mirror, "_code", functools.cache(mirror._code.__wrapped__))
+        return mirror.current(study)
     assert mirror.current(study)
     for room in mirror.CODE:
         other = shutil.copytree(room, tmp_path / room.name)
@@ -93,12 +98,13 @@ def test_a_store_is_current_for_the_code_the_papers_numbers_and_the_data_that_it
             file.write("# a remark\n")
         with monkeypatch.context() as patch:
             patch.setattr(mirror, "CODE", [other if each == room else each for each in mirror.CODE])
-            assert not mirror.current(study), room
+            assert not begun_again(), room
+        assert begun_again()
     (tmp_path / "tables.yaml").write_text(paper.TABLES.read_text().replace("77.61", "77.16"))
     with monkeypatch.context() as patch:
         patch.setattr(paper, "TABLES", tmp_path / "tables.yaml")
-        assert not mirror.current(study)
-    assert mirror.current(study)
+        assert not begun_again()
+    assert begun_again()
     for path in (study.artifacts("shards", "voc") / "sheet.json", study.artifacts("data", "voc") / "source.json"):
         mirror.mirror(study)
         path.write_text(path.read_text() + " ")
