@@ -49,8 +49,7 @@ def run_and_shard(tmp_path, monkeypatch):
             shape = 20 + 3 * number, 49 - 2 * number
             label = rng.integers(0, CLASSES, shape).astype(np.uint8)
             label[3:6, 2:30] = 255
-            image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
-            writer.add(Example(f"image-{number}", image, label, void_distance(label)))
+            writer.add(Example(f"image-{number}", rng.integers(0, 256, (*shape, 3)).astype(np.uint8), label, void_distance(label)))
     (shards / "sheet.json").write_text("{}")
     untrained.save(TINY.artifacts("runs", RUN), TINY, RUN, CLASSES)
 
