@@ -121,6 +121,14 @@ def test_a_fresh_clone_with_the_same_cache_trains_nothing(study, tmp_path):
     assert other.tables() == study.tables()
 
 
+def test_a_fresh_clone_that_shares_nothing_computes_the_same_bytes(study, tmp_path):
+    """One network; all tables of two clones are compared in test_whole_drills.py."""
+    other = study.clone(tmp_path / "other")
+    assert "train@t7-x71" in started(other.run("snakemake", "--workflow-profile", "profiles/local", "evaluate_t7_x71"))
+    for name in ("shards/cityscapes/val.arrow", "runs/t7-x71/model.safetensors", "facts/t7-x71/facts.parquet"):
+        assert (other.root / "artifacts/tiny" / name).read_bytes() == (study.root / "artifacts/tiny" / name).read_bytes()
+
+
 def test_results_move_to_another_disk(study, tmp_path):
     """As docs/troubleshooting.md says."""
     study.run("bash", "-c", f"mv .dvc/cache {tmp_path}/dvc-cache && dvc cache dir --local {tmp_path}/dvc-cache")
