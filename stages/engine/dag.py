@@ -92,13 +92,14 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
     """{stage: why DVC calls it stale} and all stages, once no other DVC is at work. StudyError where DVC cannot work here."""
     from dvc.lock import LockError
     from dvc.scm import SCMError
+    from dvc.utils.serialize import EncodingError
     from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
     told = False
     while True:
         try:
             with repository() as repo:
                 return repo.status(), stages(repo)
-        except (YAMLSyntaxError, YAMLValidationError) as error:
+        except (YAMLSyntaxError, YAMLValidationError, EncodingError) as error:
             if Path(error.path).name != "dvc.lock":
                 raise
             if b"<<<<<<<" in Path("dvc.lock").read_bytes():

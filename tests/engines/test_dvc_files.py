@@ -48,10 +48,10 @@ def checkout(tmp_path_factory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("locks"))
 
 
-@pytest.mark.parametrize("left", ["", "schema: '2.0'\nstages:\n  downlo", "schema: '2.0'\nstages:\n  a: {cmd: 'x"],
-                         ids=["empty", "no stages", "no YAML"])
+@pytest.mark.parametrize("left", [b"", b"schema: '2.0'\nstages:\n  downlo", b"schema: '2.0'\nstages:\n  a: {cmd: 'x", b"\xff\xfe", b"\0" * 512],
+                         ids=["empty", "no stages", "no YAML", "no text", "zeros"])
 def test_half_a_lock_file_that_a_kill_left_is_begun_anew(checkout, left):
-    (checkout.root / "dvc.lock").write_text(left)
+    (checkout.root / "dvc.lock").write_bytes(left)
     done = subprocess.run([sys.executable, "-m", "stages.engine.dag"], cwd=checkout.root, env=checkout.settings(), capture_output=True, text=True)
     assert done.returncode == dag.STALE and "dvc.lock was half written" in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "dvc.lock").exists()
