@@ -92,6 +92,10 @@ class Network(Strict):
     atrous_rates: tuple[PositiveInt, PositiveInt, PositiveInt]
     backbones: Annotated[dict[str, BackboneSize], BeforeValidator(without_null)]
 
+    def of(self, backbone: str) -> "Network":
+        """Without the sizes of other backbones, of which a run knows nothing."""
+        return self.model_copy(update={"backbones": {backbone: self.backbones[backbone]}})
+
 
 class Generate(Strict):
     """Miniature data, made in the data set's native layout: image counts, longest side in pixels, seed."""

@@ -25,7 +25,8 @@ def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml"
     from pipeline.models.published.checkpoints import save_network
     classes = native.reader(wanted.dataset).classes(Path())
     metrics = save_network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
-    params |= {"training": {"crop": CROP[wanted.dataset]}, "network": study.settings.network.model_dump(mode="json")}
+    network = study.settings.network.of(wanted.backbone)
+    params |= {"training": {"crop": CROP[wanted.dataset]}, "network": network.model_dump(mode="json")}
     data = study.dataset(wanted.dataset).evaluate
     images = sorted(study.artifacts("shards", wanted.dataset).glob(f"{data.split}*.arrow"))
     params["evaluate"] = data.model_dump(mode="json") | {"images": files.digest(*images)}  # of others it is evaluated again

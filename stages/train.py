@@ -25,7 +25,8 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     inputs = study.artifacts("shards", wanted.dataset), study.artifacts(wanted.start)
     if (reason := study.skipped(run) or console.upstream_skipped(*inputs)):
         return console.skip(out, reason, params)
-    params |= {"training": study.training(run).model_dump(mode="json"), "network": study.settings.network.model_dump(mode="json")}
+    network = study.settings.network.of(wanted.backbone)
+    params |= {"training": study.training(run).model_dump(mode="json"), "network": network.model_dump(mode="json")}
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import distributed, segmentation

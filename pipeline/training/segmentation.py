@@ -70,7 +70,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
                                    training.last_layer_gradient_multiplier, training.optimiser)
     crops = Crops(place(shard, device), training.crop, training.batch, run.seed, distributed.rank(), distributed.world())
     scored = study.scored(run.dataset, shard.classes) or list(range(len(shard.classes)))
-    settings = [each.model_dump() for each in (run, backbone, training, study.settings.network, data.evaluate)]
+    settings = [each.model_dump() for each in (run, backbone, training, study.settings.network.of(run.backbone), data.evaluate)]
     inputs = inputs_digest(settings, study.artifacts("shards", run.dataset) / "sheet.json", start)
 
     def validate() -> dict[str, float]:

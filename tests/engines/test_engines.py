@@ -66,6 +66,7 @@ def test_going_back_restores_and_trains_nothing(study):
     assert re.findall(r"(\d+) of (\d+) stages up to date", printed) == [(str(total - left), str(total)) for left in range(len(ONE_RUN))[::-1]]
     record = json.loads((study.root / "artifacts/tiny/runs/t1-c8/record.json").read_text())
     assert record["provenance"]["started"] < now  # the first training's
+    assert record["params"]["network"]["backbones"].keys() == {"resnet101"}  # an edit of others does not train it again
     assert study.tables() == study.tables_before
     assert "up to date" in study.run("dvc", "repro")
 

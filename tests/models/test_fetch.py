@@ -20,7 +20,9 @@ def test_on_other_images_or_another_canvas_it_is_evaluated_again(tmp_path, monke
     def fetched(told):
         monkeypatch.setattr(studies, "load", lambda: told)
         fetch.main(NETWORK)
-        found.append(json.dumps(records.read(told.artifacts("runs", NETWORK))))
+        record = records.read(told.artifacts("runs", NETWORK))
+        assert record["params"]["network"]["backbones"].keys() == {"mobilenetv2_100"}  # an edit of others would not fetch it again
+        found.append(json.dumps(record))
     fetched(study)
     fetched(study)
     assert found[0] == found[1]

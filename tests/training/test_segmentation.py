@@ -166,6 +166,9 @@ def test_a_checkpoint_belongs_to_settings_data_start_and_code(study, monkeypatch
     scored = study.settings.voc.evaluate.model_copy(update={"classes": ("a", "b")})  # the curve would be of both
     for told in (changed.training(study, "voc", crop=17), changed.scale(study, network=network), changed.dataset(study, "voc", evaluate=scored)):
         assert inputs(told) != first
+    sizes = study.settings.network.backbones
+    others = study.settings.network.model_copy(update={"backbones": sizes | {"xception65": sizes["xception71"]}})
+    assert inputs(changed.scale(study, network=others)) == first, "another backbone is not this run's"
     (study.artifacts("shards", "voc") / "sheet.json").write_text('{"digest": 1}')
     other = inputs(study)
     assert other != first
