@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from pipeline.written import absent, aligned, no_switch, without_null, without_secret
+from pipeline.written import absent, aligned, distinct, no_switch, without_null, without_secret
 
 OutputStride = Literal[8, 16, 32]
 SegmentationName = Literal["voc", "coco", "cityscapes"]
@@ -57,14 +57,8 @@ class Run(Strict):
 class Strategy(Strict):
     """One way to infer: eval output stride, input scales, and whether left-right flips are averaged in (section 4)."""
     output_stride: OutputStride
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), AfterValidator(distinct)]
     flip: bool
-
-    @model_validator(mode="after")
-    def _consistent(self):
-        if twice := [scale for scale in self.scales if self.scales.count(scale) > 1]:
-            raise ValueError(f"scales: {twice[0]:g} is there twice")
-        return self
 
 
 class BackboneFamily(Strict):
@@ -117,15 +111,12 @@ class Source(Strict):
     """Where a data set comes from; exactly one of the three."""
     generate: Generate | None = None
     folder: Address | None = None
-    archives: tuple[Archive, ...] | None = None
+    archives: Annotated[tuple[Archive, ...], AfterValidator(distinct)] | None = None
 
     @model_validator(mode="after")
     def _one(self):
         if sum(value is not None for value in (self.generate, self.folder, self.archives)) != 1:
             raise ValueError("name exactly one of generate, folder, archives")
-        names = [each.name for each in self.archives or ()]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"archives: {twice[0]} is there twice")
         return self
 
 
@@ -163,13 +154,7 @@ class Evaluation(Strict):
     """`canvas`: height and width that images are padded to. `classes`: those that mIOU is the mean of; all if left out."""
     split: str
     canvas: tuple[PositiveInt, PositiveInt]
-    classes: tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self):
-        if twice := [name for name in self.classes or () if self.classes.count(name) > 1]:
-            raise ValueError(f"classes: {twice[0]} is there twice")
-        return self
+    classes: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None
 
 
 class Dataset(Strict):

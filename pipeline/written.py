@@ -110,6 +110,14 @@ def no_switch(section: type, value, field):
     return value
 
 
+def distinct(values: tuple) -> tuple:
+    """`values`. ValueError where one of them, or its name, is there twice."""
+    names = [getattr(value, "name", value) for value in values]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is there twice")
+    return values
+
+
 def without_null(value):
     """A mapping without what is null in it: params.yaml names it for DVC, which looks it up."""
     return {key: kept for key, kept in value.items() if kept is not None} if isinstance(value, dict) else value

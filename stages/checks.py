@@ -18,10 +18,25 @@ def check(study: Study) -> None:
 
 
 def check_settings(study: Study) -> None:
-    """StudyError where the paper's rows, a claim, or `evaluate.classes` names what the study, or the data set, does not have."""
+    """StudyError where the paper's rows, a claim, or `evaluate.classes` names what the study, or the data set, does not have, and
+    where a network would be scored on images that it was trained on."""
     paper.check(study)
     claims.check(study)
+    for name in study.evaluate:
+        _check_unseen(study, name)
     for name in sorted({run.dataset for run in study.runs.values()}):
         if (data := study.dataset(name)) and data.evaluate.classes:
             from pipeline.datasets import native
             study.scored(name, native.reader(name).classes(Path()))
+
+
+def _check_unseen(study: Study, name: str) -> None:
+    """StudyError where run `name`, or one that it starts from, trains on the split that it is scored on; trainval holds val."""
+    dataset, step = study.runs[name].dataset, name
+    while step and (data := study.dataset(dataset)):
+        split = data.evaluate.split
+        trained = (training := study.training(step)) and study.runs[step].dataset == dataset and training.split
+        if trained and (trained == split or trained.startswith(f"train{split}")):
+            raise StudyError(f"evaluate.{name}: {step} trains on {trained}, and would be scored on images of {split} that it has "
+                             f"seen: take {name} out of `evaluate`, or have it trained or scored on another split")
+        step = study.runs[step].start_run

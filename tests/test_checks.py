@@ -1,0 +1,39 @@
+"""What is asked of the settings beyond the schema, before anything runs."""
+import re
+
+import pytest
+
+from pipeline import study as studies
+from pipeline.study import ROOT, StudyError
+from stages import checks
+
+TEXT = (ROOT / "params.yaml").read_text()
+TRAINVAL = r"(?m)^  t1-c8: \[\*os16\]", "  t6-test: [*os8]\n\\g<0>"
+AFTER_IT = r"(?m)^  t1-c8: \[\*os16\]", "  after: [*os8]\n\\g<0>"
+
+
+def checked(tmp_path, scale, *edits):
+    text = TEXT
+    for pattern, replacement in ((r"(?m)^scale: \S+", f"scale: {scale}"), *edits):
+        text, count = re.subn(pattern, replacement, text)
+        assert count == 1, pattern
+    (tmp_path / "params.yaml").write_text(text)
+    checks.check_settings(studies.load.__wrapped__(tmp_path / "params.yaml"))
+
+
+@pytest.mark.parametrize("scale, edits, words", [
+    ("paper", [TRAINVAL], r"^evaluate\.t6-test: t6-test trains on trainval, and would be scored on images of val that it has seen: take t6-test out of `evaluate`"),
+    ("paper", [AFTER_IT, (r"(?m)^  t6-test:  .*\n", "\\g<0>  after: {<<: *separable, start: runs/t6-test, recipe: fine_tune, output_stride: 8}\n")],
+     r"^evaluate\.after: t6-test trains on trainval"),
+    ("own-data", [(r"split: val, canvas: \[513, 513\], classes", "split: train_aug, canvas: [513, 513], classes")],
+     r"^evaluate\.t1-c8: t1-c8 trains on train_aug, .* of train_aug that"),
+], ids=["itself", "what it starts from", "the same split"])
+def test_no_network_is_scored_on_images_that_it_has_seen(tmp_path, scale, edits, words):
+    with pytest.raises(StudyError, match=words):
+        checked(tmp_path, scale, *edits)
+
+
+@pytest.mark.parametrize("scale, edits", [*((scale, []) for scale in ("tiny", "miniature", "paper", "zoo", "own-data")), ("tiny", [TRAINVAL])])
+def test_what_is_scored_on_other_images_is_fine(tmp_path, scale, edits):
+    """Also a run on trainval where the scale has none: it is left out."""
+    checked(tmp_path, scale, *edits)
