@@ -24,7 +24,7 @@ def test_ctrl_c_is_no_failure(start):
 def test_a_closed_stdout_is_no_failure(start, tmp_path):
     """As `make study >&-` leaves it."""
     (tmp_path / "go").touch()
-    command = f"exec bash stages/job.sh a {start.markers}/a 3 1 0 >&-"
+    command = f"exec bash stages/engine/job.sh a {start.markers}/a 3 1 0 >&-"
     job = subprocess.run(["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False,
                          env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
     assert job.returncode == 0 and not job.stderr and (start.markers / "a").exists()
