@@ -3,22 +3,21 @@ import re
 
 import pytest
 
-from pipeline import study as studies
-from pipeline.study import ROOT, StudyError
+from pipeline.study import StudyError
 from stages import checks
+from tests.test_settings import TEXT, load
 
-TEXT = (ROOT / "params.yaml").read_text()
 TRAINVAL = r"(?m)^  t1-c8: \[\*os16\]", "  t6-test: [*os8]\n\\g<0>"
 AFTER_IT = r"(?m)^  t1-c8: \[\*os16\]", "  after: [*os8]\n\\g<0>"
 
 
 def checked(tmp_path, scale, *edits):
+    """A run or backbone of one's own need not be there at every scale: the settings are loaded at one that tests read."""
     text = TEXT
-    for pattern, replacement in ((r"(?m)^scale: \S+", f"scale: {scale}"), *edits):
+    for pattern, replacement in edits:
         text, count = re.subn(pattern, replacement, text)
         assert count == 1, pattern
-    (tmp_path / "params.yaml").write_text(text)
-    checks.check_settings(studies.load.__wrapped__(tmp_path / "params.yaml"))
+    checks.check_settings(load(tmp_path, text).model_copy(update={"scale": scale}))
 
 
 @pytest.mark.parametrize("scale, edits, words", [

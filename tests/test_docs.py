@@ -1,4 +1,4 @@
-"""Links between the documents lead to files and headings that are there."""
+"""Links between the documents, and to pictures, lead to files and headings that are there."""
 import re
 
 import pytest
@@ -19,6 +19,6 @@ def anchors(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", prose(page)) if not link.startswith("http")]
+    links = [link for link in re.findall(r'(?:\]\(|src=")([^)"]+)', prose(page)) if not link.startswith("http")]
     found = [((page.parent / path).resolve() if path else page, anchor) for path, _, anchor in (link.partition("#") for link in links)]
     assert not [(path, anchor) for path, anchor in found if not path.exists() or anchor and anchor not in anchors(path)]

@@ -58,7 +58,7 @@ def test_a_curve_is_thinned_to_so_many_points_with_both_ends(count):
 @pytest.mark.parametrize("read", [lambda path: records.read(path.parent), lambda path: runs.history(Home, "t1"),
                                   lambda path: curves.of(path.parent), lambda path: measure.costs(Home),
                                   lambda path: measure.label_maps(Home, "t1", "os16"), lambda path: sheets._contact(path.parent / "contact.png")])
-def test_a_file_that_a_stage_half_wrote_is_named(tmp_path, monkeypatch, content, read):
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, content, read):
     monkeypatch.chdir(tmp_path)
     for name in (records.RECORD, records.HISTORY, "costs.parquet", "labels.parquet", "contact.png"):
         Path(name).write_bytes(content)

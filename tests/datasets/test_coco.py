@@ -88,7 +88,7 @@ def test_coco_names_cover_the_20_classes():
 
 @pytest.mark.parametrize("value, said", [*((far, "leads far out") for far in ("NaN", "Infinity", "-Infinity", "1e300", "4e7", "-1000")),
                                          ("50, 10", "of 9 numbers: they come in pairs")])
-def test_coco_outlines_that_lead_nowhere_are_named(instances, value, said):
+def test_coco_outlines_that_are_none_are_named(instances, value, said):
     """pycocotools takes 20 GB for a NaN, and does not survive 1e300."""
     path = instances / "annotations/instances_train2017.json"
     text = path.read_text()

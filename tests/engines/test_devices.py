@@ -10,35 +10,27 @@ import pytest
 
 from pipeline.study import ROOT
 
-
-@pytest.mark.parametrize("devices, given", [(None, ["2"]), ("", []), ("-1", []), ("NoDevFiles", []), ("5", ["1"]), ("0,3", ["2"])])
-def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, devices, given):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: x\necho GPU 1: x\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    known = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    known |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
-    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=known)
-    assert re.findall(r"--resources gpu=(\S+)", shown) == given
-
-
-NONE = "#!/bin/bash\necho No devices were found\nexit 6\n"
+TWO, NONE = "#!/bin/bash\necho GPU 0: x\necho GPU 1: x\n", "#!/bin/bash\necho No devices were found\nexit 6\n"
 without_a_gpu = pytest.mark.skipif(bool(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dxg")), reason="a GPU is here")
 
 
-@without_a_gpu
-def test_a_name_of_no_device_is_none_for_make(tmp_path):
-    """CUDA_VISIBLE_DEVICES=0 from some profile, on a machine without a GPU: one training ran at a time."""
-    (tmp_path / "nvidia-smi").write_text(NONE)
+@pytest.mark.parametrize("smi, devices, given", [
+    (TWO, None, ["2"]), (TWO, "", []), (TWO, "-1", []), (TWO, "NoDevFiles", []), (TWO, "5", ["1"]), (TWO, "0,3", ["2"]),
+    (NONE, None, []), pytest.param(NONE, "0", [], marks=without_a_gpu)])  # the last as from some profile
+def test_make_gives_snakemake_the_devices_that_are_visible(tmp_path, smi, devices, given):
+    """One that is named and not there would have a study run one training at a time."""
+    (tmp_path / "nvidia-smi").write_text(smi)
     (tmp_path / "nvidia-smi").chmod(0o755)
-    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=os.environ | {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": ""})
-    assert "snakemake" in shown and "--resources" not in shown
+    known = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
+    known |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+    shown = subprocess.check_output(["make", "-n", "-o", ".venv/.installed", "study"], cwd=ROOT, text=True, env=known)
+    assert "snakemake" in shown and re.findall(r"--resources gpu=(\S+)", shown) == given
 
 
 @without_a_gpu
 def test_a_name_of_no_device_is_not_waited_for(start, tmp_path):
     (tmp_path / "bin/nvidia-smi").write_text(NONE)
-    assert start("a", CUDA_VISIBLE_DEVICES="0")[2] == "4"
+    start("a", CUDA_VISIBLE_DEVICES="0")
     assert not list(tmp_path.glob("study-*/gpu-*"))
 
 
