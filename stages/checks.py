@@ -22,8 +22,9 @@ def check_settings(study: Study) -> None:
     where a network would be scored on images that it was trained on."""
     paper.check(study)
     claims.check(study)
-    for name in study.evaluate:
-        _check_unseen(study, name)
+    for name in study.included:
+        if name in study.evaluate:
+            _check_unseen(study, name)
     for name in sorted({run.dataset for run in study.runs.values()}):
         if (data := study.dataset(name)) and data.evaluate.classes:
             from pipeline.datasets import native
@@ -33,8 +34,8 @@ def check_settings(study: Study) -> None:
 def _check_unseen(study: Study, name: str) -> None:
     """StudyError where run `name`, or one that it starts from, trains on the split that it is scored on; trainval holds val."""
     dataset, step = study.runs[name].dataset, name
-    while step and (data := study.dataset(dataset)):
-        split = data.evaluate.split
+    split = study.dataset(dataset).evaluate.split
+    while step:
         trained = (training := study.training(step)) and study.runs[step].dataset == dataset and training.split
         if trained and (trained == split or trained.startswith(f"train{split}")):
             raise StudyError(f"evaluate.{name}: {step} trains on {trained}, and would be scored on images of {split} that it has "

@@ -8,6 +8,8 @@ from stages import checks
 from tests.test_settings import TEXT, load
 
 TRAINVAL = r"(?m)^  t1-c8: \[\*os16\]", "  t6-test: [*os8]\n\\g<0>"
+FINE_TUNE = r"(?m)^      fine_tune: null(\n.*\n +evaluate: .*classes.*)", r"      fine_tune: {<<: *paper-train, split: trainval}\1"
+WITH_COCO = r"source: null( +# name a folder that holds COCO)", r"source: {folder: /data/coco}\1"  # from which both start
 AFTER_IT = r"(?m)^  t1-c8: \[\*os16\]", "  after: [*os8]\n\\g<0>"
 
 
@@ -21,18 +23,18 @@ def checked(tmp_path, scale, *edits):
 
 
 @pytest.mark.parametrize("scale, edits, words", [
-    ("paper", [TRAINVAL], r"^evaluate\.t6-test: t6-test trains on trainval, and would be scored on images of val that it has seen: take t6-test out of `evaluate`"),
-    ("paper", [AFTER_IT, (r"(?m)^  t6-test:  .*\n", "\\g<0>  after: {<<: *separable, start: runs/t6-test, recipe: fine_tune, output_stride: 8}\n")],
+    ("paper", [WITH_COCO, TRAINVAL], r"^evaluate\.t6-test: t6-test trains on trainval, and would be scored on images of val that it has seen: take t6-test out of `evaluate`"),
+    ("paper", [WITH_COCO, AFTER_IT, (r"(?m)^  t6-test:  .*\n", "\\g<0>  after: {<<: *separable, start: runs/t6-test, recipe: fine_tune, output_stride: 8}\n")],
      r"^evaluate\.after: t6-test trains on trainval"),
     ("own-data", [(r"split: val, canvas: \[513, 513\], classes", "split: train_aug, canvas: [513, 513], classes")],
-     r"^evaluate\.t1-c8: t1-c8 trains on train_aug, .* of train_aug that"),
+     r"^evaluate\.own-mobilenet: own-mobilenet trains on train_aug, .* of train_aug that"),
 ], ids=["itself", "what it starts from", "the same split"])
 def test_no_network_is_scored_on_images_that_it_has_seen(tmp_path, scale, edits, words):
     with pytest.raises(StudyError, match=words):
         checked(tmp_path, scale, *edits)
 
 
-@pytest.mark.parametrize("scale, edits", [*((scale, []) for scale in ("tiny", "miniature", "paper", "zoo", "own-data")), ("tiny", [TRAINVAL])])
+@pytest.mark.parametrize("scale, edits", [*((scale, []) for scale in ("tiny", "miniature", "paper", "zoo", "own-data")), ("tiny", [TRAINVAL]), ("own-data", [FINE_TUNE])])
 def test_what_is_scored_on_other_images_is_fine(tmp_path, scale, edits):
-    """Also a run on trainval where the scale has none: it is left out."""
+    """Also a run on trainval where the scale has none, or not its backbone: it is left out."""
     checked(tmp_path, scale, *edits)
