@@ -6,6 +6,7 @@ network has a rate of its own (calibration.py): depthwise convolutions are slowe
 import contextlib
 import dataclasses
 import functools
+import os
 from pathlib import Path
 
 from pipeline.datasets import native
@@ -95,7 +96,7 @@ def image_count(data: Dataset, name: str, split: str | None = None) -> int:
 
 @functools.cache  # many runs are evaluated on the same images
 def _counted(name: str, folder: str, split: str) -> int:
-    return len(native.reader(name).splits(Path(folder).expanduser())[split])
+    return len(native.reader(name).splits(Path(os.path.expanduser(folder)))[split])
 
 
 def seconds(work: Work, rates: dict[str, Rate]) -> float:

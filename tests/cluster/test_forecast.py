@@ -69,6 +69,7 @@ def test_the_images_of_a_folder_are_counted(tiny, tmp_path):
         return next(work.inference for work in forecast.works(study) if work.stage == "evaluate@t2-x2")
     miniature.generate("voc", Generate(train=2, val=3, size=49, seed=0), tmp_path / "voc")
     published = inference(tmp_path / "not there")
+    assert inference("~nobody-of-that-name/voc") == published
     assert inference(tmp_path / "voc") == pytest.approx(published * 3 / 1449)
 
 
