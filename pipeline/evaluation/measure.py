@@ -38,9 +38,10 @@ def status(study: Study, row: Row) -> str:
 
 def outdated(study: Study, run: str) -> bool:
     """Whether the facts of `run` were counted of another training than the one that is there: a later one, or an earlier one,
-    which DVC has brought back where an edit was undone. Both are there."""
+    which DVC has brought back where an edit was undone. Both are there; facts from before they said so are not asked."""
     trained, counted = (records.read(study.artifacts(kind, run)) for kind in ("runs", "facts"))
-    return counted["params"].get("trained") != trained["provenance"].get("started")
+    started = trained["provenance"].get("started")
+    return counted["params"].get("trained", started) != started
 
 
 def shard(study: Study, run: str) -> Shard:

@@ -79,6 +79,15 @@ def test_facts_of_another_training_are_not_measured(tmp_path, monkeypatch, start
     assert not runs.evaluated(study, "t2-x2")
 
 
+def test_facts_from_before_they_said_of_which_training_are_measured(tmp_path, monkeypatch):
+    """Else make report, after a git pull, replaced a study's report by one of nothing."""
+    study = small(tmp_path, monkeypatch)
+    record = records.read(folder := study.artifacts("facts", "t2-x2"))
+    del record["params"]["trained"]
+    records.write(folder, **record)
+    assert measure.status(study, Row("own", {}, "t2-x2", "os16")) == "measured" and runs.evaluated(study, "t2-x2")
+
+
 def test_facts_of_other_images_are_no_measurement(tmp_path, monkeypatch):
     """A paired bootstrap of one run on the images of before, another on those of now, would say something of neither."""
     study = small(tmp_path, monkeypatch)
