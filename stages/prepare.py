@@ -106,7 +106,7 @@ def _check_labels(dataset: str, evaluation: schema.Evaluation, rows: dict[str, d
             said = f"each labelled pixel is {found[0]}" if found else "no pixel is labelled"
             raise StudyError(f"{dataset}'s split {split}: {said}, so there is nothing to tell apart. In a label 255 is void; "
                              "objects have the numbers of their classes")
-    if lost := [name for name in evaluation.classes or () if not rows[evaluation.split]["pixels"].get(name)]:
+    if lost := [name for name in evaluation.classes or () if not rows[evaluation.split].get("pixels", {}).get(name)]:
         raise StudyError(f"{dataset}'s split {evaluation.split} has no pixel of {', '.join(lost)}: evaluate.classes of {dataset} "
                          "in params.yaml says of which classes mIOU is the mean")
 

@@ -128,6 +128,15 @@ def test_a_class_that_is_scored_has_to_occur(tiny, monkeypatch, root):
         prepare.main("voc")
 
 
+def test_of_imagenet_no_classes_can_be_scored(tiny, monkeypatch):
+    evaluation = tiny.settings.imagenet.evaluate.model_copy(update={"classes": ("cat",)})
+    told = changed.dataset(tiny, "imagenet", evaluate=evaluation)
+    monkeypatch.setattr(study, "load", lambda: told)
+    download.main("imagenet")
+    with pytest.raises(StudyError, match="imagenet's split val has no pixel of cat: evaluate.classes of imagenet"):
+        prepare.main("imagenet")
+
+
 @pytest.mark.parametrize("split, background, objects, said", [
     ("train_aug", 0, 255, "voc's split train_aug: each labelled pixel is background"),
     ("val", 0, 0, "voc's split val: each labelled pixel is background"), ("val", 255, 255, "voc's split val: no pixel is labelled")])
