@@ -1,7 +1,7 @@
 """The stages of dvc.yaml on Snakemake: parallel, on many GPUs, on Slurm (docs/scale.md). Nothing is defined here.
 
-Each job is `dvc repro --single-item STAGE` (stages/engine/job.sh). DVC alone decides what is stale: such a stage's marker is gone before
-jobs are scheduled.
+Each job is `dvc repro --single-item STAGE` (stages/engine/job.sh). DVC alone decides what is stale: such a stage's marker is gone
+before jobs are scheduled.
 """
 import os
 import sys
