@@ -32,7 +32,7 @@ def test_data_that_are_missing_are_named_with_what_to_do(tiny, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     for name in ("CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    study = changed.dataset(changed.dataset(tiny, "voc", source=Source(folder=str(tmp_path / "nowhere"))), "coco", source=None)
+    study = changed.dataset(changed.dataset(tiny, "voc", source=Source(folder="~nobody-of-that-name/a")), "coco", source=None)
     archive = Archive(name="gtFine.zip", mirrors=("https://www.cityscapes-dataset.com/x",), size=2 * 10 ** 9)
     study = changed.dataset(study, "cityscapes", source=Source(archives=(archive,)))
     found = of_data(study)
@@ -83,7 +83,7 @@ def test_published_networks_are_named_and_data_of_no_use_are_not(tiny, tmp_path,
     prefix, archive = "mobilenetv2_coco_voc_trainaug", "mobilenetv2_dm05_coco_voc_trainaug"
     (tmp_path / "model.ckpt-5.index").touch()
     runs = tiny.runs | {prefix: tiny.runs[prefix].model_copy(update={"published": "model.ckpt-5"}),
-                        archive: tiny.runs[archive].model_copy(update={"published": "/nowhere/x.tar.gz"})}
+                        archive: tiny.runs[archive].model_copy(update={"published": "~nobody-of-that-name/x.tar.gz"})}
     found = of_data(tiny.model_copy(update={"scale": "zoo", "runs": runs}))
     assert "coco" not in found and "imagenet" not in found
     assert "3 of the runs" in found["cityscapes"].advice  # the zoo's
