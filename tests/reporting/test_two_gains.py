@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.evaluation import metrics
 from pipeline.paper import claims
-from pipeline.reporting import ledger, tables
+from pipeline.reporting import ledger, run_pages, tables
 from tests.reporting import fake_study, reader
 from tests.reporting.measured import draws, score
 
@@ -54,6 +54,10 @@ def test_seeds_are_paired_training_by_training(study, monkeypatch):
     found = ledger._over_seeds(told, claim(), CELLS[1])
     assert asked == [(f"{a}/os16", f"{b}/os16", f"{a}/os8", f"{b}/os8") for a, b in itertools.product(("t5-dec", "t5-dec-s1"), ("t5-nodec", "t5-nodec-s1"))]
     assert found == {"seeds_low": 1, "seeds_high": 4, "pairings": 4}
+
+
+def test_the_claim_is_on_the_pages_of_all_four():
+    assert run_pages._cells({"a": CELLS[0], "b": CELLS[1], "than": ", ".join(CELLS[2:])}) == list(CELLS)
 
 
 def test_the_report_names_all_four(reported):
