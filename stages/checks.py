@@ -36,8 +36,8 @@ def _check_unseen(study: Study, name: str) -> None:
     dataset, step = study.runs[name].dataset, name
     split = study.dataset(dataset).evaluate.split
     while step:
-        trained = (training := study.training(step)) and study.runs[step].dataset == dataset and training.split
-        if trained and (trained == split or trained.startswith(f"train{split}")):
-            raise StudyError(f"evaluate.{name}: {step} trains on {trained}, and would be scored on images of {split} that it has "
-                             f"seen: take {name} out of `evaluate`, or have it trained or scored on another split")
-        step = study.runs[step].start_run
+        run, training = study.runs[step], study.training(step)
+        if training and run.dataset == dataset and (training.split == split or training.split.startswith(f"train{split}")):
+            raise StudyError(f"evaluate.{name}: {step} trains on {training.split}, and would be scored on images of {split} that "
+                             f"it has seen: take {name} out of `evaluate`, or have it trained or scored on another split")
+        step = run.start_run
