@@ -21,7 +21,7 @@ from pipeline.study import Study, StudyError
 @contextlib.contextmanager
 def joined():
     """Join the processes that torchrun started, over NCCL on GPUs and Gloo on CPUs; nothing to do where it started none."""
-    if "LOCAL_RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:  # a cluster may set the second for its own ends
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:  # clusters may set the others
         yield
         return
     gpus, local = devices.count(), int(os.environ["LOCAL_RANK"])

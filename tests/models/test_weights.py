@@ -56,6 +56,13 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_of_pytorch_behind_an_address_is_no_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({}, tmp_path / "w.pth")
+    with Server(tmp_path) as server, pytest.raises(StudyError, match="w.pth is a file of PyTorch"):
+        checkpoints.read(f"{server.url}/w.pth")
+
+
 @pytest.mark.parametrize("address", ["~/w.safetensors", "file://{home}/w.safetensors", "{url}/w.safetensors"])
 def test_safetensors_are_found_by_any_address(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ def forked(work, world: int = 1, port: str = "") -> list[int]:
     for rank in range(world):
         if not (child := os.fork()):
             os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                           "TORCHELASTIC_RUN_ID": "forked", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             torch.set_num_threads(1)
             try:
                 work()

@@ -23,8 +23,9 @@ def results(tmp_path_factory):
 
 def test_a_cluster_that_counts_processes_starts_none(monkeypatch):
     """As some set WORLD_SIZE in every container, whatever runs there."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name in ("WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with distributed.joined():
         assert distributed.world() == 1
 

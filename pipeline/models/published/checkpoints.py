@@ -81,7 +81,7 @@ def _local(source: str | Path) -> Path:
     if path := mirrors.local(str(source)):
         return path
     path = archives.fetch(archives.at(str(source)), ARTIFACTS / "archives")
-    if not (is_table(path) or unpacking.is_tar(path) or _is_safetensors(path)):
+    if not (is_table(path) or unpacking.is_tar(path) or _is_safetensors(path) or zipfile.is_zipfile(path)):  # see _read
         raise StudyError(f"{path} is neither a checkpoint, an archive of one nor safetensors, but perhaps a page that asks for a "
                          "login: delete it and run the same command again")
     return path
