@@ -64,8 +64,6 @@ def test_a_wrong_option_points_to_the_help(monkeypatch, capsys):
 
 
 def test_a_name_that_is_no_text_is_printed():
-    import subprocess
-    import sys
     code = "from stages import console; console.run(lambda: print('caf\\udce9.jpg'))"
     ran = subprocess.run([sys.executable, "-c", code], env={"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
     assert ran.returncode == 0 and ran.stdout == b"caf\\udce9.jpg\n"
