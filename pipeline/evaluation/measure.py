@@ -153,7 +153,7 @@ def _cell(study: Study, run: str, strategy: str) -> tuple:
 @functools.lru_cache(maxsize=512)  # one cell may be in four tables
 def _scores(path: Path, changed: int, strategy: str, names: tuple[str, ...], only: tuple[int, ...] | None) -> dict[str, float]:
     facts = _facts(path, changed)
-    by_image = metrics.tp_fp_fn(metrics.confusion_by_image(facts, strategy, len(names)))
+    by_image = metrics.tp_fp_fn(metrics.confusion(facts, strategy, len(names), by="image"))
     total = by_image.sum(0)
     low, high = metrics.interval(metrics.bootstrap(by_image, only=only))
     found = {"miou": float(metrics.miou_of_counts(total, only)), "miou_low": low, "miou_high": high,
@@ -166,12 +166,12 @@ def _scores(path: Path, changed: int, strategy: str, names: tuple[str, ...], onl
 def _trimap(path: Path, changed: int, strategy: str, names: tuple[str, ...], only: tuple[int, ...] | None,
             intervals: bool) -> dict[str, list[float]]:
     facts = _facts(path, changed)
-    curve = metrics.trimap_curve(facts, strategy, len(names), only)
+    curve = metrics.miou_within(metrics.confusion(facts, strategy, len(names), by="band"), only)
     if np.isnan(curve).any():
         return {}
     found = {"trimap_miou": curve.tolist()}
     if intervals and len(facts.images) > 1:
-        bands = [metrics.tp_fp_fn(metrics.confusion_by_image(facts, strategy, len(names), range(width + 1)))
+        bands = [metrics.tp_fp_fn(metrics.confusion(facts, strategy, len(names), range(width + 1), by="image"))
                  for width in range(len(TRIMAP_WIDTHS))]
         low, high = zip(*(metrics.interval(metrics.bootstrap(counts, only=only)) for counts in bands))
         found |= {"trimap_low": list(low), "trimap_high": list(high)}

@@ -54,32 +54,29 @@ class Facts:
         except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's, of columns of another type or with gaps
             raise StudyError(f"{path} is not a table of confusion facts ({error}): run the evaluate stage again") from error
 
-    def mask(self, strategy: str, bands=None) -> np.ndarray:
-        """bool (rows,): those of one strategy, of all bands or those given."""
-        if strategy not in self.strategies:
-            raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(self.strategies)}: "
-                             "check evaluate in params.yaml")
-        chosen = self.strategy == self.strategies.index(strategy)
-        if bands is not None:
-            wanted = np.zeros(256, bool)
-            wanted[list(bands)] = True
-            chosen &= wanted[self.band]
-        return chosen
 
-
-def confusion(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
-    """Pixels by (target, prediction), of all images: int64 (classes, classes). `bands`: which distances count, all if None."""
-    return _summed(facts, facts.mask(strategy, bands), {}, classes)
-
-
-def confusion_by_image(facts: Facts, strategy: str, classes: int, bands=None) -> np.ndarray:
-    """As `confusion`, image by image in the order of `facts.images`: int64 (images, classes, classes)."""
-    return _summed(facts, facts.mask(strategy, bands), {"image": len(facts.images)}, classes)
-
-
-def confusion_by_band(facts: Facts, strategy: str, classes: int) -> np.ndarray:
-    """As `confusion`, band by band: int64 (15, classes, classes)."""
-    return _summed(facts, facts.mask(strategy), {"band": BANDS}, classes)
+def confusion(facts: Facts, strategy: str, classes: int, bands=None, by: str | None = None) -> np.ndarray:
+    """Pixels by (target, prediction): int64 (classes, classes). `bands`: which distances count, all if None. by: "image" gives
+    (images, classes, classes), in the order of `facts.images`; "band" (15, classes, classes)."""
+    if strategy not in facts.strategies:
+        raise StudyError(f"the facts have no strategy {strategy!r}; there are {', '.join(facts.strategies)}: "
+                         "check evaluate in params.yaml")
+    chosen = facts.strategy == facts.strategies.index(strategy)
+    if bands is not None:
+        wanted = np.zeros(256, bool)
+        wanted[list(bands)] = True
+        chosen &= wanted[facts.band]
+    sizes = {by: {"image": len(facts.images), "band": BANDS}[by]} if by else {}
+    sizes |= {"target": classes, "prediction": classes}
+    keys = {name: getattr(facts, name)[chosen].astype(np.int64) for name in sizes}
+    for name, key in keys.items():
+        if len(key) and key.max() >= sizes[name]:
+            what = f"{name if name == by else 'class'} {key.max()}"
+            raise StudyError(f"the facts hold {what}, but there are only {sizes[name]}: run the evaluate stage again")
+    shape = tuple(sizes.values())
+    index = np.ravel_multi_index(tuple(keys.values()), shape)
+    counts = np.bincount(index, facts.pixels[chosen], int(np.prod(shape)))  # in float64, which is exact below 2**53
+    return counts.astype(np.int64).reshape(shape)
 
 
 def tp_fp_fn(confusions: np.ndarray) -> np.ndarray:
@@ -111,13 +108,9 @@ def miou(confusions: np.ndarray, only=None) -> np.ndarray:
     return miou_of_counts(tp_fp_fn(confusions), only)
 
 
-def trimap_curve(facts: Facts, strategy: str, classes: int, only=None) -> np.ndarray:
-    """mIOU in percent over the pixels within TRIMAP_WIDTHS[k] pixels of void: float64 (14,). Figure 5a."""
-    return miou_within(confusion_by_band(facts, strategy, classes), only)
-
-
 def miou_within(bands: np.ndarray, only=None) -> np.ndarray:
-    """As `trimap_curve`, of confusion matrices by band: (15, classes, classes) -> float64 (14,)."""
+    """Figure 5a: mIOU in percent over the pixels within TRIMAP_WIDTHS[k] pixels of void, of confusion matrices by band:
+    (15, classes, classes) -> float64 (14,)."""
     return miou(bands.cumsum(0)[:-1], only)
 
 
@@ -154,7 +147,7 @@ def interval(sample: np.ndarray) -> tuple[float, float]:
 
 def by_score(facts: Facts, strategy: str, classes: int, only=None) -> list[tuple[str, float]]:
     """Images with the mIOU of each (over the classes in it or predicted), worst first; equal ones by name."""
-    scores = miou(confusion_by_image(facts, strategy, classes), only)
+    scores = miou(confusion(facts, strategy, classes, by="image"), only)
     return sorted(((name, float(score)) for name, score in zip(facts.images, scores) if not np.isnan(score)),
                   key=lambda pair: pair[::-1])
 
@@ -163,20 +156,6 @@ def _whole(column):
     """A chunked column as one array."""
     column = column.combine_chunks()
     return column.combine_chunks() if hasattr(column, "chunks") else column
-
-
-def _summed(facts: Facts, chosen: np.ndarray, by: dict[str, int], classes: int) -> np.ndarray:
-    """The pixels of the `chosen` rows, summed by the columns `by` (how many of each), target and prediction, as int64."""
-    sizes = by | {"target": classes, "prediction": classes}
-    keys = {name: getattr(facts, name)[chosen].astype(np.int64) for name in sizes}
-    for name, key in keys.items():
-        if len(key) and key.max() >= sizes[name]:
-            what = f"{name if name in by else 'class'} {key.max()}"
-            raise StudyError(f"the facts hold {what}, but there are only {sizes[name]}: run the evaluate stage again")
-    shape = tuple(sizes.values())
-    index = np.ravel_multi_index(tuple(keys.values()), shape)
-    counts = np.bincount(index, facts.pixels[chosen], int(np.prod(shape)))  # in float64, which is exact below 2**53
-    return counts.astype(np.int64).reshape(shape)
 
 
 @lru_cache(maxsize=4)

@@ -7,45 +7,33 @@ LEARNING = 5  # points of mIOU that a network gains at the end of its training w
 def lines(claims: list[dict], limit: float, sizes: dict[str, int | None], trained: list[dict]) -> list[dict]:
     """The ledger's lines with their pictures, their borders in words, and what else may have decided. limit: where the axis of
     effects ends; sizes: parameters of each network; trained: as `runs.describe` gives them."""
-    gained = {run["id"]: _last_gain(run) for run in trained if run["done"]}
+    late = {run["id"]: words for run in trained if (words := _late(run))}
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]],
-                     "truth": columns.truth(claim),
-                     "cells": [claim[side].split(", ") if claim[side] else [] for side in ("a", "b", "than")],
-                     "sizes": _sizes(claim, sizes), "against": columns.against(claim), "learning": _learning(claim, gained)}
+                     "truth": columns.truth(claim), "against": columns.against(claim), "besides": _besides(claim, sizes, late),
+                     "cells": [claim[side].split(", ") if claim[side] else [] for side in ("a", "b", "than")]}
             for claim in claims]
 
 
-def _last_gain(run: dict) -> tuple[float, int]:
-    """By how many points a run's mIOU grew between its last two validations, and how many steps lie between them; (0, 0) where
-    there were fewer."""
+def _late(run: dict) -> str | None:
+    """That a run still learned much when its training ended: between its last two validations."""
     validations = run["curves"].get("miou", [])
     if len(validations) < 2:
-        return 0.0, 0
+        return None
     (before, first), (after, last) = validations[-2:]
-    return last - first, after - before
+    gain = last - first
+    return f"{run['id']} gained {gain:.1f} points in its last {after - before} steps" if gain > LEARNING else None
 
 
-def _learning(claim: dict, gained: dict[str, tuple[float, int]]) -> str:
-    """Which of the networks compared still learned much when their training ended: how long it was may then decide."""
+def _besides(claim: dict, sizes: dict[str, int | None], late: dict[str, str]) -> list[str]:
+    """What else may have decided between networks: that one has half as many parameters again, or how long they were trained."""
     if not claim["a"] or claim["effect"] is None or claim["measure"].startswith("madds"):
-        return ""
-    cells = [claim["a"], claim["decided_by"], *(claim["than"] or "").split(", ")]
-    names, late = dict.fromkeys(cell.partition("/")[0] for cell in cells), []
-    for name in names:
-        gain, steps = gained.get(name, (0.0, 0))
-        if gain > LEARNING:
-            late.append(f"{name} gained {gain:.1f} points in its last {steps} steps")
-    return "; ".join(late)
-
-
-def _sizes(claim: dict, sizes: dict[str, int | None]) -> str:
-    """How big the two networks are here, where one has half as many parameters again: on a small scale that may decide."""
-    if not claim["a"] or claim["effect"] is None or claim["measure"].startswith("madds"):
-        return ""
-    ours, theirs = (sizes.get(cell.partition("/")[0]) for cell in (claim["a"], claim["decided_by"]))
-    if not ours or not theirs or max(ours, theirs) < 1.5 * min(ours, theirs):
-        return ""
-    return f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million"
+        return []
+    runs = [cell.partition("/")[0] for cell in (claim["a"], claim["decided_by"], *(claim["than"] or "").split(", "))]
+    ours, theirs = (sizes.get(run) for run in runs[:2])
+    unlike = ours and theirs and max(ours, theirs) >= 1.5 * min(ours, theirs)
+    said = [f"parameters here: {ours / 1e6:.2f} against {theirs / 1e6:.2f} million" if unlike else "",
+            "; ".join(late[run] for run in dict.fromkeys(runs) if run in late)]
+    return [words for words in said if words]
 
 
 def limit_of(claims: list[dict]) -> float:

@@ -144,13 +144,15 @@ def _over_seeds(study: Study, claim: Claim, rival: str) -> dict:
 
 
 def _difference(study: Study, claim: Claim, rival: str) -> tuple[float, float, float]:
-    """a - b, less that of `than`, with its interval: (effect, low, high)."""
+    """a - b, less that of `than`, with its interval: (effect, low, high). Of errors it is b - a: what a saves."""
     if claim.measure.startswith("madds"):
         ours, theirs = (costs(study)[tuple(cell.split("/"))]["madds_counted_as_paper"] for cell in (claim.a, rival))
         effect = ours - theirs if claim.measure == "madds" else 100 * (1 - ours / theirs)
         return effect, effect, effect
     if claim.of_backbones:
-        return _errors(study, claim.measure, claim.a, rival)
+        wrong = [records.read(study.artifacts("weights", name))["metrics"][claim.measure] for name in (rival, claim.a)]
+        images = error_rates.images_of(study)
+        return wrong[0] - wrong[1], *(error_rates.newcombe(*wrong, images, images) if images > 1 else (math.nan, math.nan))
     gain = _gain(study, claim, claim.a, rival, *(claim.than or ()))
     return float(gain[0]), *metrics.interval(gain[1:])
 
@@ -168,13 +170,6 @@ def _paired(study: Study, a: str, b: str, bands: tuple[int, ...] | None, samples
     for cell in (a, b):
         run, strategy = cell.split("/")
         names, only = classes(study, run)
-        sides.append(metrics.tp_fp_fn(metrics.confusion_by_image(read_facts(study, run), strategy, len(names), bands)))
+        sides.append(metrics.tp_fp_fn(metrics.confusion(read_facts(study, run), strategy, len(names), bands, by="image")))
     effect = metrics.miou_of_counts(sides[0].sum(0), only) - metrics.miou_of_counts(sides[1].sum(0), only)
     return np.append(effect, metrics.bootstrap(*sides, only=only, samples=samples) if samples else [])
-
-
-def _errors(study: Study, measure: str, a: str, b: str) -> tuple[float, float, float]:
-    """Points of top-1 or top-5 error that backbone a saves against b, with Newcombe's interval; nan for a single image."""
-    wrong = [records.read(study.artifacts("weights", name))["metrics"][measure] for name in (b, a)]
-    images = error_rates.images_of(study)
-    return wrong[0] - wrong[1], *(error_rates.newcombe(*wrong, images, images) if images > 1 else (math.nan, math.nan))

@@ -23,7 +23,7 @@ def build(study: Study, trained: list[dict], stored: dict[str, list[dict]], clai
     for run in trained:
         name = run["id"]
         own = [line for line in lines if line["run"] == name]
-        about = [claim for claim in claims if name in {cell.partition("/")[0] for cell in _cells(claim)}]
+        about = [claim for claim in claims if name in _compared(claim)]
         page = {"run": run, "skipped": bool(study.skipped(name)), "settings": _settings(study, name),
                 "how": (run["record"] or {}).get("params", {}), "family": study.backbones[study.runs[name].backbone],
                 "departures": departing.get(name, []),
@@ -47,8 +47,8 @@ def commands(study: Study, run: str) -> dict[str, str]:
             "stage": f"dvc repro {f'evaluate@{run}' if run in study.evaluate else made}"}
 
 
-def _cells(claim: dict) -> list[str]:
-    return [cell for side in ("a", "b", "than") for cell in (claim[side] or "").split(", ") if "/" in cell]
+def _compared(claim: dict) -> set[str]:
+    return {cell.partition("/")[0] for side in ("a", "b", "than") for cell in (claim[side] or "").split(", ")}
 
 
 def _settings(study: Study, run: str) -> list[dict]:

@@ -195,6 +195,6 @@ def test_the_bands_are_those_of_the_shards_distances():
     facts = metrics.Facts.read(TINY.artifacts("facts", RUN) / "facts.parquet")
     shard = Shard(TINY.artifacts("shards", "voc") / "val.arrow")
     label, distance = (np.concatenate([getattr(shard[number], name).ravel() for number in range(IMAGES)]) for name in ("label", "distance"))
-    found = metrics.confusion_by_band(facts, TINY.evaluate[RUN][0], CLASSES).cumsum(0)
+    found = metrics.confusion(facts, TINY.evaluate[RUN][0], CLASSES, by="band").cumsum(0)
     for place, width in enumerate(TRIMAP_WIDTHS):
         assert found[place].sum(1).tolist() == np.bincount(label[distance <= width], minlength=CLASSES)[:CLASSES].tolist()

@@ -51,13 +51,13 @@ def test_two_classes_by_hand():
     assert np.isnan(metrics.per_class_iou(matrix)[2])
     assert metrics.miou(matrix) == pytest.approx((100 * 6 / 9 + 50) / 2)  # the class that nobody has seen is left out
     assert metrics.miou(matrix, only=[1]) == pytest.approx(50)
-    assert metrics.trimap_curve(facts, "s", 3)[0] == pytest.approx((0 + 75) / 2)  # class 0 is only predicted there: IoU 0
+    assert metrics.miou_within(metrics.confusion(facts, "s", 3, by="band"))[0] == pytest.approx((0 + 75) / 2)  # class 0 is only predicted there: IoU 0
 
 
 def test_trimap_curve_is_the_score_of_the_near_pixels(scenes):
     labels, predictions, distances = scenes
     facts = facts_of(*scenes)
-    for width, score in zip(TRIMAP_WIDTHS, metrics.trimap_curve(facts, "os16", CLASSES)):
+    for width, score in zip(TRIMAP_WIDTHS, metrics.miou_within(metrics.confusion(facts, "os16", CLASSES, by="band"))):
         near = facts_of(np.where(distances <= width, labels, 255), predictions, distances)
         assert score == pytest.approx(float(metrics.miou(metrics.confusion(near, "os16", CLASSES))))
 
@@ -72,17 +72,17 @@ def test_any_split_of_the_images_sums_to_the_whole_in_any_order_of_rows(split, s
     rows = list({row[:5]: row for row in rows}.values())
     whole = metrics.Facts.of(table([rows[place] for place in rng.permutation(len(rows))]))
     parts = [[row for row in rows if split[int(row[1][1:])] == side] for side in (True, False)]
-    summed = sum(metrics.confusion_by_band(metrics.Facts.of(table(part)), "s", 4) for part in parts if part)
-    assert (summed == metrics.confusion_by_band(whole, "s", 4)).all()
-    by_image = metrics.confusion_by_image(metrics.Facts.of(table(rows)), "s", 4)
-    assert (metrics.confusion_by_image(whole, "s", 4) == by_image).all() and (by_image.sum(0) == metrics.confusion(whole, "s", 4)).all()
+    summed = sum(metrics.confusion(metrics.Facts.of(table(part)), "s", 4, by="band") for part in parts if part)
+    assert (summed == metrics.confusion(whole, "s", 4, by="band")).all()
+    by_image = metrics.confusion(metrics.Facts.of(table(rows)), "s", 4, by="image")
+    assert (metrics.confusion(whole, "s", 4, by="image") == by_image).all() and (by_image.sum(0) == metrics.confusion(whole, "s", 4)).all()
     assert metrics.confusion(whole, "s", 4).sum() == sum(row[5] for row in rows)
 
 
 def test_paired_bootstrap_is_the_slow_loop(scenes):
     labels, predictions, distances = scenes
     worse = np.where(np.random.default_rng(2).random(labels.shape) < 0.3, 0, predictions).astype(np.uint8)
-    a, b = (metrics.tp_fp_fn(metrics.confusion_by_image(facts_of(labels, guess, distances), "os16", CLASSES))
+    a, b = (metrics.tp_fp_fn(metrics.confusion(facts_of(labels, guess, distances), "os16", CLASSES, by="image"))
             for guess in (predictions, worse))
     fast = metrics.bootstrap(a, b, samples=300, seed=4)
     draws = np.random.default_rng(4).multinomial(6, [1 / 6] * 6, size=300)
@@ -98,7 +98,7 @@ def test_paired_bootstrap_is_the_slow_loop(scenes):
 
 
 def test_one_image_says_nothing_of_others(scenes):
-    counts = metrics.tp_fp_fn(metrics.confusion_by_image(facts_of(*scenes), "os16", CLASSES))
+    counts = metrics.tp_fp_fn(metrics.confusion(facts_of(*scenes), "os16", CLASSES, by="image"))
     for sides in ((counts[:1],), (counts[:1], counts[1:2]), (counts[:0],)):
         assert np.isnan(metrics.interval(metrics.bootstrap(*sides, samples=50))).all()
     assert np.isfinite(metrics.interval(metrics.bootstrap(counts[:2], samples=50))).all()
@@ -162,7 +162,7 @@ def test_ten_strategies_of_a_whole_val_set_in_seconds(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "facts.parquet")
     started = time.process_time()
     facts = metrics.Facts.read(tmp_path / "facts.parquet")
-    scores = [(float(metrics.miou(metrics.confusion(facts, name, 21))), metrics.trimap_curve(facts, name, 21))
+    scores = [(float(metrics.miou(metrics.confusion(facts, name, 21))), metrics.miou_within(metrics.confusion(facts, name, 21, by="band")))
               for name in facts.strategies]
     assert len(scores) == 10 and all(0 < score < 100 for score, _ in scores)
     assert time.process_time() - started < 3  # the design's bound

@@ -99,7 +99,7 @@ def test_effects_and_paired_intervals_are_those_of_the_facts(study, classes):
         sides = []
         for run, strategy in (cell.split("/") for cell in cells):
             facts = metrics.Facts.read(study.artifacts("facts", run) / "facts.parquet")
-            counts = metrics.confusion_by_image(facts, strategy, len(fake_study.CLASSES), bands)
+            counts = metrics.confusion(facts, strategy, len(fake_study.CLASSES), bands, by="image")
             sides.append(score(np.concatenate([counts.sum(0)[None], np.tensordot(draws(len(counts)), counts, 1)]), only))
         gains[where] = sides[0] - sides[1]
     for measure, expected in (("miou", gains["all"]), ("trimap1", gains["near"]), ("trimap1-miou", gains["near"] - gains["all"])):
@@ -188,6 +188,6 @@ def test_a_mistake_in_a_claim_is_named(tmp_path, monkeypatch, written, message):
 
 
 def test_networks_of_which_one_is_half_as_large_again_are_said_to_be():
-    claim = {"a": "large/os16", "decided_by": "small/os8", "effect": 1.0, "measure": "miou"}
-    assert effects._sizes(claim, {"large": 3_000_000, "small": 2_000_000}) == "parameters here: 3.00 against 2.00 million"
-    assert effects._sizes(claim, {"large": 2_900_000, "small": 2_000_000}) == ""
+    claim = {"a": "large/os16", "decided_by": "small/os8", "than": None, "effect": 1.0, "measure": "miou"}
+    assert effects._besides(claim, {"large": 3_000_000, "small": 2_000_000}, {}) == ["parameters here: 3.00 against 2.00 million"]
+    assert effects._besides(claim, {"large": 2_900_000, "small": 2_000_000}, {}) == []

@@ -17,8 +17,8 @@ def run(name, *scores):
     ((60, 60), (10, 40), {"decided_by": "one/os8", "than": "one/os8, other/os8"}, "other gained 30.0 points in its last 100 steps"),
     ((10, 60), (50, 50), {"decided_by": "one/os8"}, "one gained 50.0 points in its last 100 steps")])
 def test_a_network_that_still_learned_is_named(one, other, claim, words):
-    gained = {each["id"]: effects._last_gain(each) for each in (run("one", *one), run("other", *other))}
-    assert effects._learning(CLAIM | claim, gained) == words
+    late = {name: said for name, scores in (("one", one), ("other", other)) if (said := effects._late(run(name, *scores)))}
+    assert effects._besides(CLAIM | claim, {}, late) == [words] * bool(words)
 
 
 @pytest.mark.parametrize("low, high, words", [(0, None, "above 0"), (-.5, None, "above −0.5"), (None, -1, "below −1"), (15, 25, "between 15 and 25")])

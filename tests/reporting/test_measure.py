@@ -35,7 +35,7 @@ def test_scores_curves_and_intervals_of_a_cell(study):
         told, only = scoring(study, classes), classes and [fake_study.CLASSES.index(name) for name in classes]
 
         def expected(strategy, bands=None, only=only):
-            matrices = metrics.confusion_by_image(facts, strategy, len(fake_study.CLASSES), bands)
+            matrices = metrics.confusion(facts, strategy, len(fake_study.CLASSES), bands, by="image")
             return [score(matrices.sum(0), only), *np.percentile(score(np.tensordot(sample, matrices, 1), only), [2.5, 97.5])]
         for strategy in ("os16", "os8-ms"):
             found = measure.scores(told, "t2-x2", strategy)
