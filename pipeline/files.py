@@ -1,11 +1,13 @@
 """Files that stages leave: written whole or not at all, read with a word where they are damaged, told apart by their digests."""
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -58,6 +60,20 @@ def _left(folder: Path) -> list[Path]:
             if (writer := PARTIAL.fullmatch(path.name)) and not psutil.pid_exists(int(writer[1])):
                 found += [path] if time.time() - path.lstat().st_mtime > 60 else []
     return found
+
+
+@contextlib.contextmanager
+def alone(lock: Path, waiting: str = ""):
+    """One process at a time, by the file `lock`; a killed one holds nothing. waiting: what is said where another is at work."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_file(path: Path, content: bytes | memoryview | str) -> None:

@@ -12,7 +12,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.files import atomic, read_json, write_file
+from pipeline.files import atomic, read_json, whole, write_file
 
 RECORD, HISTORY = "record.json", "history.parquet"
 WEIGHTS, MODEL = "weights.safetensors", "model.safetensors"  # a backbone's, a whole network's
@@ -32,6 +32,12 @@ def read(folder: Path) -> dict | None:
     """The record in `folder`, or None where the stage has not run. StudyError where it is damaged."""
     path = folder / RECORD
     return read_json(path, status=str, params=dict, metrics=dict, provenance=dict) if path.exists() else None
+
+
+def done(folder: Path) -> dict | None:
+    """As `read`; None, too, where the stage was skipped."""
+    record = read(folder)
+    return record if record and record["status"] == "done" else None
 
 
 def cores() -> int:
@@ -68,6 +74,18 @@ def thinned(points: list, most: int) -> list:
     if len(points) <= most:
         return points
     return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
+def history(folder: Path) -> dict[str, list[tuple[int, float, int]]]:
+    """The curves that `History` left in `folder`: metric -> [(step, value, ms)]. {} where it left none; StudyError if damaged."""
+    import pyarrow.parquet as pq
+    curves, path = {}, folder / HISTORY
+    if path.exists():
+        with whole(path):
+            columns = pq.ParquetFile(path).read(["step", "metric", "value", "timestamp"]).to_pydict()
+        for step, metric, value, timestamp in zip(*columns.values()):
+            curves.setdefault(metric, []).append((step, value, timestamp))
+    return curves
 
 
 class History:

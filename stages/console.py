@@ -88,7 +88,7 @@ def pick(what: str, name: str, known: Mapping):
 
 def require_evaluated(study: Study) -> None:
     """StudyError where nothing has been evaluated at the study's scale."""
-    if not any((record := records.read(study.artifacts("facts", run))) and record["status"] == "done" for run in study.evaluate):
+    if not any(records.done(study.artifacts("facts", run)) for run in study.evaluate):
         raise StudyError(f"nothing has been evaluated here at scale {study.scale}, and a report of nothing would replace the one "
                          "in reports/: make study")
 

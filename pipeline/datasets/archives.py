@@ -3,14 +3,13 @@
 A download lies under `.NAME.part` until its size and MD5 are right, and goes on from there after a break, on any mirror.
 `.NAME.from` says which bytes came from where; `.NAME.lock` lets one process at a time fetch NAME, or fill the folder NAME.
 """
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
+from pipeline import files
 from pipeline.datasets import mirrors
 from pipeline.datasets.mirrors import MirrorError, shown
 from pipeline.datasets.unpacking import unpack
@@ -73,17 +72,10 @@ def fetch(archive: Archive, folder: Path) -> Path:
     return target
 
 
-@contextlib.contextmanager
 def alone(target: Path):
-    """One process at a time at `target`, a file or folder; a killed one holds nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process is at work on {target.name}; waiting for it to end", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """One process at a time at `target`, a file or folder."""
+    waiting = f"another process is at work on {target.name}; waiting for it to end"
+    return files.alone(target.with_name(f".{target.name}.lock"), waiting)
 
 
 def _fetched(archive: Archive, target: Path) -> Path:

@@ -21,8 +21,8 @@ def departing(study: Study) -> dict[str, list[str]]:
         return {}
     found = {}
     for name in study.runs:
-        record = records.read(study.artifacts("runs", name))
-        if record and record["status"] == "done" and (words := _of_run(study, name, record["params"])):
+        record = records.done(study.artifacts("runs", name))
+        if record and (words := _of_run(study, name, record["params"])):
             found[name] = words
     return found
 

@@ -2,7 +2,7 @@
 import math
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import numpy as np
 
 from pipeline import files, records
 from pipeline.evaluation import metrics
@@ -44,14 +44,9 @@ def describe(study: Study, name: str) -> dict:
 
 def history(study: Study, run: str) -> dict[str, list[tuple[int, float]]]:
     """Curves of a trained run by metric: [(step, value)] without nan and infinity. Empty where it was not trained."""
-    path = study.artifacts("runs", run) / records.HISTORY
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with files.whole(path):
-        points = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
-    for point in points:
-        if math.isfinite(point["value"]):
-            curves.setdefault(point["metric"], []).append((point["step"], point["value"]))
-    return curves
+    curves = {metric: [(step, value) for step, value, _ in points if math.isfinite(value)]
+              for metric, points in records.history(study.artifacts("runs", run)).items()}
+    return {metric: points for metric, points in curves.items() if points}
 
 
 def words(value) -> str:
@@ -63,26 +58,25 @@ def words(value) -> str:
 
 def evaluated(study: Study, run: str) -> bool:
     """Whether the run is to be evaluated, and its facts are there, of the network that is there."""
-    found = [records.read(study.artifacts(kind, run)) for kind in ("runs", "facts")] if run in study.evaluate else [None]
-    return all(each and each["status"] == "done" for each in found) and not outdated(study, run)
+    there = run in study.evaluate and all(records.done(study.artifacts(kind, run)) for kind in ("runs", "facts"))
+    return there and not outdated(study, run)
 
 
 def by_class(study: Study) -> list[dict]:
     """IoU per class of each evaluated run at its first strategy, by data set."""
-    found: dict[str, dict] = {}
+    found: dict[str, list] = {}
     for run, strategies in study.evaluate.items():
-        if not evaluated(study, run):
-            continue
-        names, _ = classes(study, run)
-        scores = metrics.per_class_iou(metrics.confusion(read_facts(study, run), strategies[0], len(names)))
-        table = found.setdefault(study.runs[run].dataset, {"names": names, "runs": []})
-        table["runs"].append((run, strategies[0], scores.tolist()))
-    for dataset, table in found.items():
-        seen = [number for number in range(len(table["names"]))
-                if any(scores[number] == scores[number] for _, _, scores in table["runs"])]
-        table |= {"title": sheets.title(study, dataset), "names": [table["names"][number] for number in seen],
-                  "runs": [(run, strategy, [scores[number] for number in seen]) for run, strategy, scores in table["runs"]]}
-    return list(found.values())
+        if evaluated(study, run):
+            names, _ = classes(study, run)
+            scores = metrics.per_class_iou(metrics.confusion(read_facts(study, run), strategies[0], len(names)))
+            found.setdefault(study.runs[run].dataset, []).append((run, strategies[0], scores))
+    tables = []
+    for dataset, rows in found.items():
+        names, _ = classes(study, rows[0][0])
+        seen = np.flatnonzero(~np.isnan([scores for *_, scores in rows]).all(0))
+        tables.append({"title": sheets.title(study, dataset), "names": [names[number] for number in seen],
+                       "runs": [(run, strategy, scores[seen].tolist()) for run, strategy, scores in rows]})
+    return tables
 
 
 def provenance(study: Study, runs: list[dict]) -> list[tuple[str, str]]:

@@ -2,9 +2,7 @@
 import functools
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from pipeline import files, records
+from pipeline import records
 
 POINTS = 200  # a curve is thinned to this many points for MLflow; history.parquet keeps them all
 SYSTEM = {"images_per_second": ("system/images_per_second", 1), "gpu_memory_gb": ("system/gpu_0_memory_usage_megabytes", 1000),
@@ -19,13 +17,11 @@ def of(folder: Path) -> dict[str, list[tuple[int, float, int]]]:
 
 @functools.lru_cache(maxsize=128)  # a training is in "Trainings" and in several tables
 def _read(path: Path, changed: int) -> dict[str, list]:
-    curves: dict[str, list] = {}
-    with files.whole(path):
-        columns = pq.ParquetFile(path).read(["step", "metric", "value", "timestamp"]).to_pydict()
-    for step, metric, value, timestamp in zip(*columns.values()):
+    curves = {}
+    for metric, points in records.history(path.parent).items():
         name, factor = named(metric)
-        curves.setdefault(name, []).append((step, value * factor, timestamp))
-    return {name: records.thinned(points, POINTS) for name, points in curves.items()}
+        curves[name] = [(step, value * factor, timestamp) for step, value, timestamp in records.thinned(points, POINTS)]
+    return curves
 
 
 def named(metric: str) -> tuple[str, float]:

@@ -81,8 +81,7 @@ def trainings(study: Study) -> list[tuple[str, str]]:
 def of_training(study: Study, kind: str, name: str, checkpoint: bool = False) -> Content | None:
     """Settings, curves, machine and data of one training; None where it is not done."""
     folder = study.artifacts(kind, name)
-    record = records.read(folder)
-    if record is None or record["status"] != "done":
+    if (record := records.done(folder)) is None:
         return None
     stage = "pretrain" if kind == "weights" else "fetch" if study.runs[name].published else "train"
     provenance = record["provenance"]

@@ -11,7 +11,7 @@ from pipeline import records
 from pipeline.paper.rows import TRAININGS
 from pipeline.schema import Training
 from pipeline.study import Study
-from pipeline.tracking import local, store
+from pipeline.tracking import curves, local, store
 
 SILENT = 1800  # seconds without a new point after which a training counts as stopped
 
@@ -29,11 +29,11 @@ def settings(study: Study, name: str) -> Training | None:
 def follows(study: Study, name: str) -> bool:
     """Whether run or backbone `name` is drawn while it trains: it left curves, is still trained at this scale, and has not been
     trained since (DVC may have brought a result back from its run cache)."""
-    curves = path(study, name)
+    drawn = path(study, name)
     record = study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
-    if not curves.exists() or settings(study, name) is None:
+    if not drawn.exists() or settings(study, name) is None:
         return False
-    return not record.exists() or record.lstat().st_ctime < curves.stat().st_mtime  # a link into DVC's cache has its old mtime
+    return not record.exists() or record.lstat().st_ctime < drawn.stat().st_mtime  # a link into DVC's cache has its old mtime
 
 
 @dataclass
@@ -76,7 +76,8 @@ class Follower:
             if not points:
                 return 0
             drawn = self.drawn[name] = Drawn(_begin(client, study, name, points[0][3]), b"")
-        _log(client, drawn.run, points)
+        store.enter(client, drawn.run, {}, [(name, value * factor, timestamp, step) for step, metric, value, timestamp in points
+                                            for name, factor in [curves.named(metric)]])
         drawn.content = content
         status = "KILLED" if silent and not points else "RUNNING"
         if status != drawn.status:
@@ -111,12 +112,3 @@ def _begin(client, study: Study, name: str, started: int) -> str:
     run = store.begin(client, study, TRAININGS, name, name, started, tags)
     store.enter(client, run, params, [])
     return run
-
-
-def _log(client, run: str, points: list) -> None:
-    from pipeline.tracking.curves import named
-    named_points = []
-    for step, metric, value, timestamp in points:
-        name, factor = named(metric)
-        named_points.append((name, value * factor, timestamp, step))
-    store.enter(client, run, {}, named_points)

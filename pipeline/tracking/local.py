@@ -1,11 +1,11 @@
 """The local store: an SQLite file in `mlruns`, whole or not there; this folder's own, whose processes a lock keeps apart."""
 import contextlib
-import fcntl
 import os
 import shutil
 import sqlite3
 from pathlib import Path
 
+from pipeline import files
 from pipeline.study import StudyError
 
 FOLDER = Path("mlruns")
@@ -20,13 +20,9 @@ def address(path: Path = STORE) -> str:
     return f"sqlite:///{path}"
 
 
-@contextlib.contextmanager
 def alone():
     """One process of this folder at a time, so that `compile` and `ui` never log the same row twice."""
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return files.alone(FOLDER / ".lock")
 
 
 def here() -> bool:

@@ -5,7 +5,6 @@ This, repro.py and guard.py look inside DVC, nothing else does: `Repo().index` a
 Example:  python -m stages.engine.dag      (says what is stale; exit code 0: nothing, 3: something)
 """
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import study as studies
+from pipeline import files, study as studies
 from stages import checks
 
 STALE = 3
@@ -139,13 +138,8 @@ def _mark(found: list[Stage], stale: dict[str, list], folder: Path) -> None:
 def alone() -> None:
     """Wait until no other study runs in this folder, and keep others waiting until this process ends, however it ends."""
     global _alone
-    studies.ARTIFACTS.mkdir(exist_ok=True)
-    _alone = open(studies.ARTIFACTS / ".study.lock", "w")
-    try:
-        fcntl.flock(_alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("another study runs in this folder; waiting for it to end", file=sys.stderr)
-        fcntl.flock(_alone, fcntl.LOCK_EX)
+    _alone = files.alone(studies.ARTIFACTS / ".study.lock", "another study runs in this folder; waiting for it to end")
+    _alone.__enter__()
 
 
 def start() -> None:
