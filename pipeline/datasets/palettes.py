@@ -1,4 +1,4 @@
-"""Colours of the classes as the data sets publish them, for palette PNGs."""
+"""Colours of the classes as the data sets publish them, and pictures as the bytes of a file."""
 import io
 
 import numpy as np
@@ -20,7 +20,13 @@ def of(dataset: str, classes: int) -> bytes:
 
 def png(labels: np.ndarray, palette: bytes) -> bytes:
     """A label map, (H, W) uint8, as a palette PNG. palette: 768 bytes, as `of` gives them."""
-    picture, file = Image.fromarray(labels), io.BytesIO()
+    picture = Image.fromarray(labels)
     picture.putpalette(palette)
-    picture.save(file, "PNG")
+    return encoded(picture)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """`picture` as a file. options: as Image.save takes them."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
     return file.getvalue()

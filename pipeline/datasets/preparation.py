@@ -66,16 +66,11 @@ def write_shard(path: Path, unfinished: Path, dataset: str, classes: list[str], 
         raise UnusableFiles(f"{dataset} {path.stem}", found, len(items))
     for number, part in reversed(list(enumerate(parts))):  # the file that says how many there are comes last
         with atomic(file_of(path, number), durable=False) as partial:
-            _link(part, partial)
+            try:  # the old name stays for a preparation that is interrupted later
+                os.link(part, partial)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(part, partial)
     return sheet.row(tallies, classes)
-
-
-def _link(part: Path, path: Path) -> None:
-    """Give `part` another name; the old one stays for a preparation that is interrupted later."""
-    try:
-        os.link(part, path)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(part, path)
 
 
 class UnusableFiles(StudyError):

@@ -8,8 +8,6 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from pipeline import files, progress
@@ -26,12 +24,13 @@ def unpack(path: Path, folder: Path) -> None:
     disk is full or refuses, or the archive is damaged, cut short, larger than the disk, or has an entry that is there twice, is
     a link, a device, absolute, or leads out of the folder by `..`. For one process at a time in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _workplace(folder) as place:
+    for left in folder.glob(".unpacking-*"):  # by one that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder, ignore_cleanup_errors=True) as place:
         try:
-            if _is_zip(path):
-                _unzip(path, place)
-            else:
-                _untar(path, place)
+            with path.open("rb") as file:  # zipfile looks at the end, where a tar may have a zip as its last file
+                zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")  # a file's header, or the end
+            (_unzip if zipped else _untar)(path, Path(place))
         except StudyError:
             raise
         except Exception as error:  # damaged bytes raise whatever tarfile, zipfile and zlib stumble over
@@ -40,25 +39,7 @@ def unpack(path: Path, folder: Path) -> None:
                                  "again") from error
             what = f"{path} cannot be unpacked ({type(error).__name__}: {' '.join(str(error).split())})"
             raise StudyError(f"{what}: delete it and run the same command again") from error
-        _merge(place, folder)
-
-
-def _is_zip(path: Path) -> bool:
-    """By its beginning: zipfile looks at the end, where a tar may have a zip as its last file."""
-    with path.open("rb") as file:
-        return file.read(4) in (b"PK\3\4", b"PK\5\6")  # a file's header, or the end
-
-
-@contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
-    for left in folder.glob(".unpacking-*"):  # by one that was killed
-        shutil.rmtree(left)
-    place = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
-    place.chmod(0o755)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _merge(Path(place), folder)
 
 
 def inside(place: Path, name: str, archive: Path) -> Path:

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.datasets import palettes
 from pipeline.datasets.native import opened
 from pipeline.evaluation.strategies import canvas, predict
-from pipeline.files import atomic, write_file
+from pipeline.files import write_file
 from pipeline.schema import Strategy
 
 GREY = 128  # what lies behind transparent pixels: the mean pixel, 127.5, as near as 8 bits come; networks know it as padding
@@ -86,5 +86,4 @@ def save(labels: np.ndarray, image: np.ndarray, palette: bytes, maps: Path, over
     colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
     painted = colours[labels]
     mixed = (image.astype(np.uint16) + painted + 1) // 2
-    with atomic(overlay) as partial:
-        Image.fromarray(np.where(painted.any(2, keepdims=True), mixed, image).astype(np.uint8)).save(partial, "PNG")
+    write_file(overlay, palettes.encoded(Image.fromarray(np.where(painted.any(2, keepdims=True), mixed, image).astype(np.uint8))))

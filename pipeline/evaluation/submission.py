@@ -77,9 +77,7 @@ def encode(labels: np.ndarray, dataset: str) -> bytes:
     """A label map, (H, W) uint8 class numbers, as the PNG that the server of `dataset` takes."""
     if dataset == "voc":
         return palettes.png(labels, voc.palette().tobytes())
-    file = io.BytesIO()
-    Image.fromarray(cityscapes.label_ids()[labels]).save(file, "PNG")
-    return file.getvalue()
+    return palettes.encoded(Image.fromarray(cityscapes.label_ids()[labels]))
 
 
 def member(dataset: str, split: str, name: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.datasets.palettes import CREAM
+from pipeline.datasets.palettes import CREAM, encoded
 from pipeline.datasets.shards import VOID
 
 SIDE = 320  # pixels of a picture's longer side at most, on a page
@@ -64,7 +64,7 @@ def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
             sheet.paste(panel.resize((panel.width * scale, panel.height * scale), Image.Resampling.NEAREST), (left, top))
             left += panel.width * scale + GAP
         top += max(panel.height for panel in row) * scale + GAP
-    return _file(sheet, "PNG", optimize=True)
+    return encoded(sheet, optimize=True)
 
 
 def _line(text: str, font) -> str:
@@ -79,9 +79,9 @@ def _line(text: str, font) -> str:
 def _photo(image: np.ndarray, side: int | None) -> bytes:
     picture = Image.fromarray(image)
     if side is None:
-        return _file(picture, "PNG")
+        return encoded(picture)
     picture.thumbnail((side, side))
-    return _file(picture, "JPEG", quality=88 if side >= SIDE else 82)
+    return encoded(picture, "JPEG", quality=88 if side >= SIDE else 82)
 
 
 def _labels(labels: np.ndarray, palette: bytes, side: int | None) -> bytes:
@@ -89,10 +89,4 @@ def _labels(labels: np.ndarray, palette: bytes, side: int | None) -> bytes:
     if side is not None:
         picture.thumbnail((side, side), Image.Resampling.NEAREST)
     picture.putpalette(palette)
-    return _file(picture, "PNG", optimize=True)
-
-
-def _file(picture: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encoded(picture, optimize=True)

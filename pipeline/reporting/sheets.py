@@ -1,12 +1,11 @@
 """The data sheets that `prepare` left, as the report shows them: where each data set comes from, its splits, its classes."""
-import io
 from pathlib import Path
 from typing import get_args
 
 from PIL import Image
 
 from pipeline import files, records
-from pipeline.datasets import native
+from pipeline.datasets import native, palettes
 from pipeline.schema import DatasetName, Source
 from pipeline.study import Study
 
@@ -83,7 +82,5 @@ def _classes(sheet: dict) -> list[tuple[str, list[tuple[int, float | None]]]]:
 
 def _contact(path: Path) -> bytes:
     """The contact sheet, small enough for a page."""
-    buffer = io.BytesIO()
     with files.whole(path):
-        Image.open(path).convert("RGB").save(buffer, "WEBP", quality=70, method=4)
-    return buffer.getvalue()
+        return palettes.encoded(Image.open(path).convert("RGB"), "WEBP", quality=70, method=4)
