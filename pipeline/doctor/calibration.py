@@ -90,7 +90,9 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         return (deeplab.build(run, study.backbones[backbone].family, study.settings.network, classes) if run
                 else classifier(study, backbone))
 
-    training = _affordable(wanted, build, device)
+    training = wanted
+    if device.type == "cpu" and _madds(build, wanted) > ON_CPU:
+        training = wanted.model_copy(update={"batch": SMALL_BATCH, "crop": min(wanted.crop, SMALL_CROP), "accumulate": 1})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     work, before = _madds(build, training), _memory(device)
@@ -117,13 +119,6 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
         one_pass = _seconds(infer, 0.25 * seconds, device)
     larger = (wanted.batch * wanted.crop ** 2) / (training.batch * training.crop ** 2)
     return Rate(work / one_step if trained else math.inf, work / one_pass, before + grown * larger)
-
-
-def _affordable(wanted: Training, build: Callable[[], nn.Module], device: torch.device) -> Training:
-    """`wanted`, or on a CPU that would take long a step of fewer and smaller pictures."""
-    if device.type != "cpu" or _madds(build, wanted) <= ON_CPU:
-        return wanted
-    return wanted.model_copy(update={"batch": SMALL_BATCH, "crop": min(wanted.crop, SMALL_CROP), "accumulate": 1})
 
 
 def _madds(build: Callable[[], nn.Module], training: Training) -> int:

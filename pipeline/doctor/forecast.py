@@ -6,6 +6,7 @@ network has a rate of its own (calibration.py): depthwise convolutions are slowe
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def works(study: Study) -> list[Work]:
         if name in study.evaluate:
             chosen = [study.strategies[strategy] for strategy in study.evaluate[name]]
             shared = {(each.output_stride, *one) for each in chosen for one in strategies.passes(each)}
-            pixels = image_count(data, run.dataset) * _area(data)
+            pixels = image_count(data, run.dataset) * math.prod(data.evaluate.canvas)
             side = min(data.evaluate.canvas)
             inference = sum(scale ** 2 * pixels * madds(run, stride, side) for stride, _, scale in shared)
             found.append(Work(f"evaluate@{name}", kind_of(run), f"train@{name}", 0, inference))
@@ -75,11 +76,8 @@ def evaluation_memory(study: Study) -> int:
 def _training(data: Dataset, training: Training, shown: int, madds: float) -> tuple[float, float]:
     """Multiply-adds of a training's steps, and of its validations on `shown` images; madds: of a pixel."""
     validations = -(-training.steps // training.validate_every)
-    return training.steps * training.batch * training.crop ** 2 * madds, validations * shown * _area(data) * madds
-
-
-def _area(data: Dataset) -> int:
-    return data.evaluate.canvas[0] * data.evaluate.canvas[1]
+    learnt = training.steps * training.batch * training.crop ** 2 * madds
+    return learnt, validations * shown * math.prod(data.evaluate.canvas) * madds
 
 
 def image_count(data: Dataset, name: str, split: str | None = None) -> int:
