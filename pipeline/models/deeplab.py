@@ -49,11 +49,8 @@ def build(run: Run, family: str, sizes: Network, classes: int, output_stride: in
           multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> DeepLab:
     """The network of `run` at the `sizes` that a scale gives it.
 
-    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's. Raises StudyError where the scale has no such
-    backbone, or its size lacks what the family needs.
+    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's.
     """
-    if run.backbone not in sizes.backbones:
-        raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(sizes.backbones)}")
     output_stride = output_stride or run.output_stride
     backbone = build_backbone(family, sizes.backbones[run.backbone], output_stride, multi_grid)
     if run.dense_prediction_cell:
@@ -76,14 +73,10 @@ def build_classifier(family: str, size: BackboneSize, classes: int) -> Classifie
 
 def build_backbone(family: str, size: BackboneSize, output_stride: int,
                    multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> nn.Module:
-    """A backbone alone, one of params.yaml's families; forward gives conv2, conv3 and out. Raises StudyError as `build`."""
+    """A backbone alone, one of params.yaml's families; forward gives conv2, conv3 and out. StudyError of another."""
     if family == "resnet":
-        if size.units is None:
-            raise StudyError("a resnet's size in network.backbones needs units: [3, 4, 23, 3] is ResNet-101")
         return resnet.ResNet(size.units, size.width, output_stride, multi_grid)
     if family == "xception":
-        if size.middle is None:
-            raise StudyError("an xception's size in network.backbones needs middle: 16 is Xception-65")
         return Xception(size.middle, size.entry, size.width, output_stride)
     if family == "mobilenet":
         return MobileNet(output_stride, size.width)

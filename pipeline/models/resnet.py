@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.layers import ConvBN, channels, dilate, initialise_backbone
-from pipeline.study import StudyError
 
 MULTI_GRID = (1, 2, 4)
 STRIDES = (2, 2, 2, 1)             # of blocks 1 to 4, in their last unit
@@ -41,8 +40,6 @@ class ResNet(nn.Module):
     def __init__(self, units: tuple[int, int, int, int], width: float = 1.0, output_stride: int = 32,
                  multi_grid: tuple[int, ...] = MULTI_GRID):
         super().__init__()
-        if min(units[:2]) < 2:
-            raise StudyError(f"units {list(units)}: blocks 1 and 2 need two units or more, the decoder takes the last but one")
         stem = channels(64, width)
         self.conv1 = nn.Sequential(ConvBN(3, stem, 3, stride=2), ConvBN(stem, stem, 3), ConvBN(stem, 2 * stem, 3))
         steps = [stride if i == count - 1 else 1 for stride, count in zip(STRIDES, units) for i in range(count)]
