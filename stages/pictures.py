@@ -32,9 +32,8 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
       python -m stages.pictures t2-x2 --strategy os8-ms --image 2012_010021
     """
     study = studies.load()
-    from pipeline.datasets import palettes
     from pipeline.evaluation import measure
-    from pipeline.reporting import banner, panels
+    from pipeline.reporting import banner, panels, pictures
     from pipeline.tracking.entries import file_name
     rival = (against, _strategy(study, against, strategy, needed=False)) if against else None
     own = run, _strategy(study, run, strategy, needed=True)
@@ -46,16 +45,12 @@ def main(run: Annotated[str, typer.Argument(help="an evaluated run of params.yam
     shard = measure.shard(study, run)
     shown = {f"{name} {how}": (name, how) for name, how in (rival, own)} if rival else {"prediction": own}
     maps = {words: _maps(study, *cell, shard, [picked for _, picked, _ in chosen]) for words, cell in shown.items()}
-    palette = palettes.of(study.runs[run].dataset, len(shard.classes))
-    numbers = {name: at for at, name in enumerate(shard.ids)}
     out = out or Path("pictures") / run / (f"{own[1]}-against-{'-'.join(rival)}" if rival else own[1])
-    for words, picked, caption in chosen:
-        example = shard[numbers[picked]]
-        guesses = {name: kept[picked] for name, kept in maps.items()}
-        drawn = panels.draw(example.image, example.label, guesses, palette, None)
-        scale = max(1, -(-LEAST // max(example.label.shape)))
+    cases = pictures.drawn(study, run, maps, [(picked, caption) for _, picked, caption in chosen], side=None)
+    for (words, picked, caption), case in zip(chosen, cases):
+        scale = max(1, -(-LEAST // max(next(iter(maps.values()))[picked].shape)))
         path = out / file_name(words, picked)
-        files.write_file(path, panels.strip([panels.Case(picked, caption, drawn)], scale, banner.mark(study.scale)))
+        files.write_file(path, panels.strip([case], scale, banner.mark(study.scale)))
         print(f"{path}: {caption}")
 
 

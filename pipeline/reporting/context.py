@@ -36,10 +36,9 @@ def build(study: Study) -> dict:
         name: record["metrics"].get("parameters") for name in study.backbones
         if (record := records.read(study.artifacts("weights", name)))}
     departing, data = protocol.departing(study), sheets.build(study)
-    figure5, charts = stored.get("figure5", []), {}
-    for side in ("paper", "ours"):
-        charts |= {f"figure5-{side}": figures.trimap(figure5, side == "ours"),
-                   f"cost-{side}": figures.cost(stored, side == "ours")}
+    figure5, album = stored.get("figure5", []), _album(study)
+    charts = {f"{kind}-{side}": chart for side in ("paper", "ours") for kind, chart in (
+        ("figure5", figures.trimap(figure5, side == "ours")), ("cost", figures.cost(stored, side == "ours"))) if chart}
     return {
         "scale": study.scale,
         "generated": sheets.generated(study, "voc"),
@@ -62,8 +61,9 @@ def build(study: Study) -> dict:
         "measured": sum(row["state"] == "measured" for row in counted),
         "runnable": sum(row["state"] != "nobody" for row in counted),
         "figure5": _figure5(figure5),
-        "charts": {name: chart for name, chart in charts.items() if chart},
-        "album": _album(study),
+        "charts": charts,
+        "album": album,
+        "hero": next((case for page in album[:1] for cases in page["columns"].values() for case in cases), None),
         "runs": trained,
         "departing": departing,
         "classes": runs.by_class(study),

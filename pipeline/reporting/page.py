@@ -35,7 +35,7 @@ def _environment() -> jinja2.Environment:
                                      undefined=jinja2.StrictUndefined,
                                      autoescape=jinja2.select_autoescape(["html.j2"]), keep_trailing_newline=True)
     environment.filters |= {"number": number, "signed": signed, "data_url": data_url, "duration": runs.duration,
-                            "words": runs.words, "spark": spark, "cell": cell, "markdown": markdown, "first_case": first_case}
+                            "words": runs.words, "spark": spark, "cell": cell, "markdown": markdown}
     environment.globals |= {"titles": titles, "marks": ledger.VERDICTS, "wrong": "#{:02x}{:02x}{:02x}".format(*panels.WRONG),
                             "light": chart.variables(False), "dark": chart.variables(True)}
     return environment
@@ -59,11 +59,6 @@ def cell(value) -> str:
 def markdown(text: str) -> str:
     """Text as Markdown shows it: no tag, code, bold or table cell of its own."""
     return re.sub(r"([\\`*|]|\](?=[(\[]))", r"\\\1", html.escape(text, quote=False))
-
-
-def first_case(columns: dict[str, list[panels.Case]]) -> panels.Case | None:
-    """The first picture of an album's page: the one that the report opens with."""
-    return next((case for cases in columns.values() for case in cases), None)
 
 
 def data_url(data: bytes) -> str:

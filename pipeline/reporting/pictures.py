@@ -1,4 +1,6 @@
 """Which images to show, chosen from the facts: a run's best and worst cases (Figure 6), the most improved (Figure 5b)."""
+from collections.abc import Iterator
+
 import numpy as np
 
 from pipeline.datasets import palettes
@@ -9,17 +11,18 @@ from pipeline.study import Study, StudyError
 
 def cases(study: Study, run: str, count: int = 3, side: int | None = SIDE) -> tuple[list[Case], list[Case]]:
     """The best and the worst images of a run's first strategy, best and worst first."""
-    found = ranked(study, run, study.evaluate[run][0])
+    found = [(name, f"mIOU {score:.1f} %") for name, score in ranked(study, run, study.evaluate[run][0])]
     best, worst = found[::-1][:count], found[:count]
-    album = Album(study, {"prediction": run}, side)
-    return tuple([album.case(name, f"mIOU {score:.1f} %") for name, score in chosen] for chosen in (best, worst))
+    maps = {"prediction": _kept(study, run, best + worst)}
+    return tuple(list(drawn(study, run, maps, chosen, side)) for chosen in (best, worst))
 
 
 def improved(study: Study, better: str, worse: str, count: int = 3, side: int | None = SIDE) -> list[Case]:
     """The images on which `better` gains most over `worse`, its network without decoder, as in Figure 5b; none where it loses."""
-    album = Album(study, {"without decoder": worse, "with decoder": better}, side)
     found = gains(study, better, worse, study.evaluate[better][0], study.evaluate[worse][0])
-    return [album.case(name, change(before, after)) for name, before, after in found[:count] if after > before]
+    chosen = [(name, change(before, after)) for name, before, after in found[:count] if after > before]
+    maps = {"without decoder": _kept(study, worse, chosen), "with decoder": _kept(study, better, chosen)}
+    return list(drawn(study, better, maps, chosen, side))
 
 
 def gains(study: Study, better: str, worse: str, strategy: str, other: str) -> list[tuple[str, float, float]]:
@@ -40,25 +43,23 @@ def without_decoder(study: Study, run: str) -> str | None:
     return next((name for name, other in study.runs.items() if other == wanted and name != run), None)
 
 
-class Album:
-    """Pictures of one data set with the label maps of some runs: caption -> run, at its first strategy, whose maps are kept.
-    StudyError where a run's evaluation kept those of another strategy."""
+def _kept(study: Study, run: str, chosen: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """The label maps of the run's first strategy. StudyError where its evaluation kept those of another."""
+    if not (maps := label_maps(study, run, study.evaluate[run][0])):
+        raise StudyError(f"the evaluation of {run} kept no label maps of {study.evaluate[run][0]}, its first strategy now: "
+                         f"dvc repro evaluate@{run}")
+    return {name: decoded(maps[name]) for name, _ in chosen}
 
-    def __init__(self, study: Study, runs: dict[str, str], side: int | None = SIDE):
-        first = next(iter(runs.values()))
-        self.shard, self.side = shard(study, first), side
-        self.palette = palettes.of(study.runs[first].dataset, len(self.shard.classes))
-        self.numbers = {name: number for number, name in enumerate(self.shard.ids)}
-        self.maps = {caption: label_maps(study, run, study.evaluate[run][0]) for caption, run in runs.items()}
-        for caption, run in runs.items():
-            if not self.maps[caption]:
-                raise StudyError(f"the evaluation of {run} kept no label maps of {study.evaluate[run][0]}, its first strategy "
-                                 f"now: dvc repro evaluate@{run}")
 
-    def case(self, name: str, caption: str) -> Case:
-        example = self.shard[self.numbers[name]]
-        guesses = {words: decoded(maps[name]) for words, maps in self.maps.items()}
-        return Case(name, caption, draw(example.image, example.label, guesses, self.palette, self.side))
+def drawn(study: Study, run: str, maps: dict[str, dict[str, np.ndarray]], chosen: list[tuple[str, str]],
+          side: int | None = SIDE) -> Iterator[Case]:
+    """The `chosen` images (id, caption) that `run` is evaluated on. maps: label maps by image, by what they are called."""
+    images = shard(study, run)
+    palette, numbers = palettes.of(study.runs[run].dataset, len(images.classes)), {name: at for at, name in enumerate(images.ids)}
+    for name, caption in chosen:
+        example = images[numbers[name]]
+        guesses = {words: found[name] for words, found in maps.items()}
+        yield Case(name, caption, draw(example.image, example.label, guesses, palette, side))
 
 
 def palette_of(study: Study, run: str) -> list[tuple[str, str]]:
