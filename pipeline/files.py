@@ -93,8 +93,7 @@ def read_json(path: Path, **kinds: type) -> dict:
 
 @contextlib.contextmanager
 def whole(path: Path, *more: type[Exception]):
-    """Around reading `path`, JSON, Parquet or a picture that a stage left: StudyError where it is damaged, as by a power cut.
-    more: what else the reader raises then."""
+    """Around reading `path`, which a stage left: StudyError where it is damaged. more: what else the reader raises then."""
     try:
         yield
     except (OSError, ValueError, KeyError, *more) as error:

@@ -102,8 +102,7 @@ def mistakes(error: ValidationError, keys: set[str], raw=None) -> Iterator[str]:
 
 
 def no_switch(section: type, value, field):
-    """`value`. ValueError where it is yes or no and the `section` of the settings wants a number there: yes would be 1, so that
-    `accumulate: yes`, with which somebody means to switch it on, would switch it off."""
+    """`value`. ValueError where it is yes or no in the place of a number: `accumulate: yes` would be 1, which switches it off."""
     kind = section.model_fields[field.field_name].annotation
     if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
         raise ValueError(f"a number is wanted, got {str(value).lower()}")
@@ -129,8 +128,7 @@ def absent(value):
 
 
 def aligned(dataset):
-    """The settings of a data set that is segmented, or None. ValueError where a crop or canvas is not of the form 16k+1, in which
-    the first and the last feature lie on the first and the last pixel, as `layers.resize` takes it."""
+    """The settings of a segmented data set. ValueError where a side is not 16k+1: features lie on the first and last pixel."""
     for key in ("train", "fine_tune", "trainval", "evaluate"):
         settings = getattr(dataset, key, None)
         for side in getattr(settings, "canvas", None) or ([settings.crop] if settings else ()):

@@ -24,8 +24,7 @@ OUTSIDE = (*files.REFUSED, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAM
 
 
 def run(command: Callable) -> None:
-    """Run a typer command. Exits with what it exits with; a StudyError, or a disk or folder that refuses, is printed
-    without a traceback and exits with 1, Ctrl-C with 130."""
+    """Run a typer command and exit as it does; a StudyError or a disk that refuses is one line and exits with 1, Ctrl-C 130."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text

@@ -68,8 +68,7 @@ def _show(found: list) -> None:
 
 
 def _lanes(study: Study, gpus: int) -> tuple[int, int]:
-    """How many stages compute at once, and on how many threads each, as the Snakefile has it: one a GPU; without GPUs the cores
-    are shared out among as many as the study has runs."""
+    """Stages at once, and threads each, as the Snakefile has it: one a GPU; else the cores are shared among as many as runs."""
     cores, beside = records.cores(), gpus or len(study.included) or 1
     return gpus or min(cores, beside), max(1, cores // beside)
 

@@ -22,9 +22,8 @@ class Unavailable(StudyError):
 
 
 def fetch_all(archives: tuple[Archive, ...], out: Path, cache: Path) -> None:
-    """Fetch all archives, kept in `cache`, then unpack them into `out`. An optional one that no mirror has is left out, aloud.
-    Where `out` has other files, generated ones or those of an archive that was named before, all are unpacked anew. For one
-    process at a time (`alone`). StudyError where an archive that is needed cannot be had or unpacked."""
+    """Fetch all archives, kept in `cache`, then unpack into `out` those that are not there yet; other files there are removed. An
+    optional one that no mirror has is left out, aloud. For one process at a time (`alone`)."""
     stamps = Path(out) / ".unpacked"
     contents = {each.name: f"{each.name} {each.size} {each.md5 or ' '.join(_origins(each))}\n" for each in archives}
     other = not stamps.is_dir() or any(contents.get(stamp.name) != stamp.read_text() for stamp in stamps.glob("*"))

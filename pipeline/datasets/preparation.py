@@ -100,8 +100,7 @@ def _digest(task: Task) -> str:
 
 
 def prepare_part(task: Task, path: Path) -> dict:
-    """Decode and check one part, write it to `path`, and return its tally, what the data sheet needs. A part that is there is not
-    made again."""
+    """Decode and check one part, write it to `path` unless it is there, and return its tally, what the data sheet needs."""
     note = path.with_suffix(".json")
     if note.is_file() and readable(path):
         with contextlib.suppress(ValueError):  # damaged

@@ -20,8 +20,7 @@ def total(array: np.ndarray) -> int:
 
 
 def row(tallies: list[dict], classes: list[str]) -> dict:
-    """A split's row of the data sheet: counts, sizes, and each class's share of the labelled pixels (or of the images). tallies:
-    what `preparation.prepare_part` counted in each part."""
+    """A split's row of the data sheet, of what `preparation.prepare_part` counted in each part."""
     sizes = np.array([size for tally in tallies for size in tally["sizes"]]).reshape(-1, 2)
     pixels, images_with = (np.sum([tally[key] for tally in tallies], 0) for key in ("pixels", "images_with"))
     labelled = pixels[:len(classes)]

@@ -81,8 +81,7 @@ def _training(data: Dataset, training: Training, shown: int, madds: float) -> tu
 
 
 def image_count(data: Dataset, name: str, split: str | None = None) -> int:
-    """Images of a split, by default the one that is evaluated; the published number where none are there yet, and of COCO, whose
-    list is slow to read."""
+    """Images of a split, or of the one evaluated; the published number where none are there yet, and of COCO, slow to list."""
     split = split or data.evaluate.split
     if data.source and data.source.generate:
         return data.source.generate.val if split == "val" else data.source.generate.train

@@ -37,8 +37,8 @@ def status(study: Study, row: Row) -> str:
 
 
 def outdated(study: Study, run: str) -> bool:
-    """Whether the facts of `run` were counted of another training than the one that is there: a later one, or an earlier one,
-    which DVC has brought back where an edit was undone. Both are there; facts from before they said so are not asked."""
+    """Whether the facts of `run` are of another training than the one that is there, which may be older: DVC brings results back.
+    Both are there; facts that do not say of which they are count."""
     trained, counted = (records.read(study.artifacts(kind, run)) for kind in ("runs", "facts"))
     started = trained["provenance"].get("started")
     return counted["params"].get("trained", started) != started
@@ -117,8 +117,7 @@ def _shard(path: Path, changed: int) -> Shard:
 
 @functools.lru_cache(maxsize=2)  # asked for 400 times
 def _contents(path: Path, changed: int) -> tuple[list[str], frozenset[str]]:
-    """Classes and images of a shard, which is closed again: while `make ui` kept it open, the disk space of one that `prepare`
-    makes anew would not be freed, and on NFS its folder could not be deleted."""
+    """Classes and images of a shard, which is closed again: `make ui` would keep the disk space of one that is made anew."""
     opened = Shard(path)
     return opened.classes, frozenset(opened.ids)
 

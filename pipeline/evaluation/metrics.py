@@ -34,14 +34,13 @@ class Facts:
         """From a pyarrow table like `facts.parquet`, in any order of rows. (to_numpy would import pandas, for seconds.)"""
         codes = {}
         for name in ("strategy", "image"):
-            column = _whole(table[name])
-            column = column if hasattr(column, "dictionary") else column.dictionary_encode()
+            column = table[name].combine_chunks().dictionary_encode()  # as it is where it has a dictionary
             names = np.array(column.dictionary.to_pylist(), dtype=object)
             order = np.argsort(names) if len(names) else np.zeros(0, int)
             rank = np.empty(len(names), np.int32)
             rank[order] = np.arange(len(names), dtype=np.int32)
             codes[name] = tuple(names[order]), rank[np.from_dlpack(column.indices)]
-        small = {name: np.from_dlpack(_whole(table[name])) for name in ("band", "target", "prediction", "pixels")}
+        small = {name: np.from_dlpack(table[name].combine_chunks()) for name in ("band", "target", "prediction", "pixels")}
         if wrong := [name for name, column in small.items() if column.dtype.kind not in "iu" or (column < 0).any()]:
             raise ValueError(f"{wrong[0]} are not whole numbers from 0 on")
         return cls(codes["strategy"][0], codes["image"][0], codes["strategy"][1], codes["image"][1], **small)
@@ -150,12 +149,6 @@ def by_score(facts: Facts, strategy: str, classes: int, only=None) -> list[tuple
     scores = miou(confusion(facts, strategy, classes, by="image"), only)
     return sorted(((name, float(score)) for name, score in zip(facts.images, scores) if not np.isnan(score)),
                   key=lambda pair: pair[::-1])
-
-
-def _whole(column):
-    """A chunked column as one array."""
-    column = column.combine_chunks()
-    return column.combine_chunks() if hasattr(column, "chunks") else column
 
 
 @lru_cache(maxsize=4)

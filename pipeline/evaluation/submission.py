@@ -41,8 +41,7 @@ class Images:
 
 
 def images(dataset: str, root: Path, split: str, complete: bool) -> list[native.Item]:
-    """The images of `split` under `root`, in the native layout. Raises StudyError where there are none, where files are missing,
-    or, if `complete`, where they are not as many as the server scores."""
+    """The images of `split` under `root`. StudyError where files are missing or, if `complete`, some that the server scores."""
     reader = native.reader(dataset)
     try:
         items = reader.images(root, split)

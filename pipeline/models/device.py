@@ -56,8 +56,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def memory_explained(advice: str = "Lower evaluate_batch of the data set (params.yaml)"):
-    """StudyError with `advice`, and torch's own words, when the block (or function) runs out of memory, on the GPU or on the
-    machine."""
+    """StudyError with `advice` and torch's own words where the block (or function) runs out of the GPU's or machine's memory."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
@@ -74,9 +73,7 @@ def describe(device: torch.device) -> str:
 
 
 def gauges(device: torch.device) -> dict[str, float]:
-    """gpu_memory_gb (the most that was taken since the last reading, 1e9 bytes), gpu_utilisation (per cent, lately); {} on a CPU.
-
-    The first reading has what cuDNN takes while it tries its kernels, later ones what steps and validation take."""
+    """gpu_memory_gb (the most since the last reading, 1e9 bytes; first with cuDNN's trials), gpu_utilisation (%); {} on a CPU."""
     if device.type != "cuda":
         return {}
     readings = {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}

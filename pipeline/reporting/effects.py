@@ -5,8 +5,7 @@ LEARNING = 5  # points of mIOU that a network gains at the end of its training w
 
 
 def lines(claims: list[dict], limit: float, sizes: dict[str, int | None], trained: list[dict]) -> list[dict]:
-    """The ledger's lines with their pictures, their borders in words, and what else may have decided. limit: where the axis of
-    effects ends; sizes: parameters of each network; trained: as `runs.describe` gives them."""
+    """The ledger's lines as the page shows them. limit: the axis' end; sizes: parameters by name; trained: `runs.describe`'s."""
     late = {run["id"]: words for run in trained if (words := _late(run))}
     return [claim | {"picture": figures.effect(claim, limit), "mark": ledger.VERDICTS[claim["verdict"]],
                      "truth": columns.truth(claim), "against": columns.against(claim), "besides": _besides(claim, sizes, late),

@@ -43,8 +43,7 @@ def trimap(rows: list[dict], ours: bool) -> Chart | None:
 
 
 def cost(tables: dict[str, list[dict]], ours: bool) -> Chart | None:
-    """mIOU against multiply-adds of every row of Tables 3 and 5 that has both: the paper's, or the network's that was trained
-    here. None without points."""
+    """mIOU against multiply-adds of the rows of Tables 3 and 5, the paper's or those of networks here. None without points."""
     rows = [row | {"table": name} for name in ("table3", "table5") for row in tables.get(name, [])]
     score, price = ("miou", "madds_here") if ours else ("miou_paper", "madds_paper")
     rows = [row for row in rows if row[score] is not None and row[price] is not None]

@@ -68,8 +68,7 @@ def strip(found: list[Case], scale: int = 1, mark: str = "") -> bytes:
 
 
 def _line(text: str, font) -> str:
-    """`text` in one line. Pillow's own font has ASCII and little else, no Chinese, emoji or umlaut: such characters are spelt out
-    as in Python."""
+    """`text` in one line; what Pillow's own font lacks, which has ASCII and little else, is spelt out as in Python."""
     lacking = bytes(font.getmask("\uffff"))
     def known(one: str) -> bool:
         return one.isprintable() and bytes(font.getmask(one)) != lacking

@@ -52,7 +52,7 @@ def _compared(claim: dict) -> set[str]:
 
 
 def _settings(study: Study, run: str) -> list[dict]:
-    """Each field of the run, the baseline's, and whether they differ. The start of another backbone is not called a choice."""
+    """Each field of the run, the baseline's, and whether they differ."""
     plain = study.runs[runs.baseline(study)].model_dump()
     return [{"name": key, "value": runs.words(value), "baseline": runs.words(plain[key]),
              "differs": run != runs.baseline(study) and value != plain[key]}

@@ -27,8 +27,7 @@ def settings(study: Study, name: str) -> Training | None:
 
 
 def follows(study: Study, name: str) -> bool:
-    """Whether run or backbone `name` is drawn while it trains: it left curves, is still trained at this scale, and has not been
-    trained since (DVC may have brought a result back from its run cache)."""
+    """Whether run or backbone `name` is drawn: it left curves, trains at this scale, and has no newer result (perhaps of DVC)."""
     drawn = path(study, name)
     record = study.artifacts("runs" if name in study.runs else "weights", name) / records.RECORD
     if not drawn.exists() or settings(study, name) is None:

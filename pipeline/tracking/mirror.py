@@ -90,8 +90,7 @@ def _ours(run) -> bool:
 
 
 def _agree(client, study: Study, shown: dict, digests: dict) -> None:
-    """Where several writers logged the same at the same time, keep the run with the lowest id; `shown` then names that one. All
-    choose alike, and the last one to finish sees all."""
+    """Of what several writers logged at once, keep the run with the lowest id, which `shown` then names: all choose alike."""
     for table in {table for table, _ in shown}:
         found = store.existing(client, study, table)
         for key, there in sorted(found.items(), key=lambda item: "/" in item[0]):  # parents first: their keys are names of runs

@@ -14,11 +14,8 @@ from pipeline.schema import Training
 
 
 def compiled(network: nn.Module) -> Callable:
-    """`network` through torch.compile. Where compilation fails, the backward pass's too, one warning, and the network as it is
-    from then on.
-
-    So, too, where batch norm is synchronised between GPUs: torch's breaks the graph in each layer, and little is left to compile.
-    """
+    """`network` through torch.compile; as it is, after one warning, where that or compiling the backward pass fails, and where
+    batch norm is synchronised between GPUs: torch's breaks the graph in each layer, and little is left to compile."""
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()):
         warnings.warn("compile: batch norm that is synchronised between GPUs is not compiled; going on without it", stacklevel=2)
         return network
