@@ -47,6 +47,23 @@ def test_the_study_covers_the_paper_and_trains_each_network_once():
     assert set(study.runs) - named - shipped.OTHERS <= set(study.evaluate), "a run that no table has, not even that of one's own"
 
 
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table5", "table7a"])
+def test_a_row_is_measured_by_the_network_and_the_inference_that_it_names(name):
+    """Else a row's number would be another network's. What a table's rows do not say, its caption does."""
+    study, city, scales = studies.load(), name == "table7a", (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    for row in paper.tables()[name].rows:
+        run, how = study.runs[row.get("run", row.get("same_network_as"))], study.strategies[row["strategy"]]
+        start = study.runs[run.start_run].dataset if run.start_run else "imagenet"
+        decoder = row.get("conv", "[3x3,256]" if name == "table1" else "[3x3,256]x2") if row.get("dec", True) else "none"
+        backbone = {"X-71": "xception71", "X-65": "xception65"}[row["backbone"]] if city else "xception65" if name == "table5" else "resnet101"
+        assert (run.dataset, run.backbone, run.output_stride) == ("cityscapes" if city else "voc", backbone, row.get("train_os", 16)), row
+        assert (run.decoder, run.low_level_channels) == (decoder, row.get("channels", 48)), row
+        assert run.low_level == (("conv2", "conv3") if row.get("conv3") else ("conv2",)), row
+        assert (run.separable, run.image_level, run.atrous) == (row.get("sc", city), row.get("image_level", True), True), row
+        assert (start, run.recipe) == (("coco", "fine_tune") if row.get("coco") else ("imagenet", "train")), row
+        assert (how.output_stride, how.scales, how.flip) == (row.get("eval_os", 16), scales if row.get("ms") else (1.0,), row.get("flip", False)), row
+
+
 def test_the_published_numbers_are_those_of_the_shared_transcript():
     path = ROOT.parent / "shared/paper/tables.yaml"
     if not path.exists():
