@@ -46,9 +46,12 @@ def cores() -> int:
 
 
 def processor() -> str | None:
-    """The processor's model name; None where the system does not tell it."""
+    """The processor's model name, family and number: results differ between processors that virtual machines all call "AMD EPYC".
+    None where the system does not tell it."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}  # of the first
+    name, numbers = known.get("model name"), [known.get(key, "unknown") for key in ("cpu family", "model")]
+    return name and f"{name} (family {numbers[0]}, model {numbers[1]})"
 
 
 def provenance(started: float, **more) -> dict:
