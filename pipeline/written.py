@@ -54,6 +54,9 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> str:
     if alias := re.fullmatch(r"found undefined alias '(.+)'", said):
         if alias[1] in (anchors := re.findall(r"&([\w-]+)", text)):
             return f"line {line}: *{alias[1]} stands above the line that has &{alias[1]}: move it below"
+        if bare := re.search(rf"(?m)^ *{re.escape(alias[1])}:", text):
+            place = text.count("\n", 0, bare.start()) + 1
+            return f"line {line}: there is no *{alias[1]}: write &{alias[1]} behind {alias[1]}: in line {place}"
         known = difflib.get_close_matches(alias[1], anchors, 1)
         return f"line {line}: there is no *{alias[1]}" + (f" (did you mean *{known[0]}?)" if known else "")
     return f"line {line}: {said}" + ("" if "twice" in said else ": look at indentation, quotes and brackets")

@@ -99,6 +99,7 @@ def edited(pattern, replacement):
     (r"start: runs/coco-x65,", "start: runs/t5-coco,", r"runs\.t5-coco\.start: a run cannot start from itself"),
     (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published: its backbone alone can be a start"),
     (r"\nruns:\n", "\nruns:\n  mine: {<<: *decoder}\n", r"params\.yaml, line \d+: \*decoder stands above the line that has &decoder: move it below$"),
+    (r"  os8: +&os8 ", "  os8: ", r"params\.yaml, line \d+: there is no \*os8: write &os8 behind os8: in line \d+$"),
     (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
     (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
     (r"      trainval: null  .*\n", "      trainval: *absent\n", r"line \d+: \*absent stands above the line that has &absent: move it below$"),
