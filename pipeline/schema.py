@@ -9,7 +9,6 @@ from pipeline.written import absent, aligned, distinct, no_switch, without_null,
 OutputStride = Literal[8, 16, 32]
 SegmentationName = Literal["voc", "coco", "cityscapes"]
 DatasetName = Literal[SegmentationName, "imagenet"]
-Recipe = Literal["train", "fine_tune", "trainval"]
 DECODER = re.compile(r"none|\[([13])x\1,([1-9]\d*)\](?:x([1-9]))?")  # Table 2's notation: kernel, filters, how often
 LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
 Address = Annotated[str, Field(min_length=1), AfterValidator(without_secret)]
@@ -35,7 +34,7 @@ class Run(Strict):
     image_level: bool
     atrous: bool = True
     dense_prediction_cell: bool = False
-    recipe: Recipe = "train"
+    recipe: str = "train"
     seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
@@ -158,13 +157,18 @@ class Evaluation(Strict):
 
 
 class Dataset(Strict):
-    """`train`, `fine_tune`, `trainval`: what a run's `recipe` names. `evaluate_batch`: images at a time, for any network."""
+    """`evaluate_batch`: images at a time, for any network. Every further key is a recipe, as `train` is."""
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Training | None]
     source: Source | None
     train: Training | None
-    fine_tune: Training | None = None
-    trainval: Training | None = None
     evaluate: Evaluation
     evaluate_batch: int = Field(gt=0)
+
+    @property
+    def recipes(self) -> dict[str, Training]:
+        """The train settings that a run's `recipe` can name."""
+        return without_null({"train": self.train, **self.model_extra})
 
 
 class ServerScore(Strict):
@@ -186,4 +190,4 @@ class Scale(Strict):
     def trains(self) -> bool:
         """Whether networks are trained at this scale; else published ones are fetched and evaluated."""
         found = [getattr(self, name) for name in get_args(SegmentationName)]
-        return any(dataset and getattr(dataset, recipe) for dataset in found for recipe in get_args(Recipe))
+        return any(dataset and dataset.recipes for dataset in found)

@@ -145,7 +145,7 @@ class Study(Strict):
     def training(self, run: str) -> Training | None:
         """The settings that `run` trains with, or None where this scale has none for its recipe."""
         dataset = self.dataset(self.runs[run].dataset)
-        return dataset and getattr(dataset, self.runs[run].recipe)
+        return dataset and dataset.recipes.get(self.runs[run].recipe)
 
     def scored(self, dataset: DatasetName, classes: list[str]) -> list[int] | None:
         """The numbers, in the data set's `classes`, of those that mIOU is the mean of; None: all."""

@@ -132,9 +132,8 @@ def absent(value):
 
 def aligned(dataset):
     """The settings of a segmented data set. ValueError where a side is not 16k+1: features lie on the first and last pixel."""
-    for key in ("train", "fine_tune", "trainval", "evaluate"):
-        settings = getattr(dataset, key, None)
-        for side in getattr(settings, "canvas", None) or ([settings.crop] if settings else ()):
+    for key, settings in (dataset.recipes | {"evaluate": dataset.evaluate}).items() if dataset else ():
+        for side in settings.canvas if key == "evaluate" else [settings.crop]:
             if side % 16 != 1:
                 next_one = side + (1 - side) % 16
                 raise ValueError(f"{key} has a side of {side} pixels: write {next_one}, as 16k+1 keeps features aligned")

@@ -77,7 +77,7 @@ def _shards(dataset: schema.DatasetName, data: schema.Dataset, root: Path, out: 
 
 def _wanted(dataset: str, data: schema.Dataset, root: Path, known: list[str]) -> list[str]:
     """The splits that the scale trains and evaluates on, each once. StudyError where one is not among those `known` at `root`."""
-    users = {name: recipe for name in get_args(schema.Recipe) if (recipe := getattr(data, name))} | {"evaluate": data.evaluate}
+    users = data.recipes | {"evaluate": data.evaluate}
     splits = list(dict.fromkeys(user.split for user in users.values()))
     for name in splits:
         if name not in known:

@@ -100,6 +100,8 @@ def edited(pattern, replacement):
     (r"start: runs/coco-x65,", "start: runs/xception65_coco_voc_trainaug,", r"runs\.t5-coco\.start: xception65_coco_voc_trainaug is published: its backbone alone can be a start"),
     (r"\nruns:\n", "\nruns:\n  mine: {<<: *decoder}\n", r"params\.yaml, line \d+: \*decoder stands above the line that has &decoder: move it below$"),
     (r"  os8: +&os8 ", "  os8: ", r"params\.yaml, line \d+: there is no \*os8: write &os8 behind os8: in line \d+$"),
+    (r"(?m)^  t1-c8: +{", "  t1-c8: {recipe: slow, ", r"scales\.miniature\.voc\.slow: this key is missing: runs\.t1-c8 looks it up"),
+    (r"      trainval: null  .*\n", "\\g<0>      slow: {<<: *miniature-train, crop: 98}\n", r"scales\.miniature\.voc: slow has a side of 98 pixels: write 113"),
     (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
     (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
     (r"      trainval: null  .*\n", "      trainval: *absent\n", r"line \d+: \*absent stands above the line that has &absent: move it below$"),
@@ -156,8 +158,8 @@ def test_a_scale_that_only_fine_tunes_trains(tmp_path):
     study = load(tmp_path, TEXT).model_copy(update={"scale": "own-data"})
     voc = study.settings.voc
     assert study.settings.trains
-    fine_tuned = voc.model_copy(update={"train": None, "fine_tune": voc.train})
-    assert study.settings.model_copy(update={"voc": fine_tuned}).trains
+    one_more = voc.model_copy(update={"train": None, "slow": voc.train})
+    assert study.settings.model_copy(update={"voc": one_more}).trains
     assert not study.settings.model_copy(update={"voc": voc.model_copy(update={"train": None})}).trains
 
 

@@ -13,7 +13,7 @@ import torch
 from pipeline import study as studies
 from pipeline.datasets import archives, mirrors, native
 from pipeline.doctor import forecast
-from pipeline.schema import Dataset, DatasetName, Recipe, Run
+from pipeline.schema import Dataset, DatasetName, Run
 from pipeline.study import Study
 
 TOO_LONG = 48 * 3600.0      # a study that takes longer without a GPU needs one
@@ -146,7 +146,7 @@ def disk(study: Study) -> float:
 
 def _shards(name: str, wanted: Dataset) -> float:
     """Bytes of a data set's shards: colours, labels, and distances where it is evaluated."""
-    splits = {recipe.split for key in get_args(Recipe) if (recipe := getattr(wanted, key))} | {wanted.evaluate.split}
+    splits = {recipe.split for recipe in wanted.recipes.values()} | {wanted.evaluate.split}
     each = {split: 3 + (name != "imagenet") * (1 + (split == wanted.evaluate.split)) for split in splits}
     pixels = native.reader(name).FILLED * math.prod(wanted.evaluate.canvas)
     return pixels * sum(forecast.image_count(wanted, name, split) * each[split] for split in splits)
