@@ -1,15 +1,20 @@
 """What is asked of the settings before anything runs, beyond what pipeline/study.py asks of them alone, and of the folder."""
 from pathlib import Path
+from typing import get_args
 
-from pipeline import paper, study as studies
+from pipeline import paper, study as studies, written
 from pipeline.paper import claims
+from pipeline.schema import DatasetName
 from pipeline.study import Study, StudyError
 
 
 def check(study: Study) -> None:
-    """As check_settings; and StudyError where MLflow (' and %) or DVC ({ and }) cannot work in this folder, or `artifacts` is a
-    link, which DVC refuses."""
+    """As check_settings; and StudyError where dvc.yaml lacks a data set, MLflow (' and %) or DVC ({ and }) cannot work in this
+    folder, or `artifacts` is a link, which DVC refuses."""
     check_settings(study)
+    listed = written.read(studies.ROOT / "dvc.yaml")["stages"]["download"]["foreach"]
+    if lost := [name for name in get_args(DatasetName) if name not in listed]:
+        raise StudyError(f"dvc.yaml: its first foreach lacks {lost[0]}, which nothing would prepare: add it there")
     if odd := sorted(set("'%{}") & set(str(Path.cwd()))):
         raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow or DVC fails: rename that folder")
     if studies.ARTIFACTS.is_symlink() or study.artifacts("").is_symlink():

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from pipeline import study as studies
 from pipeline.study import StudyError
 from stages import checks
 from tests.test_settings import TEXT, load
@@ -38,3 +39,11 @@ def test_no_network_is_scored_on_images_that_it_has_seen(tmp_path, scale, edits,
 def test_what_is_scored_on_other_images_is_fine(tmp_path, scale, edits):
     """Also a run on trainval where the scale has none, or not its backbone: it is left out."""
     checked(tmp_path, scale, *edits)
+
+
+def test_a_data_set_that_dvc_does_not_know_is_named(tmp_path, monkeypatch):
+    text = (studies.ROOT / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(text.replace("[voc, coco, cityscapes, imagenet]", "[voc, cityscapes, imagenet]", 1))
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
+    with pytest.raises(StudyError, match=r"^dvc\.yaml: its first foreach lacks coco"):
+        checks.check(studies.load())
