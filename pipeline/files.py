@@ -93,9 +93,12 @@ def read_json(path: Path, **kinds: type) -> dict:
 
 @contextlib.contextmanager
 def whole(path: Path, *more: type[Exception]):
-    """Around reading `path`, which a stage left: StudyError where it is damaged. more: what else the reader raises then."""
+    """Around reading `path`, which a stage left: StudyError where it is missing or damaged. more: what else the reader raises
+    then."""
     try:
         yield
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing: make study, or dvc repro, makes it anew") from None
     except (OSError, ValueError, KeyError, *more) as error:
         if getattr(error, "errno", None):  # it cannot be read now; pyarrow's errors have no number
             raise
@@ -109,7 +112,7 @@ def digest(*parts) -> str:
     for part in parts:
         if isinstance(part, Path):
             for path in sorted(part.glob("*.py")) if part.is_dir() else [part]:
-                with path.open("rb") as file:
+                with whole(path), path.open("rb") as file:
                     sha.update(hashlib.file_digest(file, "sha256").digest())
         else:
             sha.update(json.dumps(part, sort_keys=True).encode())

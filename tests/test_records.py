@@ -65,8 +65,12 @@ def test_a_damaged_file_is_named(tmp_path, monkeypatch, content, read):
         Path(name).write_bytes(content)
     with pytest.raises(StudyError, match=r"(record.json|history.parquet|costs.parquet|labels.parquet|contact.png) is damaged .*: delete it; make study"):
         read(tmp_path / records.RECORD)
-    with pytest.raises(FileNotFoundError):  # not damaged
-        files.read_json(Path("none.json"))
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.digest, sheets._contact])
+def test_a_file_that_somebody_deleted_is_named(read):
+    with pytest.raises(StudyError, match="shards/voc/none is missing: make study, or dvc repro, makes it anew"):
+        read(Path("shards/voc/none"))
 
 
 def test_costs_of_no_run_are_damaged(tmp_path, monkeypatch):
