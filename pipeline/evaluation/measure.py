@@ -1,6 +1,7 @@
 """What was measured for one row, computed from the plain files that the stages left: scores, intervals, trimap curves, costs."""
 import functools
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.datasets.shards import Shard, path_of
 from pipeline.datasets.trimap import TRIMAP_WIDTHS
 from pipeline.evaluation import metrics
 from pipeline.paper.rows import Row
+from pipeline.schema import Strategy
 from pipeline.study import Study, StudyError
 
 
@@ -30,18 +32,26 @@ def status(study: Study, row: Row) -> str:
     if record["status"] != "done":
         return f"not run: {record['reason']}"
     if kinds[-1] == "facts" and outdated(study, row.run):
-        return f"not run: what was evaluated is another training of it: dvc repro {row.stage}"
+        return f"not run: what was evaluated is another training of it, or other strategies: dvc repro {row.stage}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:
         return f"not run: {record['reason'] or 'these weights came without an ImageNet validation set to score them on'}"
     return "measured"
 
 
 def outdated(study: Study, run: str) -> bool:
-    """Whether the facts of `run` are of another training than the one that is there, which may be older: DVC brings results back.
-    Both are there; facts that do not say of which they are count."""
+    """Whether the facts of `run` are of another training than the one that is there, which may be older: DVC brings results back;
+    or of other strategies. Both are there; facts that do not say of which training they are count."""
     trained, counted = (records.read(study.artifacts(kind, run)) for kind in ("runs", "facts"))
     started = trained["provenance"].get("started")
-    return counted["params"].get("trained", started) != started
+    return counted["params"].get("trained", started) != started or len(_names(study, run)) < len(study.evaluate.get(run, ()))
+
+
+def _names(study: Study, run: str) -> dict[str, str]:
+    """The run's strategies that its facts have -> what they were called then. What a strategy is counts, as it does to DVC: it
+    may have a new name in params.yaml since, or two may have swapped theirs."""
+    record, wanted = records.read(study.artifacts("facts", run)) or {"params": {}}, study.evaluate.get(run, ())
+    before = {Strategy.model_validate(each): name for name, each in record["params"].get("strategies", {}).items()}
+    return {name: before[how] for name in wanted if (how := study.strategies[name]) in before}
 
 
 def shard(study: Study, run: str) -> Shard:
@@ -64,21 +74,20 @@ def classes(study: Study, run: str) -> tuple[list[str], list[int] | None]:
 
 def read_facts(study: Study, run: str) -> metrics.Facts:
     """The run's facts, kept in memory as long as the file is the same. StudyError as `_file` has it."""
-    return _facts(*_file(study, run))
+    facts, now = _facts(*_file(study, run)), {before: name for name, before in _names(study, run).items()}
+    return replace(facts, strategies=tuple(now.get(name, "") for name in facts.strategies))
 
 
 def _file(study: Study, run: str) -> tuple[Path, int]:
-    """The file of the run's facts and when it was written. StudyError where it is missing, lacks a strategy (a new name for the
-    same one is no change to DVC), or is of other images than the data set has now."""
+    """The file of the run's facts and when it was written. StudyError where it is missing, lacks a strategy, or is of other
+    images than the data set has now."""
     path = study.artifacts("facts", run) / "facts.parquet"
     if not path.exists():
         raise StudyError(f"{path} is missing: dvc repro evaluate@{run}")
-    found = path.absolute(), path.stat().st_mtime_ns
-    strategies, images = _known(*found)
-    if lacks := [name for name in study.evaluate.get(run, ()) if name not in strategies]:
-        raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro --force evaluate@{run}")
-    _, there = _contents(*_images(study, run))
-    if others := images - there:
+    if lacks := sorted(set(study.evaluate.get(run, ())) - _names(study, run).keys()):
+        raise StudyError(f"{path} knows no strategy {', '.join(lacks)}: dvc repro evaluate@{run}")
+    found, (_, there) = (path.absolute(), path.stat().st_mtime_ns), _contents(*_images(study, run))
+    if others := _counted(*found) - there:
         raise StudyError(f"{path} is of other images than {study.runs[run].dataset} has now ({min(others)} is one): "
                          f"dvc repro evaluate@{run}")
     return found
@@ -92,7 +101,7 @@ def label_maps(study: Study, run: str, strategy: str) -> dict[str, pa.Scalar]:
         return {}
     with files.whole(path):
         kept = pq.ParquetFile(path)
-        if strategy not in kept.read(["strategy"])["strategy"].unique().to_pylist():
+        if _names(study, run).get(strategy) not in kept.read(["strategy"])["strategy"].unique().to_pylist():
             return {}
         maps = kept.read(["image", "png"])
         return dict(zip(maps["image"].to_pylist(), maps["png"]))
@@ -128,9 +137,8 @@ def _facts(path: Path, changed: int) -> metrics.Facts:
 
 
 @functools.lru_cache(maxsize=512)
-def _known(path: Path, changed: int) -> tuple[tuple[str, ...], frozenset[str]]:
-    facts = _facts(path, changed)
-    return facts.strategies, frozenset(facts.images)
+def _counted(path: Path, changed: int) -> frozenset[str]:
+    return frozenset(_facts(path, changed).images)
 
 
 def scores(study: Study, run: str, strategy: str) -> dict[str, float]:
@@ -146,7 +154,7 @@ def trimap(study: Study, run: str, strategy: str, intervals: bool) -> dict[str, 
 def _cell(study: Study, run: str, strategy: str) -> tuple:
     """What a cell's numbers follow from: its facts, as the file is now, and the classes that mIOU is the mean of."""
     names, only = classes(study, run)
-    return *_file(study, run), strategy, tuple(names), only and tuple(only)
+    return *_file(study, run), _names(study, run)[strategy], tuple(names), only and tuple(only)
 
 
 @functools.lru_cache(maxsize=512)  # one cell may be in four tables

@@ -139,7 +139,9 @@ def _facts(study, name, scenes, quality):
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.sort_by([(key, "ascending") for key in table.column_names[:-1]]), folder / "facts.parquet")
     pq.write_table(pa.Table.from_pylist(labels), folder / "labels.parquet")
-    records.write(folder, status="done", params={"run": name, "classes": CLASSES, "trained": STARTED}, provenance=_provenance(2.5))
+    strategies = {each: study.strategies[each].model_dump(mode="json") for each in study.evaluate[name]}
+    records.write(folder, status="done", params={"run": name, "classes": CLASSES, "strategies": strategies, "trained": STARTED},
+                  provenance=_provenance(2.5))
 
 
 def _provenance(seconds):

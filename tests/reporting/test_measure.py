@@ -60,7 +60,8 @@ def test_facts_without_their_run_are_not_measured(tmp_path, monkeypatch):
     """It is being trained again."""
     monkeypatch.chdir(tmp_path)
     study, row = shipped.study(), Row("own", {}, "t2-x2", "os16")
-    records.write(study.artifacts("facts", "t2-x2"), status="done")
+    strategies = {name: study.strategies[name].model_dump(mode="json") for name in study.evaluate["t2-x2"]}
+    records.write(study.artifacts("facts", "t2-x2"), status="done", params={"strategies": strategies})
     assert measure.status(study, row) == "not run: dvc repro evaluate@t2-x2 has not been run yet"
     records.write(study.artifacts("runs", "t2-x2"), status="done")
     assert measure.status(study, row) == "measured"
@@ -75,7 +76,7 @@ def test_facts_of_another_training_are_not_measured(tmp_path, monkeypatch, start
     assert measure.status(study, row) == "measured" and runs.evaluated(study, "t2-x2")
     folder = study.artifacts("runs", "t2-x2")
     records.write(folder, **records.read(folder) | {"provenance": {"started": started}})
-    assert measure.status(study, row) == "not run: what was evaluated is another training of it: dvc repro evaluate@t2-x2"
+    assert measure.status(study, row) == "not run: what was evaluated is another training of it, or other strategies: dvc repro evaluate@t2-x2"
     assert not runs.evaluated(study, "t2-x2")
 
 
@@ -104,10 +105,23 @@ def test_what_a_scale_cannot_train_is_not_advised(tmp_path, monkeypatch):
     assert measure.status(changed.at("own-data"), Row("table1", {}, "t1-c8", "os16")).startswith("not run: scale own-data has no resnet101")
 
 
-def test_a_strategy_by_a_new_name_is_said_to_be_evaluated_again(study):
-    renamed = study.model_copy(update={"evaluate": study.evaluate | {"t2-x2": ("os16", "stride16")}})
-    with pytest.raises(StudyError, match="facts.parquet knows no strategy stride16: dvc repro --force evaluate@t2-x2"):
-        measure.read_facts(renamed, "t2-x2")
+@pytest.mark.parametrize("os16, os8", [("os16", "stride8"), ("os8", "os16")], ids=["renamed", "swapped"])
+def test_a_strategy_is_known_by_what_it_is(study, os16, os8):
+    """DVC sees no change where names change, so nothing is evaluated again."""
+    names = {"os16": os16, "os8": os8}
+    other = study.model_copy(update={"strategies": {names.get(name, name): how for name, how in study.strategies.items()}, "evaluate": {
+        run: tuple(names.get(name, name) for name in some) for run, some in study.evaluate.items()}})
+    assert measure.scores(other, "t2-x2", os8) == measure.scores(study, "t2-x2", "os8") != measure.scores(study, "t2-x2", "os16")
+    assert measure.ranked(other, "t2-x2", os8) == measure.ranked(study, "t2-x2", "os8")
+    assert measure.label_maps(other, "t2-x2", os16) == measure.label_maps(study, "t2-x2", "os16") and not measure.label_maps(other, "t2-x2", os8)
+    assert not measure.outdated(other, "t2-x2")
+
+
+def test_a_strategy_that_has_become_another_is_not_measured(study):
+    other = study.model_copy(update={"strategies": study.strategies | {"os16": study.strategies["os16"].model_copy(update={"flip": True})}})
+    with pytest.raises(StudyError, match="facts.parquet knows no strategy os16: dvc repro evaluate@t2-x2"):
+        measure.read_facts(other, "t2-x2")
+    assert measure.status(other, Row("own", {}, "t2-x2", "os16")).startswith("not run: what was evaluated is another training of it, or")
 
 
 def test_facts_that_were_skipped_say_why(tmp_path, monkeypatch):
