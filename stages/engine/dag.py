@@ -93,11 +93,16 @@ def _status() -> tuple[dict[str, list], list[Stage]]:
     from dvc.scm import SCMError
     from dvc.utils.serialize import EncodingError
     from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+
+    from stages.engine.repro import refill
     told = False
     while True:
         try:
             with repository() as repo:
-                return repo.status(), stages(repo)
+                if "not in cache" in str(stale := repo.status()):
+                    refill(repo)
+                    stale = repo.status()
+                return stale, stages(repo)
         except (YAMLSyntaxError, YAMLValidationError, EncodingError) as error:
             if Path(error.path).name != "dvc.lock":
                 raise

@@ -82,6 +82,16 @@ def mend(folder: Path = Path(".dvc/tmp")) -> None:
                 path.unlink()
 
 
+def refill(repo) -> None:
+    """Put back into DVC's cache what `artifacts` still has as dvc.lock knows it: DVC would have it made again. Somebody may have
+    deleted the cache to make room."""
+    with repo.lock:
+        for out in repo.index.outs:
+            if out.use_cache and out.hash_info and out.exists and out.changed_cache() and not out.changed_checksum():
+                print(f"{out} is not in DVC's cache: put back", file=sys.stderr)
+                out.commit()
+
+
 def dump(lockfile, stages, **options) -> None:
     """Write what `stages` depended on and made into dvc.lock, in place of Lockfile.dump_stages."""
     path = Path(lockfile.path)

@@ -1,5 +1,6 @@
 """DVC's own files, dvc.lock and rwlock: written as DVC would, and mended where a kill has left half of one."""
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace as Some
@@ -92,3 +93,16 @@ def test_a_file_that_dvc_is_writing_is_left_alone(tmp_path):
         other.stdin.close()
     repro.mend(tmp_path)
     assert not (tmp_path / "rwlock").exists()
+
+
+def test_what_a_deleted_cache_had_is_put_back_and_not_made_again(checkout):
+    """As long as it is what the stage made."""
+    checkout.run("dvc", "repro", "download@coco", "download@voc")
+    shutil.rmtree(checkout.root / ".dvc/cache")
+    (checkout.root / "artifacts/tiny/data/coco/source.json").write_text("{}")
+    stale = "import json; from stages.engine import dag; print(json.dumps(list(dag.refresh())))"
+    printed = checkout.run("python", "-c", stale)
+    assert "data/voc is not in DVC's cache: put back" in printed and "data/coco is not" not in printed
+    assert "download@coco" in printed and "download@voc" not in printed
+    shutil.rmtree(checkout.root / "artifacts/tiny/data/voc")
+    assert "Running stage" not in checkout.run("dvc", "repro", "download@voc")
