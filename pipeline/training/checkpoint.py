@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.datasets import shards
 from pipeline.files import digest, write_file
 from pipeline.models import weights
 from pipeline.records import History
@@ -19,8 +20,8 @@ STATE = {"model", "optimiser", "batches", "step", "window", "random", "history",
 
 
 def inputs_digest(*parts) -> str:
-    """SHA-256 of what a training depends on: `parts`, as files.digest takes them, and the code of training and models."""
-    return digest(*parts, Path(__file__).parent, Path(weights.__file__).parent)
+    """SHA-256 of what a training depends on: `parts`, as files.digest takes them, and the code of training, models and shards."""
+    return digest(*parts, Path(__file__).parent, Path(weights.__file__).parent, Path(shards.__file__))
 
 
 class Checkpoint:

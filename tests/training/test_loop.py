@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.datasets import shards
 from pipeline.study import StudyError
-from pipeline.training import loop
+from pipeline.training import checkpoint, loop
 from pipeline.training.augmentation import Crops
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import fit, gradients
@@ -136,6 +137,13 @@ def test_a_checkpoint_of_other_inputs_is_not_used_and_that_is_said(tmp_path, cap
     assert "beginning anew" not in capsys.readouterr().err
     assert Checkpoint(tmp_path / "run.pt", "other").load(torch.device("cpu")) is None
     assert "run.pt was left by other settings, data or code: beginning anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [checkpoint.weights, shards])
+def test_a_checkpoint_of_other_code_has_other_inputs(monkeypatch, module):
+    before = checkpoint.inputs_digest("settings")
+    monkeypatch.setattr(module, "__file__", loop.__file__)
+    assert checkpoint.inputs_digest("settings") != before
 
 
 @pytest.mark.parametrize("factor, shown", [(float("nan"), "nan"), (float("inf"), "inf"), (1e6, r"1\.\d+e\+06")])
