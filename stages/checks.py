@@ -10,15 +10,16 @@ from pipeline.study import Study, StudyError
 
 def check(study: Study) -> None:
     """As check_settings; and StudyError where dvc.yaml lacks a data set, MLflow (' and %) or DVC ({ and }) cannot work in this
-    folder, or `artifacts` is a link, which DVC refuses."""
+    folder, or `artifacts`, or a folder of outputs in it, is a link, which DVC refuses."""
     check_settings(study)
     listed = written.read(studies.ROOT / "dvc.yaml")["stages"]["download"]["foreach"]
     if lost := [name for name in get_args(DatasetName) if name not in listed]:
         raise StudyError(f"dvc.yaml: its first foreach lacks {lost[0]}, which nothing would prepare: add it there")
     if odd := sorted(set("'%{}") & set(str(Path.cwd()))):
         raise StudyError(f"{Path.cwd()} has {' and '.join(odd)} in its path, at which MLflow or DVC fails: rename that folder")
-    if studies.ARTIFACTS.is_symlink() or study.artifacts("").is_symlink():
-        raise StudyError("artifacts/ is a link, and DVC keeps no outputs outside the repository: clone onto the larger disk, or "
+    folders = map(study.artifacts, ("", "data", "shards", "weights", "runs", "facts", "costs"))
+    if link := next((folder for folder in (studies.ARTIFACTS, *folders) if folder.is_symlink()), None):
+        raise StudyError(f"{link}/ is a link, and DVC keeps no outputs outside the repository: clone onto the larger disk, or "
                          "move DVC's cache there (docs/troubleshooting.md, No space left)")
 
 
