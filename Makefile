@@ -1,6 +1,7 @@
 # What a newcomer types. `make study` first: it installs everything into .venv, once, and ends with the report.
 SCALE  ?=
 PYTHON ?= python3
+# Written out in recipes: a Mac's make, 3.81, looks for programs in the PATH that it was started with.
 BIN    := .venv/bin
 READY  := .venv/.installed
 comma  := ,
@@ -22,47 +23,47 @@ help:                ## this list
 	@echo "  write it into params.yaml, where it stays chosen; doctor only looks."
 
 study: $(READY) scale   ## run what is stale of the study, in parallel, and build the report
-	@python -m stages.engine.dag; case $$? in \
+	@$(BIN)/python -m stages.engine.dag; case $$? in \
 	  0) ;; \
 	  3) cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; \
 	     [ -z "$$HOME" ] || { mkdir -p "$$cache" && rmdir "$$(mktemp -d "$$cache/XXXXXX")"; } 2>/dev/null || export XDG_CACHE_HOME="$$PWD/.snakemake/cache"; \
 	     exec snakemake --workflow-profile profiles/local $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) ;; \
 	  *) exit 1 ;; \
 	esac
-	@python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"
+	@$(BIN)/python -m stages.ui --restore || echo "MLflow does not show it all (see above); the report does"
 	@echo "report: file://$$PWD/reports/index.html   (tables: reports/README.md; curves: make ui)" 2>/dev/null || true
 
 doctor: $(READY)     ## what this machine lacks for the study, and how long it would take here
-	@python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
+	@$(BIN)/python -m stages.doctor $(if $(SCALE),--scale $(SCALE))
 
 report: $(READY) scale  ## tables and report of what has been measured; trains and evaluates nothing
-	@python -m stages.compile
-	@python -m stages.report
+	@$(BIN)/python -m stages.compile
+	@$(BIN)/python -m stages.report
 
 ui: $(READY)         ## MLflow at http://127.0.0.1:5000 until Ctrl-C; shows a running study as it goes
-	@python -m stages.ui
+	@$(BIN)/python -m stages.ui
 
 test: $(READY)       ## all tests, with a tiny study through DVC and Snakemake
-	@OMP_NUM_THREADS=1 python -m pytest -m "not drills" -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not drills" -n auto --dist loadfile
 
 drills: $(READY)     ## the long failure drills
-	@python -m pytest -m drills
+	@$(BIN)/python -m pytest -m drills
 
 bench: $(READY)      ## measure the speed of training, evaluation and data, and the memory of a step
-	@python benchmarks/training.py
-	@python benchmarks/memory.py
-	@python benchmarks/evaluation.py
-	@python benchmarks/data.py
+	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/memory.py
+	@$(BIN)/python benchmarks/evaluation.py
+	@$(BIN)/python benchmarks/data.py
 
 lint: $(READY)       ## check the style of the code
-	@ruff check .
+	@$(BIN)/ruff check .
 
 lock: $(READY)       ## write requirements.txt: what pyproject.toml asks for, pinned and hashed
-	@uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
+	@$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
 
 .PHONY: scale
 scale: $(READY)
-	@$(if $(SCALE),python -m stages.scale $(SCALE),true)
+	@$(if $(SCALE),$(BIN)/python -m stages.scale $(SCALE),true)
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

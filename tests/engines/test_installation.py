@@ -1,5 +1,6 @@
 """What `make` says where it cannot install, and does where HOME refuses: told with programs that are scripts, so nothing is fetched."""
 import os
+import re
 import shutil
 import subprocess
 
@@ -62,6 +63,11 @@ def test_snakemake_has_a_cache_where_home_refuses_one(tmp_path, home):
     printed = subprocess.run(["make", "-o", ".venv/.installed", "study"], cwd=tmp_path, env=settings | {"HOME": home},
                              capture_output=True, text=True, check=True).stdout
     assert printed.startswith("cache: \n" if home == "." else f"cache: {tmp_path}/.snakemake/cache\n")
+
+
+def test_recipes_say_where_a_program_of_the_environment_is():
+    """A Mac's make, 3.81, looks for it in the PATH that make was started with, whatever the Makefile exports."""
+    assert not re.findall(r"(?m)^\t@(?:\w+=\S+ )*(?:python|ruff|uv) .*", (ROOT / "Makefile").read_text())
 
 
 @pytest.mark.parametrize("name", ["PYTHONHOME", "PYTHONPATH"])
