@@ -44,7 +44,7 @@ if [ "$gpus" -gt 0 ]; then
     listed=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+') || true
     named=${CUDA_VISIBLE_DEVICES-$listed}
     [ -n "$listed${SLURM_JOB_ID:-}" ] || compgen -G '/dev/nvidia[0-9]*' > /dev/null || [ -e /dev/dxg ] || named=
-    mapfile -t devices < <(tr -d ' ' <<< "$named" | tr , '\n' | grep -xE '[0-9]+|(GPU|MIG)-.+')
+    devices=($(tr -d ' ' <<< "$named" | tr , '\n' | grep -xE '[0-9]+|(GPU|MIG)-.+')) || true    # a Mac's bash has no mapfile
     if [ ${#devices[@]} -gt 0 ] && ! take "${devices[@]}"; then
         echo "waiting  $stage: other stages hold the GPUs"
         until take "${devices[@]}"; do sleep 1; done
@@ -64,4 +64,4 @@ if ! python -m stages.engine.repro "$stage"; then
 fi
 rm -f "$folder/.failed/$stage"    # of an earlier try (`retries` of profiles/slurm)
 touch "$marker"
-echo "done     $stage  ($SECONDS s; $(find "$folder/.markers" -type f | wc -l) of $stages stages up to date)"
+echo "done     $stage  ($SECONDS s; $(find "$folder/.markers" -type f | grep -c .) of $stages stages up to date)"
