@@ -19,8 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline import records
+
+os.environ.setdefault("OMP_NUM_THREADS", str(records.cores()))
 
 import numpy as np
 from PIL import Image

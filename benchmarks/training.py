@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import importlib.util
 import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import steps
+from pipeline import records
 from pipeline.models import device as devices
 
 WARM, GPU_STEPS, ROUNDS = 2, 30, {"cpu": 15, "cuda": 3}
@@ -152,7 +152,7 @@ def measure(name: str, threads: int, rounds: int | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", choices=[[], *steps.SETTINGS], default=list(steps.SETTINGS), metavar="SETTING")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="on a CPU; all cores if left out")
+    parser.add_argument("--threads", type=int, default=records.cores(), help="on a CPU; all cores if left out")
     parser.add_argument("--rounds", type=int, help="15 on a CPU, 3 on a GPU if left out")
     options = parser.parse_args()
     for wanted in options.settings:

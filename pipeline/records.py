@@ -42,7 +42,7 @@ def done(folder: Path) -> dict | None:
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # a Mac has no affinity
 
 
 def processor() -> str | None:

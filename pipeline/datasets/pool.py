@@ -1,9 +1,10 @@
 """Work for all cores, in processes that end with the one that waits for them, however that ends."""
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pipeline import memory, records
 from pipeline.study import StudyError
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+START = "fork" if sys.platform == "linux" else "spawn"  # a Mac's libraries may start threads, which no fork survives
 
 
 def workers() -> int:
@@ -27,7 +28,7 @@ def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 
     pool = None
     if (workers := min(workers, len(arguments[0]))) > 1:
         with contextlib.suppress(OSError):  # no semaphores: a container without /dev/shm
-            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin)
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context(START), _begin)
     if pool is None:
         yield from map(function, *arguments)
         return
@@ -40,9 +41,12 @@ def mapped(function: Callable, *arguments: Sequence, workers: int, chunk: int = 
 
 
 def _begin() -> None:
-    """A worker: the system kills it when the thread that started it ends, or it would wait for ever; Ctrl-C is not for it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != multiprocessing.parent_process().pid:  # it ended before that was said
-        os._exit(1)
+    """A worker: it ends with the process that started it, or it would wait for ever; Ctrl-C is not for it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.keep()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
