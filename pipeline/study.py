@@ -69,8 +69,8 @@ class Study(Strict):
             for name in getattr(self, kind):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{kind}.{name}: a name has letters, digits, - and _ only, at most 100")
-                if (other := alike.setdefault(name.replace("-", "_"), name)) != name:
-                    raise ValueError(f"{kind}.{name}: it differs from {other} in - and _ only")
+                if (other := alike.setdefault(name.replace("-", "_").lower(), name)) != name:  # a Mac's folders tell no capitals
+                    raise ValueError(f"{kind}.{name}: it differs from {other} in - and _, or in capitals, only")
         if both := sorted(self.runs.keys() & self.backbones.keys()):
             raise ValueError(f"runs.{both[0]}: a backbone has this name, too")
         for kind, section, advice in (("runs", self.runs, "a further training of it has another seed"),
