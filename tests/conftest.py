@@ -20,4 +20,6 @@ def pytest_configure(config):
 @pytest.fixture
 def no_room():
     """no_room(path): the disk is full when files.atomic writes `path`."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
     return lambda path: path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")

@@ -3,6 +3,10 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
+proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+
 
 def free_port() -> int:
     """A port of 127.0.0.1 at which nobody listens."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from pipeline.datasets import coco, jsonlists
 from pipeline.study import ROOT, StudyError
+from tests.processes import proc
 
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8)
@@ -70,6 +71,7 @@ def write_instances(path, megabytes):
     return count // 7 + 1
 
 
+@proc
 @pytest.mark.parametrize("megabytes", [10, pytest.param(400, marks=pytest.mark.drills)])
 def test_memory_does_not_grow_with_the_outlines(tmp_path, megabytes):
     """As objects they would take ten times the file."""

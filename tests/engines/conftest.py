@@ -5,6 +5,7 @@ imports, here and wherever the study is looked at again. They learn in tests/tra
 """
 import os
 import re
+import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -34,6 +35,8 @@ def study(tmp_path_factory) -> Checkout:
 @pytest.fixture
 def start(tmp_path):
     """Starts a job; DVC shows its environment and waits until the file `go` is there."""
+    if not shutil.which("flock"):
+        pytest.skip("this system has no flock, by which jobs share devices")
     show = "echo device=${CUDA_VISIBLE_DEVICES-none} threads=$OMP_NUM_THREADS order=${CUDA_DEVICE_ORDER-none}"
     tools = {"python": f"{show}; while [ ! -e {tmp_path}/go ]; do sleep .05; done", "nvidia-smi": "echo 0; echo 1"}
     markers = tmp_path / studies.load().scale / ".markers"

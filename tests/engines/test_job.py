@@ -1,6 +1,7 @@
 """What a Snakemake job's shell does around DVC: threads, and a device for each stage. `python`, which would call DVC, and `nvidia-smi` are fakes."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -123,7 +124,7 @@ def test_the_marker_is_there_only_after_success(start, tmp_path):
 def test_a_job_of_another_scale_than_the_settings_now_have_does_nothing(tmp_path, line, same):
     """The study began at a scale; somebody edits that line of params.yaml while it runs."""
     (tmp_path / "params.yaml").write_text(f"runs: {{}}\n{line}\n")
-    (tmp_path / "python").symlink_to("/bin/true")
+    (tmp_path / "python").symlink_to(shutil.which("true"))
     (marker := tmp_path / "artifacts/tiny/.markers/download@voc").parent.mkdir(parents=True)
     job = subprocess.run(["bash", ROOT / "stages/engine/job.sh", "download@voc", marker, "3", "1", "0"], cwd=tmp_path, capture_output=True, text=True,
                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from pipeline.study import ROOT
+from tests.processes import proc
 
 MEASURE = """
 import torch
@@ -27,6 +28,7 @@ print(peak() - before)
 """
 
 
+@proc
 def test_beside_the_network_there_are_three_maps_of_probabilities_at_most():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", MEASURE], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -14,6 +14,7 @@ from pipeline.paper.rows import Row
 from pipeline.reporting import runs
 from pipeline.study import StudyError
 from tests import changed, shipped
+from tests.processes import proc
 from tests.reporting import fake_study
 from tests.reporting.measured import draws, score, scoring
 from tests.shards import shard
@@ -153,6 +154,7 @@ def test_images_are_opened_once_and_again_when_they_are_others(tmp_path, monkeyp
     assert opened == [path, path]
 
 
+@proc
 def test_images_are_not_kept_open_by_a_mirror_that_lives_long(tmp_path, monkeypatch):
     """`make ui` reads scores: prepare deletes the shard that it makes anew, whose space the system frees when nobody has it open."""
     study, opened = small(tmp_path, monkeypatch), Path("/proc/self/maps")
