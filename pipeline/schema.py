@@ -12,6 +12,7 @@ DatasetName = Literal[SegmentationName, "imagenet"]
 DECODER = re.compile(r"none|\[([13])x\1,([1-9]\d*)\](?:x([1-9]))?")  # Table 2's notation: kernel, filters, how often
 LOW_LEVEL = ("conv2",), ("conv3",), ("conv2", "conv3")
 Address = Annotated[str, Field(min_length=1), AfterValidator(without_secret)]
+ClassName = Annotated[str, Field(pattern=r"^\w[\w -]{0,39}$")]  # words of pages, LaTeX and MLflow's metrics
 TwoOrMore = Annotated[int, Field(ge=2)]  # units: the decoder takes a block's last but one
 
 
@@ -107,15 +108,18 @@ class Archive(Strict):
 
 
 class Source(Strict):
-    """Where a data set comes from; exactly one of the three."""
+    """Where a data set comes from; exactly one of the three. `classes`: names of a folder's own, from 0 on."""
     generate: Generate | None = None
     folder: Address | None = None
     archives: Annotated[tuple[Archive, ...], AfterValidator(distinct)] | None = None
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=255), AfterValidator(distinct)] | None = None
 
     @model_validator(mode="after")
     def _one(self):
         if sum(value is not None for value in (self.generate, self.folder, self.archives)) != 1:
             raise ValueError("name exactly one of generate, folder, archives")
+        if self.classes and not self.folder:
+            raise ValueError("classes are named of a folder; those of generated data and of archives are known")
         return self
 
 

@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path("artifacts")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # of a run, strategy or backbone: it names folders, stages and pages
 # What a run that starts from another has to share with it: the weights would not fit.
-NETWORK = ("backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous",
-           "dense_prediction_cell")
+NETWORK = "backbone", "decoder", "low_level", "low_level_channels", "separable", "image_level", "atrous", "dense_prediction_cell"
 
 
 class Study(Strict):
@@ -161,18 +160,19 @@ class Study(Strict):
 
     def skipped(self, run: str) -> str | None:
         """Why this scale cannot train (or fetch) `run`, as one sentence, or None where it can."""
-        wanted = self.runs[run]
-        dataset = self.dataset(wanted.dataset)
-        if wanted.published and self.settings.trains:
-            return f"scale {self.scale} trains its networks; published ones are evaluated by make study SCALE=zoo"
-        if not wanted.published and not self.settings.trains:
-            return f"scale {self.scale} trains nothing, it evaluates published networks"
+        wanted, dataset = self.runs[run], self.dataset(self.runs[run].dataset)
+        if bool(wanted.published) == self.settings.trains:
+            how = "nothing, it evaluates published networks", "its networks; published ones are evaluated by make study SCALE=zoo"
+            return f"scale {self.scale} trains {how[self.settings.trains]}"
         if wanted.backbone not in self.settings.network.backbones:
             return f"scale {self.scale} has no {wanted.backbone}: see scales.{self.scale}.network.backbones"
         if dataset is None or dataset.source is None:
             return self.no_data(wanted.dataset)
         if self.settings.trains and self.training(run) is None:
             return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"
+        voc = self.settings.voc and self.settings.voc.source
+        if wanted.start_run and self.runs[wanted.start_run].dataset != wanted.dataset and voc and voc.classes:
+            return f"{wanted.start_run} is of another data set, and scales.{self.scale}.voc.source names its own classes"
         return self.skipped(wanted.start_run) if wanted.start_run else None
 
     def no_data(self, dataset: DatasetName) -> str:

@@ -24,17 +24,20 @@ def check(study: Study) -> None:
 
 
 def check_settings(study: Study) -> None:
-    """StudyError where the paper's rows, a claim, or `evaluate.classes` names what the study, or the data set, does not have, and
-    where a network would be scored on images that it was trained on."""
+    """StudyError where the paper's rows, a claim, or `evaluate.classes` names what the study, or the data set, does not have,
+    where another data set than VOC names its classes, and where a network would be scored on images that it was trained on."""
     paper.check(study)
     claims.check(study)
     for name in study.included:
         if name in study.evaluate:
             _check_unseen(study, name)
+    for name in get_args(DatasetName):
+        if name != "voc" and (data := study.dataset(name)) and data.source and data.source.classes:
+            raise StudyError(f"scales.{study.scale}.{name}.source.classes: only under voc has a folder classes of its own")
     for name in sorted({run.dataset for run in study.runs.values()}):
         if (data := study.dataset(name)) and data.evaluate.classes:
             from pipeline.datasets import native
-            study.scored(name, native.reader(name).classes(Path()))
+            study.scored(name, native.classes(name, data))
 
 
 def _check_unseen(study: Study, name: str) -> None:

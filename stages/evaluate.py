@@ -28,8 +28,12 @@ def main(run: Annotated[str, typer.Argument(help="a key of `evaluate` in params.
         return console.skip(out, reason)
     import pyarrow.parquet as pq
 
-    from pipeline.evaluation import facts
+    from pipeline.datasets.shards import Shard
+    from pipeline.evaluation import facts, trained as networks
     from pipeline.evaluation.evaluate import evaluate
+    dataset = study.runs[run].dataset
+    if networks.described(trained).classes != Shard.of(study, dataset, study.dataset(dataset).evaluate.split).classes:
+        return console.skip(out, f"{run} knows other classes than {dataset} has at scale {study.scale}")
     unfinished = study.artifacts("unfinished", f"evaluate{'-bf16' * bf16}-{run}")  # what ends well clears its own
     strategies = {name: study.strategies[name] for name in names}
     counts, labels, device = evaluate(study, trained, strategies, run, unfinished, bf16)

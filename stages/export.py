@@ -32,16 +32,14 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
         raise studies.StudyError(f"--output-stride is 8, 16 or 32, got {output_stride}")
     import torch
 
-    from pipeline.datasets import native
     from pipeline.evaluation import export, photos, trained
     found = trained.described(folder)
     stride = output_stride or found.run.output_stride
     program = export.traced(trained.load(study, folder, {stride}, torch.device("cpu"))[stride])
-    classes = native.reader(found.run.dataset).classes(Path())
     longest = photos.longest_side(found.crop)
     for each in kind:
         path = out / f"{folder.name}.{each}"
-        export.write(program, classes, longest, path)
+        export.write(program, found.classes, longest, path)
         print(path)
 
 

@@ -1,5 +1,4 @@
 """Fetch one published network: training done by others."""
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,10 +22,10 @@ def main(run: Annotated[str, typer.Argument(help="a key of `zoo` in params.yaml"
         return console.skip(out, reason, params)
     from pipeline.datasets import native
     from pipeline.models.published.checkpoints import save_network
-    classes = native.reader(wanted.dataset).classes(Path())
+    classes = native.classes(wanted.dataset, None)
     metrics = save_network(wanted, study.backbones[wanted.backbone].family, study.settings.network, len(classes), out)
     network = study.settings.network.of(wanted.backbone)
-    params |= {"training": {"crop": CROP[wanted.dataset]}, "network": network.model_dump(mode="json")}
+    params |= {"training": {"crop": CROP[wanted.dataset]}, "network": network.model_dump(mode="json"), "classes": classes}
     data = study.dataset(wanted.dataset).evaluate
     images = sorted(study.artifacts("shards", wanted.dataset).glob(f"{data.split}*.arrow"))
     params["evaluate"] = data.model_dump(mode="json") | {"images": files.digest(*images)}  # of others it is evaluated again

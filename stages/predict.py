@@ -38,7 +38,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     targets = names([path for path in images if path not in left], out)
     if left:
         print(f"left out: results of an earlier call beside their photos, {len(left)} files such as {min(left)}", file=sys.stderr)
-    from pipeline.datasets import native, palettes
+    from pipeline.datasets import palettes
     from pipeline.evaluation import photos, trained
     from pipeline.models import device as devices
     found = trained.described(folder)
@@ -48,8 +48,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
     data = study.dataset(run.dataset)
     if network in study.runs and data and data.source and data.source.generate:
         print(f"{network} has seen generated scenes only; networks for photos: docs/own-data.md, docs/zoo.md", file=sys.stderr)
-    classes = native.reader(run.dataset).classes(Path())
-    palette, failed = palettes.of(run.dataset, len(classes)), 0
+    palette, failed = palettes.of(run.dataset, len(found.classes)), 0
     bar = progress.bar("predict", len(targets), "photo", of=targets.items())
     for path, (maps, overlay) in bar:
         try:
@@ -61,7 +60,7 @@ def main(network: Annotated[str, typer.Argument(help="a run of params.yaml, or t
             failed += 1
             bar.write(f"error: {path}: {error}", file=sys.stderr)
         else:
-            bar.write(f"{path}: {photos.shares(labels, classes)} -> {maps}")
+            bar.write(f"{path}: {photos.shares(labels, found.classes)} -> {maps}")
     if failed:
         raise StudyError(f"{failed} of {len(targets)} photos could not be labelled: see above")
 

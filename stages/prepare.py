@@ -52,7 +52,7 @@ def _shards(dataset: schema.DatasetName, data: schema.Dataset, root: Path, out: 
     from pipeline.datasets.shards import Shard
     reader = native.reader(dataset)
     options = {"proportional": True} if dataset == "coco" and data.source.generate else {}
-    found, classes = reader.splits(root, **options), reader.classes(root)
+    found, classes = reader.splits(root, **options), native.classes(dataset, data, root)
     splits = _wanted(dataset, data, root, list(found))
     counts = reader.counts(root) if dataset == "coco" else {name: len(items) for name, items in found.items()}
     incomplete = _incomplete(dataset, data.source, counts, splits)
@@ -123,7 +123,7 @@ def _check_canvas(dataset: str, evaluation: schema.Evaluation, sheet: dict) -> N
 def _incomplete(dataset: str, source: schema.Source, counts: dict[str, int], splits: list[str]) -> list[str]:
     """What a folder lacks of the complete data set, whose counts are known, a line a split. StudyError where anything else than a
     folder, which may be a part of it, has other counts: that was lost on the way."""
-    expected = native.reader(dataset).COUNTS
+    expected = {} if source.classes else native.reader(dataset).COUNTS  # with classes of its own, it is no part of it
     if source.generate:
         train = "train_aug" if dataset == "voc" else "train"
         expected = {train: source.generate.train, "val": source.generate.val}

@@ -25,8 +25,11 @@ def main(run: Annotated[str, typer.Argument(help="a key of `runs` in params.yaml
     inputs = study.artifacts("shards", wanted.dataset), study.artifacts(wanted.start)
     if (reason := study.skipped(run) or console.upstream_skipped(*inputs)):
         return console.skip(out, reason, params)
+    from pipeline.datasets.shards import Shard
     network = study.settings.network.of(wanted.backbone)
-    params |= {"training": study.training(run).model_dump(mode="json"), "network": network.model_dump(mode="json")}
+    training = study.training(run)
+    params |= {"training": training.model_dump(mode="json"), "network": network.model_dump(mode="json"),
+               "classes": Shard.of(study, wanted.dataset, training.split).classes}
     if torchrun.relaunch_on_gpus():
         return
     from pipeline.training import distributed, segmentation

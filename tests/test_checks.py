@@ -35,6 +35,15 @@ def test_no_network_is_scored_on_images_that_it_has_seen(tmp_path, scale, edits,
         checked(tmp_path, scale, *edits)
 
 
+def test_classes_that_are_scored_are_those_that_the_folder_names(tmp_path):
+    own = r"source: {folder: \.\./shared/data/VOCdevkit}", "source: {folder: photos, classes: [background, scratch, dent]}"
+    with pytest.raises(StudyError, match=r"scales\.own-data\.voc\.evaluate\.classes: there is no class 'cat' \(did you mean scratch\?\)"):
+        checked(tmp_path, "own-data", own)
+    with pytest.raises(StudyError, match=r"scales\.miniature\.cityscapes\.source\.classes: only under voc has a folder classes of its own"):
+        checked(tmp_path, "miniature", (r"source: {generate: {train: 160, .*}", "source: {folder: photos, classes: [background, scratch]}"))
+    checked(tmp_path, "own-data", own, ("classes: \\[background, cat, cow, dog, horse, sheep\\]", "classes: [scratch, dent]"))
+
+
 @pytest.mark.parametrize("scale, edits", [*((scale, []) for scale in ("tiny", "miniature", "paper", "zoo", "own-data")), ("tiny", [TRAINVAL]), ("own-data", [FINE_TUNE])])
 def test_what_is_scored_on_other_images_is_fine(tmp_path, scale, edits):
     """Also a run on trainval where the scale has none, or not its backbone: it is left out."""

@@ -1,11 +1,12 @@
 """What every reader of a native layout gives: items (id, image file, label source), and how files become arrays.
 
-Each of the modules voc, coco, cityscapes, imagenet has TITLE, its name in the report, `splits(root) -> {split: [Item]}` (coco's
-takes `proportional`, too) and `classes(root) -> names`, COUNTS, {split: images} of the complete data set, and FILLED, the part of
-the canvas that an image takes; coco, whose splits leave images out, also `counts(root) -> {split: images}` of all that are there.
-Those of segmentation have `colours(count) -> uint8 (count, 3)` and `label(item) -> uint8 (H, W)`, class numbers and 255 for void,
-and the same classes whatever `root` holds; those with a test server `images(root, split) -> [Item]` without labels. In imagenet
-an item's label is its class number, and `read(item, size) -> uint8 (*size, 3)` gives the image.
+Each of the modules voc, coco, cityscapes, imagenet has TITLE, its name in the report, `splits(root) -> {split: [Item]}`
+(coco's takes `proportional`, too) and `classes(root) -> names` (asked by `classes` below), COUNTS, {split: images} of the
+complete data set, and FILLED, the part of the canvas that an image takes; coco, whose splits leave images out, also
+`counts(root) -> {split: images}` of all that are there. Those of segmentation have `colours(count) -> uint8 (count, 3)` and
+`label(item) -> uint8 (H, W)`, class numbers and 255 for void, and the same classes whatever `root` holds; those with a test
+server `images(root, split) -> [Item]` without labels. In imagenet an item's label is its class number, and `read(item, size)
+-> uint8 (*size, 3)` gives the image.
 """
 import contextlib
 import importlib
@@ -23,6 +24,7 @@ import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pipeline.datasets import png
+from pipeline.schema import Dataset
 from pipeline.study import StudyError
 
 
@@ -37,6 +39,13 @@ class Item:
 def reader(dataset: str):
     """The module that reads `dataset`."""
     return importlib.import_module(f"pipeline.datasets.{dataset}")
+
+
+def classes(dataset: str, settings: Dataset | None, root: Path = Path()) -> list[str]:
+    """Names of the classes of `dataset`: those that a scale's `settings` of it give them, or else its own, which published
+    networks know (settings: None). root: where it lies; imagenet alone has other classes elsewhere."""
+    named = settings.source.classes if settings and settings.source else None
+    return list(named or reader(dataset).classes(root))
 
 
 def read_image(path: Path) -> np.ndarray:

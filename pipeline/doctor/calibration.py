@@ -83,7 +83,7 @@ def rate(study: Study, backbone: str, name: str | None, seconds: float) -> Rate:
     run = study.runs[name] if name else None
     trained = study.training(name) if run else study.settings.imagenet.train
     wanted = trained or PUBLISHED
-    classes = cost.class_count(run.dataset) if run else CLASSES
+    classes = cost.Costs(study, study.scale).classes(run) if run else CLASSES
     device = devices.pick(wanted.deterministic)
 
     def build() -> nn.Module:

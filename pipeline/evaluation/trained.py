@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline import records
-from pipeline.datasets import shards
+from pipeline.datasets import native, shards
 from pipeline.models import deeplab
 from pipeline.records import MODEL
 from pipeline.schema import Network, Run
@@ -19,10 +19,11 @@ CODE = Path(__file__).parent, Path(deeplab.__file__).parent, Path(shards.__file_
 
 
 class Trained(NamedTuple):
-    """What a trained network is. sizes: its scale's; crop: the side of its training crops in pixels."""
+    """What a trained network is. sizes: its scale's; crop: the side of its training crops in pixels; classes: their names."""
     run: Run
     sizes: Network
     crop: int
+    classes: list[str]
 
 
 def load(study: Study, folder: Path, output_strides: set[int], device: torch.device) -> dict[int, nn.Module]:
@@ -33,16 +34,15 @@ def load(study: Study, folder: Path, output_strides: set[int], device: torch.dev
     family = study.backbones[backbone].family
     try:
         weights = load_file(folder / MODEL)
-        classes = weights["logits.bias"].numel()
         with torch.device("meta"):  # takes no memory, whatever sizes the record names
-            deeplab.build(found.run, family, found.sizes, classes).load_state_dict(weights, assign=True)
-    except (SafetensorError, KeyError) as error:
+            deeplab.build(found.run, family, found.sizes, len(found.classes)).load_state_dict(weights, assign=True)
+    except SafetensorError as error:
         raise StudyError(f"{folder / MODEL} holds no network of this study ({error})") from error
     except (RuntimeError, TypeError, OverflowError) as error:
         raise StudyError(f"{folder}: its weights, {MODEL}, do not fit its {records.RECORD}: they are of two networks") from error
     models = {}
     for output_stride in sorted(output_strides, reverse=True):
-        model = deeplab.build(found.run, family, found.sizes, classes, output_stride)
+        model = deeplab.build(found.run, family, found.sizes, len(found.classes), output_stride)
         model.load_state_dict(weights)
         models[output_stride] = model.eval().to(device, memory_format=torch.channels_last)
     return models
@@ -59,7 +59,9 @@ def described(folder: Path) -> Trained:
         params = record["params"]
         if type(crop := params["training"]["crop"]) is not int or crop <= 16:
             raise ValueError(f"crop is {crop!r}, no whole number above 16")
-        return Trained(Run.model_validate(params["run"]), Network.model_validate(params["network"]), crop)
+        run = Run.model_validate(params["run"])
+        classes = params.get("classes") or native.classes(run.dataset, None)  # from before they were recorded: no others
+        return Trained(run, Network.model_validate(params["network"]), crop, [str(name) for name in classes])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, StudyError):
             raise

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -33,11 +32,6 @@ class Cost:
     madds_counted_as_paper: int
     madds_executed: int
     activation_bytes: int
-
-
-def class_count(dataset: str) -> int:
-    """The classes of a segmentation data set, which are the same wherever it lies, and of generated data."""
-    return len(native.reader(dataset).classes(Path()))
 
 
 def padded(size: int, rate: int) -> int:
@@ -136,27 +130,30 @@ def rows(study: Study) -> Iterator[dict]:
 
 
 def alike(run: Run) -> Run:
-    """One of the runs that differ in data, training or seed only: the same network, which need be counted once."""
-    dataset = "voc" if run.dataset == "coco" else run.dataset
-    return run.model_copy(update={"dataset": dataset, "start": "", "published": None, "seed": 0, "recipe": "train",
+    """One of the runs that differ in data, training or seed only: the same network, but for its number of classes."""
+    return run.model_copy(update={"dataset": "", "start": "", "published": None, "seed": 0, "recipe": "train",
                                   "output_stride": 16})
 
 
 class Costs:
-    """Costs at one scale. Runs that are `alike` are counted once."""
+    """Costs at one scale. Runs that are `alike` and have as many classes are counted once."""
 
     def __init__(self, study: Study, scale: str):
         self.settings, self.backbones = study.scales.get(scale), study.backbones
         self._network = functools.cache(self._built)
-        self._single = functools.cache(lambda run, stride, canvas: cost(self._network(run, stride), canvas))
+        self._single = functools.cache(lambda canvas, *network: cost(self._network(*network), canvas))
 
     def single(self, run: Run, stride: int, canvas: tuple[int, int]) -> Cost:
         """Cost of one image of `canvas` (height, width) through the network of `run` at output stride `stride`."""
-        return self._single(alike(run), stride, canvas)
+        return self._single(canvas, alike(run), self.classes(run), stride)
 
-    def _built(self, run: Run, stride: int) -> nn.Module:
+    def classes(self, run: Run) -> int:
+        """How many classes the network of `run` tells apart at this scale."""
+        return len(native.classes(run.dataset, None if run.published else getattr(self.settings, run.dataset)))
+
+    def _built(self, run: Run, classes: int, stride: int) -> nn.Module:
         family = self.backbones[run.backbone].family
-        return on_meta(lambda: deeplab.build(run, family, self.settings.network, class_count(run.dataset), stride))
+        return on_meta(lambda: deeplab.build(run, family, self.settings.network, classes, stride))
 
     def of(self, run: Run, strategy: Strategy) -> tuple[Cost, int] | None:
         """Cost and parameters, or None where this scale has no such backbone or data set."""
@@ -167,4 +164,4 @@ class Costs:
             return None
         stride = strategy.output_stride
         return (total(strategy, data.evaluate.canvas, lambda size: self.single(run, stride, size)),
-                count_parameters(self._network(alike(run), stride)))
+                count_parameters(self._network(alike(run), self.classes(run), stride)))

@@ -19,8 +19,10 @@ def generated(study: Study, dataset: str) -> bool:
 
 
 def title(study: Study, dataset: str) -> str:
-    """The data set's name, which says when generated pictures stand in its place."""
-    name = native.reader(dataset).TITLE
+    """The data set's name, which says when generated pictures stand in its place; the folder's, where it names its classes."""
+    name, data = native.reader(dataset).TITLE, study.dataset(dataset)
+    if data and data.source and data.source.classes:
+        return f"The folder {Path(data.source.folder).name}"
     return f"Generated, in place of {name}" if generated(study, dataset) else name
 
 

@@ -128,6 +128,20 @@ def test_a_class_that_is_scored_has_to_occur(tiny, monkeypatch, root):
         prepare.main("voc")
 
 
+def test_a_folder_may_name_its_classes(tiny, use, root, capfd):
+    """It is then no part of VOC, and what its labels have beyond them is refused."""
+    classes = [f"kind {number}" for number in range(len(voc.CLASSES))]
+    use(folder=str(root), classes=classes)
+    download.main("voc")
+    prepare.main("voc")
+    sheet = json.loads((tiny.artifacts("shards", "voc") / "sheet.json").read_text())
+    assert sheet["classes"] == Shard(tiny.artifacts("shards", "voc") / "val.arrow").classes == classes
+    assert "incomplete" not in sheet and "not complete" not in capfd.readouterr().err
+    use(folder=str(root), classes=classes[:2])
+    with pytest.raises(StudyError, match=r"SegmentationClass\w*/\S+\.png: label values \[.+\] are no class \(0 to 1, 255 void\)"):
+        prepare.main("voc")
+
+
 def test_of_imagenet_no_classes_can_be_scored(tiny, monkeypatch):
     evaluation = tiny.settings.imagenet.evaluate.model_copy(update={"classes": ("cat",)})
     told = changed.dataset(tiny, "imagenet", evaluate=evaluation)

@@ -3,6 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline import records
+from pipeline.datasets import native
 from pipeline.models import deeplab
 
 
@@ -14,5 +15,7 @@ def save(folder, study, run: str, classes: int) -> None:
     with torch.inference_mode():
         model.eval().logits.weight /= model(torch.randn(1, 3, 33, 33)).std()  # untrained logits are so small that all classes tie
     params = {"run": wanted.model_dump(mode="json"), "network": network.model_dump(mode="json"), "training": {"crop": 33}}
+    if classes != len(native.classes(wanted.dataset, None)):
+        params["classes"] = [f"class-{number}" for number in range(classes)]
     records.write(folder, status="done", params=params)
     save_file(model.state_dict(), folder / records.MODEL)
