@@ -183,8 +183,10 @@ class ServerScore(Strict):
 
 
 class Scale(Strict):
-    """`written.problems` asks the scale that is studied for every data set, as DVC does."""
+    """`written.problems` asks the scale that is studied for every data set, as DVC does. `zoo`: published networks that
+    are fetched although it trains, for runs to start from."""
     network: Network
+    zoo: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None
     voc: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None
     coco: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None
     cityscapes: Annotated[Dataset | None, BeforeValidator(absent), AfterValidator(aligned)] = None

@@ -118,6 +118,8 @@ class Study(Strict):
                 check_known(f"test_scores.{scale}.{dataset}.run", score.run, own, f"run on {dataset}")
                 check_known(f"test_scores.{scale}.{dataset}.strategy", score.strategy, self.strategies, "strategy")
         for scale, settings in self.scales.items():
+            for name in settings.zoo or ():
+                check_known(f"scales.{scale}.zoo", name, [key for key, run in self.runs.items() if run.published], "zoo network")
             for name, size in settings.network.backbones.items():
                 check_known(f"scales.{scale}.network.backbones.{name}", name, self.backbones, "backbone")
                 if lacking := size.lacking(self.backbones[name].family):
@@ -126,8 +128,6 @@ class Study(Strict):
     def _fits(self, key: str, run: Run, start: str) -> None:
         """The weights of run `start` have to fit `run`."""
         other = self.runs[start]
-        if other.published:
-            raise ValueError(f"runs.{key}.start: {start} is published: its backbone alone can be a start (docs/own-data.md)")
         differs = [field for field in NETWORK if getattr(run, field) != getattr(other, field)]
         if run.dataset != other.dataset and {run.dataset, other.dataset} != {"voc", "coco"}:  # these have the same classes
             differs.append("dataset")
@@ -142,14 +142,13 @@ class Study(Strict):
         return getattr(self.settings, name)
 
     def training(self, run: str) -> Training | None:
-        """The settings that `run` trains with, or None where this scale has none for its recipe."""
-        dataset = self.dataset(self.runs[run].dataset)
-        return dataset and dataset.recipes.get(self.runs[run].recipe)
+        """The settings that `run` trains with, or None where it is published, or this scale has none for its recipe."""
+        dataset = not self.runs[run].published and self.dataset(self.runs[run].dataset)
+        return dataset.recipes.get(self.runs[run].recipe) if dataset else None
 
     def scored(self, dataset: DatasetName, classes: list[str]) -> list[int] | None:
         """The numbers, in the data set's `classes`, of those that mIOU is the mean of; None: all."""
-        names = self.dataset(dataset).evaluate.classes
-        key = f"scales.{self.scale}.{dataset}.evaluate.classes"
+        names, key = self.dataset(dataset).evaluate.classes, f"scales.{self.scale}.{dataset}.evaluate.classes"
         if unknown := [name for name in names or () if name not in classes]:
             raise StudyError(f"{key}: there is no class {unknown[0]!r}{suggest(unknown[0], classes)}")
         return [classes.index(name) for name in names] if names else None
@@ -161,17 +160,18 @@ class Study(Strict):
     def skipped(self, run: str) -> str | None:
         """Why this scale cannot train (or fetch) `run`, as one sentence, or None where it can."""
         wanted, dataset = self.runs[run], self.dataset(self.runs[run].dataset)
-        if bool(wanted.published) == self.settings.trains:
-            how = "nothing, it evaluates published networks", "its networks; published ones are evaluated by make study SCALE=zoo"
-            return f"scale {self.scale} trains {how[self.settings.trains]}"
+        if wanted.published and self.settings.trains and run not in (self.settings.zoo or ()):
+            return (f"scale {self.scale} trains its networks; published ones are evaluated by make study SCALE=zoo, or where "
+                    f"scales.{self.scale}.zoo names them")
+        if not wanted.published and not self.settings.trains:
+            return f"scale {self.scale} trains nothing, it evaluates published networks"
         if wanted.backbone not in self.settings.network.backbones:
             return f"scale {self.scale} has no {wanted.backbone}: see scales.{self.scale}.network.backbones"
         if dataset is None or dataset.source is None:
             return self.no_data(wanted.dataset)
-        if self.settings.trains and self.training(run) is None:
+        if not wanted.published and self.training(run) is None:
             return f"scale {self.scale} does not say how to train it: no scales.{self.scale}.{wanted.dataset}.{wanted.recipe}"
-        voc = self.settings.voc and self.settings.voc.source
-        if wanted.start_run and self.runs[wanted.start_run].dataset != wanted.dataset and voc and voc.classes:
+        if wanted.start_run and self.runs[wanted.start_run].dataset != wanted.dataset and dataset.source.classes:
             return f"{wanted.start_run} is of another data set, and scales.{self.scale}.voc.source names its own classes"
         return self.skipped(wanted.start_run) if wanted.start_run else None
 

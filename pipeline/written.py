@@ -174,11 +174,11 @@ def problems(raw: dict, scale: str, datasets: tuple[str, ...]) -> Iterator[str]:
             if isinstance(one, str):
                 yield f"evaluate.{name}: write *{one}, not {one}: DVC is to see what it is"
     settings = raw["scales"][scale]
-    wanted = {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")}
+    wanted = {f"imagenet.{key}": "the pretraining" for key in ("source", "train", "evaluate")} | {"zoo": "the stage fetch"}
     for name in raw["backbones"]:
         wanted.setdefault(f"network.backbones.{name}", f"the backbone {name}")
-    for name, section in settings.items():
-        folder = ((section or {}).get("source") or {}).get("folder")
+    for name in datasets:
+        folder = ((settings.get(name) or {}).get("source") or {}).get("folder")
         if folder and any(Path(os.path.realpath(os.path.expanduser(folder))).is_relative_to(os.path.realpath(own))
                           for own in ("artifacts", f"artifacts/{scale}/data/{name}")):  # the second may lie on another disk
             yield f"scales.{scale}.{name}.source.folder: lies in artifacts/, where DVC deletes what it makes anew: move it away"

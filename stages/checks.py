@@ -41,11 +41,13 @@ def check_settings(study: Study) -> None:
 
 
 def _check_unseen(study: Study, name: str) -> None:
-    """StudyError where run `name`, or one that it starts from, trains on the split that it is scored on; trainval holds val."""
+    """StudyError where run `name`, or one that it starts from, trains on the split that it is scored on; trainval holds val. Of a
+    published network its recipe says what it has seen."""
     dataset, step = study.runs[name].dataset, name
     split = study.dataset(dataset).evaluate.split
     while step:
-        run, training = study.runs[step], study.training(step)
+        run = study.runs[step]
+        training = getattr(study.dataset(run.dataset), run.recipe, None)
         if training and run.dataset == dataset and (training.split == split or training.split.startswith(f"train{split}")):
             raise StudyError(f"evaluate.{name}: {step} trains on {training.split}, and would be scored on images of {split} that "
                              f"it has seen: take {name} out of `evaluate`, or have it trained or scored on another split")

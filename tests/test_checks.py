@@ -11,6 +11,7 @@ from tests.test_settings import TEXT, load
 TRAINVAL = r"(?m)^  t1-c8: \[\*os16\]", "  t6-test: [*os8]\n\\g<0>"
 FINE_TUNE = r"(?m)^      fine_tune: null(\n.*\n +evaluate: .*classes.*)", r"      fine_tune: {<<: *paper-train, split: trainval}\1"
 WITH_COCO = r"source: null( +# name a folder that holds COCO)", r"source: {folder: /data/coco}\1"  # from which both start
+PUBLISHED = (r"(?m)^  t1-c8: \[\*os16\]", "  after: [*os8]\n\\g<0>"), (r"(?m)^(  t6-test:  .*start: runs/)t5-coco(.*)\n", "\\g<0>  after: {<<: *separable, start: runs/xception65_coco_voc_trainaug}\n"), (r"(    published: )http.*train_aug_2018_01_04.*\n", "\\1net\n    recipe: trainval\n"), (r"(?s)(\n  paper:.*?    zoo: )null", "\\1[xception65_coco_voc_trainaug]")
 AFTER_IT = r"(?m)^  t1-c8: \[\*os16\]", "  after: [*os8]\n\\g<0>"
 
 
@@ -27,9 +28,10 @@ def checked(tmp_path, scale, *edits):
     ("paper", [WITH_COCO, TRAINVAL], r"^evaluate\.t6-test: t6-test trains on trainval, and would be scored on images of val that it has seen: take t6-test out of `evaluate`"),
     ("paper", [WITH_COCO, AFTER_IT, (r"(?m)^  t6-test:  .*\n", "\\g<0>  after: {<<: *separable, start: runs/t6-test, recipe: fine_tune, output_stride: 8}\n")],
      r"^evaluate\.after: t6-test trains on trainval"),
+    ("paper", PUBLISHED, r"^evaluate\.after: xception65_coco_voc_trainaug trains on trainval"),
     ("own-data", [(r"split: val, canvas: \[513, 513\], classes", "split: train_aug, canvas: [513, 513], classes")],
      r"^evaluate\.own-mobilenet: own-mobilenet trains on train_aug, .* of train_aug that"),
-], ids=["itself", "what it starts from", "the same split"])
+], ids=["itself", "what it starts from", "a published start", "the same split"])
 def test_no_network_is_scored_on_images_that_it_has_seen(tmp_path, scale, edits, words):
     with pytest.raises(StudyError, match=words):
         checked(tmp_path, scale, *edits)

@@ -67,8 +67,7 @@ class Noise(list):
 
 def measure(study: Study, seconds: float) -> dict[str, Rate]:
     """The rate of each kind of network, in about `seconds` altogether. Raises StudyError where memory does not suffice."""
-    runs = sorted(study.included, key=lambda name: (study.settings.trains and study.training(name).crop,
-                                                    study.runs[name].decoder != "none"))
+    runs = sorted(study.included, key=lambda name: (getattr(study.training(name), "crop", 0), study.runs[name].decoder != "none"))
     largest = {kind_of(study.runs[name]): name for name in runs}  # roughly
     kinds = {f"{name}, pretraining": (name, None) for name in pretrained(study)}
     kinds |= {kind: (study.runs[name].backbone, name) for kind, name in largest.items()}

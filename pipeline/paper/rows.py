@@ -57,9 +57,9 @@ def rows(study: Study) -> dict[str, list[Row]]:
             raise StudyError(f"{paper.TABLES.name}: {name}: no table of the paper: a row of your own goes into one of those")
         found[name] = [Row(name, dict(row), row["backbone"] if name == "table4" else row.get("run"),
                            row.get("strategy") if "run" in row else None) for row in table.rows]
-    known = {(row.run, row.strategy) for table in found.values() for row in table}
     if study.settings.trains:
         del found["zoo"]
+    known = {(row.run, row.strategy) for table in found.values() for row in table}
     found["own"] = [Row("own", {}, run, strategy) for run, strategies in study.evaluate.items()
                     if study.skipped(run) is None for strategy in strategies if (run, strategy) not in known]
     return found

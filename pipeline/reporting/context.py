@@ -31,7 +31,8 @@ def build(study: Study) -> dict:
     measured = {table["id"] for table in shown if table["measured"]}
     if apart := bool(measured) and measured <= {"own", "zoo"}:  # then they come first, and the others are folded
         shown.sort(key=lambda table: not table["measured"])
-    trained = [runs.describe(study, name) for name, run in study.runs.items() if not (run.published and study.settings.trains)]
+    trained = [runs.describe(study, name) for name, run in study.runs.items()
+               if not (run.published and study.settings.trains and study.skipped(name))]
     sizes = {run["id"]: run["parameters"] for run in trained} | {
         name: record["metrics"].get("parameters") for name in study.backbones
         if (record := records.read(study.artifacts("weights", name)))}

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline import files
+from pipeline import files, records
 from pipeline.datasets.shards import VOID, Shard
 from pipeline.evaluation.inference import progress_miou
 from pipeline.models import deeplab, device as devices
@@ -35,12 +35,17 @@ def loss_of(network, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum()  # CUDA's own sum is not deterministic
 
 
-def start_from(model: nn.Module, run: Run, weights: Path) -> None:
-    """Load the file that `run.start` left: an ImageNet backbone's weights, or a whole network's."""
+def start_from(model: nn.Module, run: Run, weights: Path, classes: list[str]) -> None:
+    """Load the file that `run.start` left: an ImageNet backbone's weights, or a whole network's. Where that knows other classes
+    than `classes`, the last layer keeps its random weights, as with the authors' initialize_last_layer=False."""
     target = model if run.start_run else model.backbone
     with files.whole(weights, SafetensorError):
         start = load_file(weights)
-    own = target.state_dict()
+    own, record = target.state_dict(), records.read(weights.parent) if run.start_run else None
+    if record and (known := record["params"].get("classes", classes)) != classes:
+        start |= {name: value for name, value in own.items() if name.startswith("logits.")}
+        if distributed.rank() == 0:
+            print(f"{run.start} knows {len(known)} classes, not these {len(classes)}: the last layer starts anew", flush=True)
     wrong = [name for name in own if name not in start or start[name].shape != own[name].shape]
     if wrong:
         raise StudyError(f"a run starts from {run.start}, whose network is another one, or of another size; these tensors "
@@ -60,7 +65,7 @@ def train(study: Study, name: str, out: Path, checkpoints: Path) -> tuple[Histor
     torch.manual_seed(run.seed)
     model = deeplab.build(run, backbone.family, study.settings.network, len(shard.classes))
     start = study.artifacts(run.start) / (MODEL if run.start_run else WEIGHTS)
-    start_from(model, run, start)
+    start_from(model, run, start, shard.classes)
     model.to(device, memory_format=torch.channels_last)
     batch_norm.set_decay(model, backbone.batch_norm_decay, training.batch_norm_decay, training.steps)
     if run.output_stride == 8 or not training.fine_tune_batch_norm:

@@ -133,7 +133,10 @@ def test_what_failed_is_named_at_the_end_and_the_rest_is_done(checkout):
 
 
 def test_the_schedule_is_the_graph_of_dvc(checkout):
-    """Snakemake has exactly DVC's stages, in an order that DVC's graph allows, the longest way first."""
+    """Snakemake has exactly DVC's stages, in an order that DVC's graph allows, the longest way first. A run that starts from a
+    published network comes after that is fetched."""
+    line = "  mine: {<<: *separable, start: runs/xception65_coco_voc_trainaug}\n"
+    checkout.edit("params.yaml", r"(?m)^  coco-x65: ", f"{line}  coco-x65: ")
     names = set(checkout.run("dvc", "stage", "list", "--name-only").split())
     plan = "import dataclasses, json; from stages.engine import dag; print(json.dumps(list(map(dataclasses.asdict, dag.stages()))))"
     stages = [dag.Stage(**stage) for stage in json.loads(checkout.run("python", "-c", plan))]
@@ -142,8 +145,10 @@ def test_the_schedule_is_the_graph_of_dvc(checkout):
     for stage in stages:
         assert set(stage.upstream) <= before
         before.add(stage.marker)
+    assert any(each.endswith("fetch@xception65_coco_voc_trainaug") for stage in stages if stage.name == "train@mine" for each in stage.upstream)
     assert priority["train@coco-x65"] > priority["train@t1-c8"] > priority["evaluate@t1-c8"] > priority["report"]
     assert all({"gpu", "mem_mb", "runtime"} == set(stage.resources) for stage in stages)
+    checkout.run("git", "checkout", "--quiet", "params.yaml")
 
 
 def test_a_folder_without_git_is_told_so(checkout):
