@@ -90,11 +90,13 @@ def mistakes(error: ValidationError, keys: set[str], raw=None) -> Iterator[str]:
         if problem["type"] in ("extra_forbidden", "missing", "value_error") or "://" in got:  # an address may have a password
             got = ""
         message = {"extra_forbidden": "unknown key", "missing": "this key is missing", "tuple_type": "a list is wanted, in [ ]",
+                   "model_type": "keys and values are wanted here, in { } or below it",
                    "string_pattern_mismatch": "an MD5 has 32 of 0-9, a-f" if last == "md5" else
                    "a name has letters, digits, spaces, - and _ only, at most 40"}.get(problem["type"], message)
         if problem["type"] == "string_type" and problem["loc"][-1] == "[key]":
             message, got = f"YAML takes this name for {problem['input']!r}: write it in quotes", ""
-        if message == "unknown key" and (known := difflib.get_close_matches(last, sorted(keys - {last}), 1)):
+        strange = message == "unknown key" or problem["type"] == "model_type" and last not in keys  # for a recipe of one's own
+        if strange and (known := difflib.get_close_matches(last, sorted(keys - {last}), 1)):
             message += f" (did you mean {known[0]}?)"
         found.setdefault(f"{message}{got}" if not key else f"{last}: {message}{got}", []).append(key)
     for message, places in found.items():  # a mistake in a line that others take over (<<) is said once

@@ -111,6 +111,7 @@ def edited(pattern, replacement):
     (r"  os8: +&os8 ", "  os8: ", r"params\.yaml, line \d+: there is no \*os8: write &os8 behind os8: in line \d+$"),
     (r"(?m)^  t1-c8: +{", "  t1-c8: {recipe: slow, ", r"scales\.miniature\.voc\.slow: this key is missing: runs\.t1-c8 looks it up"),
     (r"      trainval: null  .*\n", "\\g<0>      slow: {<<: *miniature-train, crop: 98}\n", r"scales\.miniature\.voc: slow has a side of 98 pixels: write 113"),
+    (r"(?m)^      evaluate_batch: 8", "      evaluate_batchs: 8", r"voc\.evaluate_batchs: keys and values are wanted here, .* \(did you mean evaluate_batch\?\), got 8"),
     (r"    recipe: train  .*\n", "", r"runs\.t2-x2\.recipe: this key is missing"),
     (r"      trainval: null  .*\n", "", r"scales\.miniature\.voc\.trainval: this key is missing: runs\.t6-test looks it up; write null"),
     (r"      trainval: null  .*\n", "      trainval: *absent\n", r"line \d+: \*absent stands above the line that has &absent: move it below$"),

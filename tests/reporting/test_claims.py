@@ -173,7 +173,7 @@ GOOD = "mine: {sentence: a, where: b, measure: miou, a: t2-x2/os16, b: [t2-x3/os
     ("mine: {sentence: a, measure: miou, predits: 1, a: t2-x2/os16, b: [t2-x3/os16]}\n",
      r"(?s)claims\.yaml: mine: where: this key is missing.*mine: predits: unknown key \(did you mean predicts\?\)"),
     ("# none\n", r"^claims\.yaml: entries by their names are wanted in it$"), ("- mine\n", r"^claims\.yaml: entries"),
-    ("mine: 5\n", r"^claims\.yaml: mine: Input should be a valid dictionary"),
+    ("mine: 5\n", r"^claims\.yaml: mine: keys and values are wanted here"),
     (GOOD + GOOD, r"^claims\.yaml, line \d: mine is there twice$"),
     ("mine: {sentence: a\n  where: b}\n", r"^claims\.yaml, line 2: .*: look at indentation, quotes and brackets$"),
     (GOOD.replace("[t2-x3/os16]", "[t2-x3/os16, t2-x2/os16]"), "mine: t2-x2/os16 is compared with itself"),
