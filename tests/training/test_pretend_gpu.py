@@ -1,7 +1,7 @@
 """No tensor of a training step or a prediction is left on the CPU: told without a GPU, by torch's fake tensors.
 
 They have a shape, a type and a device but no values, and operations on two devices fail as on a real GPU. Gradients and whatever
-looks at values cannot be pretended.
+looks at values cannot be pretended (test_stand_in_gpu.py has whole steps).
 """
 import contextlib
 
