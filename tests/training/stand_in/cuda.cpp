@@ -82,8 +82,9 @@ IS(cudaGetDeviceProperties, cudaDeviceProp* found, int) {
 }
 IS(cudaDeviceGetAttribute, int* value, cudaDeviceAttr which, int) {
     static const std::map<int, int> known{
-        {cudaDevAttrMultiProcessorCount, 108}, {cudaDevAttrComputeCapabilityMajor, 8}, {cudaDevAttrMaxSharedMemoryPerBlock, 49152},
-        {cudaDevAttrMaxSharedMemoryPerBlockOptin, 166912}, {cudaDevAttrMaxThreadsPerBlock, 1024}, {cudaDevAttrWarpSize, 32},
+        {cudaDevAttrMultiProcessorCount, 108}, {cudaDevAttrComputeCapabilityMajor, 8},
+        {cudaDevAttrMaxSharedMemoryPerBlock, 49152}, {cudaDevAttrMaxSharedMemoryPerBlockOptin, 166912},
+        {cudaDevAttrMaxThreadsPerBlock, 1024}, {cudaDevAttrWarpSize, 32},
         {cudaDevAttrMaxGridDimX, 2147483647}, {cudaDevAttrMaxThreadsPerMultiProcessor, 2048}};
     auto found = known.find(which);
     *value = found == known.end() ? 0 : found->second;
@@ -99,7 +100,9 @@ IS(cudaFuncGetAttributes, cudaFuncAttributes* found, const void*) {
 IS(cudaGetLastError) { auto error = last; last = cudaSuccess; return error; }
 IS(cudaPeekAtLastError) { return last; }
 IS(cudaSetDevice, int device) { current = device; return cudaSuccess; }
-extern "C" const char* cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "?"; }
+extern "C" const char* cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "out of memory" : "?";
+}
 GIVES(cudaGetDeviceCount, count, 1, int* count)
 GIVES(cudaGetDevice, device, current, int* device)
 GIVES(cudaDriverGetVersion, version, 13020, int* version)
