@@ -32,18 +32,18 @@ def status(study: Study, row: Row) -> str:
     if record["status"] != "done":
         return f"not run: {record['reason']}"
     if kinds[-1] == "facts" and outdated(study, row.run):
-        return f"not run: what was evaluated is another training of it, or other strategies: dvc repro {row.stage}"
+        return f"not run: what was evaluated is another training of it: dvc repro {row.stage}"
     if row.table == "table4" and "top1_error" not in record["metrics"]:
         return f"not run: {record['reason'] or 'these weights came without an ImageNet validation set to score them on'}"
     return "measured"
 
 
 def outdated(study: Study, run: str) -> bool:
-    """Whether the facts of `run` are of another training than the one that is there, which may be older: DVC brings results back;
-    or of other strategies. Both are there; facts that do not say of which training they are count."""
+    """Whether the facts of `run` are of another training than the one that is there, which may be older: DVC brings results back.
+    Both are there; facts that do not say of which they are count."""
     trained, counted = (records.read(study.artifacts(kind, run)) for kind in ("runs", "facts"))
     started = trained["provenance"].get("started")
-    return counted["params"].get("trained", started) != started or len(_names(study, run)) < len(study.evaluate.get(run, ()))
+    return counted["params"].get("trained", started) != started
 
 
 def _names(study: Study, run: str) -> dict[str, str]:

@@ -120,7 +120,7 @@ def test_pages_open_beside_a_study_with_more_to_evaluate_and_follow_it(study, lo
     load = lambda: further
     load.__wrapped__ = load
     monkeypatch.setattr(studies, "load", load)
-    with pytest.raises(studies.StudyError, match="knows no strategy os8: dvc repro --force evaluate@t1-c8"):
+    with pytest.raises(studies.StudyError, match="knows no strategy os8: dvc repro evaluate@t1-c8"):
         ui.main(restore=True)
     looks += [lambda: None, lambda: fake_study.write(further, images=4, size=49, missing=WITHOUT)]
     ui.main()
