@@ -47,7 +47,8 @@ def _check_unseen(study: Study, name: str) -> None:
     split = study.dataset(dataset).evaluate.split
     while step:
         run = study.runs[step]
-        training = getattr(study.dataset(run.dataset), run.recipe, None)
+        data = study.dataset(run.dataset)
+        training = data and data.recipes.get(run.recipe)
         if training and run.dataset == dataset and (training.split == split or training.split.startswith(f"train{split}")):
             raise StudyError(f"evaluate.{name}: {step} trains on {training.split}, and would be scored on images of {split} that "
                              f"it has seen: take {name} out of `evaluate`, or have it trained or scored on another split")
