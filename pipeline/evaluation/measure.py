@@ -47,11 +47,11 @@ def outdated(study: Study, run: str) -> bool:
 
 
 def _names(study: Study, run: str) -> dict[str, str]:
-    """The run's strategies that its facts have -> what they were called then. What a strategy is counts, as it does to DVC: it
+    """The strategies that the run's facts have -> what they were called then. What a strategy is counts, as it does to DVC: it
     may have a new name in params.yaml since, or two may have swapped theirs."""
-    record, wanted = records.read(study.artifacts("facts", run)) or {"params": {}}, study.evaluate.get(run, ())
+    record = records.read(study.artifacts("facts", run)) or {"params": {}}
     before = {Strategy.model_validate(each): name for name, each in record["params"].get("strategies", {}).items()}
-    return {name: before[how] for name in wanted if (how := study.strategies[name]) in before}
+    return {name: before[how] for name, how in study.strategies.items() if how in before}
 
 
 def shard(study: Study, run: str) -> Shard:

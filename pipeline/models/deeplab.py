@@ -49,8 +49,11 @@ def build(run: Run, family: str, sizes: Network, classes: int, output_stride: in
           multi_grid: tuple[int, ...] = resnet.MULTI_GRID) -> DeepLab:
     """The network of `run` at the `sizes` that a scale gives it.
 
-    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's.
+    `output_stride`: None is the run's own, in training. `multi_grid`: a ResNet's. Raises StudyError where the scale has no such
+    backbone.
     """
+    if run.backbone not in sizes.backbones:
+        raise StudyError(f"this scale's network.backbones has no {run.backbone}; it has {', '.join(sizes.backbones)}")
     output_stride = output_stride or run.output_stride
     backbone = build_backbone(family, sizes.backbones[run.backbone], output_stride, multi_grid)
     if run.dense_prediction_cell:

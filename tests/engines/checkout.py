@@ -24,6 +24,7 @@ class Checkout:
             if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):  # made by the study, here too
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
+        (root / ".venv").symlink_to(BIN.parent)
         self.edit("params.yaml", r"(?m)^scale: [\w-]+", "scale: tiny")
         self.run("git", "init", "--quiet")
         self.commit()
@@ -38,6 +39,7 @@ class Checkout:
         self.run("git", "clone", "--quiet", ".", str(root))
         other = object.__new__(Checkout)
         other.root = root
+        (root / ".venv").symlink_to(BIN.parent)
         return other
 
     def run(self, *command: str, fails: bool | None = False, **environment: str) -> str:

@@ -18,5 +18,6 @@ def test_the_loss_reaches_every_parameter(name):
     model = deeplab.build(run, TINY.backbones[run.backbone].family, TINY.settings.network, CLASSES).train()
     labels = torch.randint(CLASSES, (2, 33, 33))
     segmentation.loss_of(model, torch.rand(2, 3, 33, 33) * 255, labels).backward()
-    still = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    assert not still
+    still = {key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    # Xception has no ReLU there, and the next batch norm takes any constant out: the gradient is rounding, or none
+    assert not {key for key in still if not key.endswith("bn_dw.bias")}
