@@ -20,15 +20,13 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from pipeline import records
+from pipeline import memory, records
 
 os.environ.setdefault("OMP_NUM_THREADS", str(records.cores()))
 
 import numpy as np
 from PIL import Image
 
-from pipeline import memory
 from pipeline.datasets import native, pool, preparation, voc
 from pipeline.datasets.shards import Shard
 from pipeline.datasets.trimap import void_distance

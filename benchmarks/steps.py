@@ -2,7 +2,6 @@
 
 Pictures are made up and weights random: neither matters to the time.
 """
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline import memory
+from pipeline import memory, records
 from pipeline.datasets.shards import VOID, Example, Shard, Writer
 from pipeline.models import deeplab, device as devices
 from pipeline.schema import BackboneSize, Network, Run
@@ -124,7 +123,7 @@ def step_of(model: nn.Module, batches: Callable, loss: Callable, accumulate: int
 
 def loaders(device: torch.device) -> int:
     """Workers of the common loop's DataLoader: on a CPU they would share the cores of the step."""
-    return len(os.sched_getaffinity(0)) if device.type == "cuda" else 0
+    return records.cores() if device.type == "cuda" else 0
 
 
 def ahead(device: torch.device) -> int:

@@ -77,7 +77,7 @@ def test_a_folder_in_which_mlflow_or_dvc_fails_is_refused_before_anything_runs(t
         checks.check(studies.load())
 
 
-@pytest.mark.parametrize("linked", ["artifacts", "artifacts/tiny/data"])
+@pytest.mark.parametrize("linked", ["artifacts", "artifacts/tiny", "artifacts/tiny/data"])
 def test_artifacts_on_another_disk_are_refused_before_anything_runs(checkout, tmp_path, linked):
     """DVC would refuse them after each stage, the first of which downloads gigabytes."""
     (checkout.root / linked).parent.mkdir(parents=True, exist_ok=True)
